@@ -1,0 +1,3 @@
+//! Clarion: a real-time gateway.
+
+pub mod model;

@@ -1,0 +1,3 @@
+//! The `clarion` command.
+
+fn main() {}

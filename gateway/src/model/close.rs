@@ -1,0 +1,73 @@
+/// Why a connection ended: the one source of its close code, its log field and its metric label.
+///
+/// A client protocol maps it to a code of its own (`protocol/<name>/code.rs`).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CloseReason {
+    /// The client closed with a close frame of its own; the code is its.
+    ByClient,
+    /// The transport ended without a close frame.
+    ConnectionLost,
+    /// The node stops.
+    Shutdown,
+    /// No pong came back in time.
+    NoPong,
+    /// More was queued for the client than it may hold up.
+    SlowConsumer,
+    /// The socket took nothing for longer than the write timeout.
+    WriteTimeout,
+    /// The client did not authenticate in time.
+    Stale,
+    /// The client broke its protocol.
+    BadRequest,
+    /// The token does not verify.
+    InvalidToken,
+    /// The token was good once; the connection outlived it.
+    Expired,
+    /// The client may not connect at all.
+    PermissionDenied,
+    /// The client asked more often than it may.
+    TooManyRequests,
+    /// The server API closed it, with the code and the text of the caller.
+    Disconnected {
+        /// 3000–4999.
+        code: u16,
+        /// At most 123 bytes; not empty.
+        reason: String,
+    },
+    /// A frame broke RFC 6455.
+    FrameError,
+    /// A text was not UTF-8 (RFC 6455 §8.1).
+    InvalidUtf8,
+    /// A frame or message above the limit.
+    TooBig,
+    /// A kind of frame that the protocol does not use, as binary on JSON.
+    UnsupportedData,
+    /// Our own failure.
+    Internal,
+}
+
+impl CloseReason {
+    /// The label for metrics and the field `close.reason` of logs.
+    pub fn label(&self) -> &'static str {
+        match self {
+            Self::ByClient => "by_client",
+            Self::ConnectionLost => "connection_lost",
+            Self::Shutdown => "shutdown",
+            Self::NoPong => "no_pong",
+            Self::SlowConsumer => "slow",
+            Self::WriteTimeout => "write_timeout",
+            Self::Stale => "stale",
+            Self::BadRequest => "bad_request",
+            Self::InvalidToken => "invalid_token",
+            Self::Expired => "expired",
+            Self::PermissionDenied => "permission_denied",
+            Self::TooManyRequests => "too_many_requests",
+            Self::Disconnected { .. } => "disconnected",
+            Self::FrameError => "frame_error",
+            Self::InvalidUtf8 => "invalid_utf8",
+            Self::TooBig => "too_big",
+            Self::UnsupportedData => "unsupported_data",
+            Self::Internal => "internal",
+        }
+    }
+}

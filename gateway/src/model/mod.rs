@@ -1,0 +1,15 @@
+//! What the gateway is about, as plain values: channels, publications, identities, reasons to close.
+//!
+//! Nothing here does I/O, and nothing here knows a client protocol.
+
+mod channel;
+mod close;
+mod identity;
+mod publication;
+mod secret;
+
+pub use channel::{Channel, ChannelError};
+pub use close::CloseReason;
+pub use identity::{ClientId, ClientInfo, Identity, NodeId, UserId, UserIdError};
+pub use publication::{Publication, RawJson, RawJsonError};
+pub use secret::Secret;

@@ -1,0 +1,110 @@
+use std::collections::BTreeMap;
+use std::fmt;
+
+use bytes::Bytes;
+
+use super::ClientInfo;
+
+/// A JSON value kept as the text it came in, on one line.
+///
+/// It is forwarded, never interpreted: `1.0` stays `1.0`. Line breaks between tokens are removed,
+/// because a line break separates messages in the native protocol
+/// (Centrifuge protocol, JSON framing).
+#[derive(Clone, PartialEq, Eq)]
+pub struct RawJson(Bytes);
+
+/// The text is not one JSON value.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("not a JSON value")]
+pub struct RawJsonError;
+
+impl RawJson {
+    /// Checks that `text` is exactly one JSON value and keeps it.
+    ///
+    /// # Errors
+    /// [`RawJsonError`] if it is not.
+    pub fn parse(text: &[u8]) -> Result<Self, RawJsonError> {
+        let value: &serde_json::value::RawValue = serde_json::from_slice(text).map_err(|_| RawJsonError)?;
+        Ok(Self::from_raw(value))
+    }
+
+    /// Keeps a value that the JSON parser has already checked.
+    pub fn from_raw(value: &serde_json::value::RawValue) -> Self {
+        let text = value.get();
+        if text.contains(['\n', '\r']) {
+            // Inside a JSON string a line break is always escaped, so every raw one is between tokens.
+            return Self(text.replace(['\n', '\r'], "").into());
+        }
+        Self(Bytes::copy_from_slice(text.as_bytes()))
+    }
+
+    /// The JSON string whose content is `text`.
+    pub fn string(text: &str) -> Self {
+        let encoded = serde_json::to_vec(text).expect("a string is always JSON");
+        Self(encoded.into())
+    }
+
+    /// The text of the value.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+
+    /// The text of the value, shared.
+    pub fn bytes(&self) -> &Bytes {
+        &self.0
+    }
+}
+
+impl fmt::Debug for RawJson {
+    /// Says how long it is: a payload never reaches a log.
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "<{} bytes of JSON>", self.0.len())
+    }
+}
+
+/// Data published to a channel.
+#[derive(Clone, Debug)]
+pub struct Publication {
+    /// The payload, as published.
+    pub data: RawJson,
+    /// The publisher, if it was a client; `None` for the server API.
+    pub info: Option<ClientInfo>,
+    /// Free-form labels given by the publisher; empty if none.
+    pub tags: BTreeMap<String, String>,
+}
+
+impl Publication {
+    /// A publication of the server API: data alone.
+    pub fn of(data: RawJson) -> Self {
+        Self { data, info: None, tags: BTreeMap::new() }
+    }
+
+    /// How much memory it holds on to, roughly, in bytes. Queues count with it.
+    pub fn cost_bytes(&self) -> usize {
+        let tags: usize = self.tags.iter().map(|(key, value)| key.len() + value.len() + 48).sum();
+        size_of::<Self>() + self.data.0.len() + tags
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn raw_json_keeps_the_text_but_for_line_breaks() {
+        let value = RawJson::parse(b"{\"a\" :\r\n 1.0,\n\"b\":1e3}").unwrap();
+        assert_eq!(value.as_bytes(), b"{\"a\" : 1.0,\"b\":1e3}");
+    }
+
+    #[test]
+    fn raw_json_refuses_what_is_not_one_value() {
+        for bad in ["", "{", "1 2", "nope", "\"\u{1}\""] {
+            assert!(RawJson::parse(bad.as_bytes()).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn a_payload_is_not_printed() {
+        assert_eq!(format!("{:?}", RawJson::string("LEAKCANARY")), "<12 bytes of JSON>");
+    }
+}
