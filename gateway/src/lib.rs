@@ -1,3 +1,6 @@
 //! Clarion: a real-time gateway.
 
+pub mod broker;
+pub mod metrics;
 pub mod model;
+pub mod node;

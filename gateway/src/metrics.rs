@@ -1,0 +1,330 @@
+//! Every metric: name, help text, labels; one method per fact.
+//!
+//! A registry per gateway, because tests run several in one process. Labels come from closed sets.
+
+use std::time::Duration;
+
+use prometheus::{
+    Encoder, Histogram, HistogramOpts, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
+    TextEncoder,
+};
+
+/// Upper bounds for latencies, in seconds.
+const LATENCY_SECONDS: [f64; 14] =
+    [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
+
+/// Why publications did not reach subscribers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DropReason {
+    /// A shard's inbox was full.
+    InboxFull,
+    /// The subscriber was closed as a slow consumer.
+    SlowConsumer,
+}
+
+impl DropReason {
+    fn label(self) -> &'static str {
+        match self {
+            Self::InboxFull => "inbox_full",
+            Self::SlowConsumer => "slow",
+        }
+    }
+}
+
+/// Where a publication came from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// The server API.
+    Api,
+    /// A client.
+    Client,
+}
+
+impl Source {
+    fn label(self) -> &'static str {
+        match self {
+            Self::Api => "api",
+            Self::Client => "client",
+        }
+    }
+}
+
+/// The metrics of one gateway.
+#[derive(Debug)]
+pub struct Metrics {
+    registry: Registry,
+    connections: IntGaugeVec,
+    connections_accepted: IntCounterVec,
+    connections_closed: IntCounterVec,
+    handshakes_rejected: IntCounterVec,
+    subscriptions: IntGauge,
+    channels: IntGauge,
+    publications_received: IntCounterVec,
+    publications_delivered: IntCounterVec,
+    publications_dropped: IntCounterVec,
+    bytes_sent: IntCounterVec,
+    bytes_received: IntCounterVec,
+    commands: IntCounterVec,
+    command_duration: HistogramVec,
+    api_requests: IntCounterVec,
+    api_request_duration: HistogramVec,
+    delivery_duration: Histogram,
+    outbox_bytes: IntGauge,
+    slow_consumers: IntCounterVec,
+    broker_up: IntGauge,
+    draining: IntGauge,
+    shard_lag: prometheus::GaugeVec,
+}
+
+/// The only transport there is.
+const WEBSOCKET: &str = "websocket";
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Metrics {
+    /// Registers everything in a registry of its own.
+    pub fn new() -> Self {
+        let registry =
+            Registry::new_custom(Some("clarion".into()), None).expect("the prefix is a valid name");
+        let make = Maker(&registry);
+        let node_info = make.gauges("node_info", "Always 1; says which version runs.", &["version"]);
+        node_info.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
+        let metrics = Self {
+            connections: make.gauges("connections", "Open client connections.", &["transport", "protocol"]),
+            connections_accepted: make.counters(
+                "connections_accepted_total",
+                "Client connections that completed their handshake.",
+                &["transport"],
+            ),
+            connections_closed: make.counters(
+                "connections_closed_total",
+                "Client connections that ended, by close code and reason.",
+                &["code", "reason"],
+            ),
+            handshakes_rejected: make.counters(
+                "handshakes_rejected_total",
+                "Handshakes answered with a refusal.",
+                &["reason"],
+            ),
+            subscriptions: make.gauge("subscriptions", "Subscriptions of local clients."),
+            channels: make.gauge("channels", "Channels with at least one local subscriber."),
+            publications_received: make.counters(
+                "publications_received_total",
+                "Publications accepted on this node.",
+                &["source"],
+            ),
+            publications_delivered: make.counters(
+                "publications_delivered_total",
+                "Publications written or queued to a subscriber, once per subscriber.",
+                &["transport"],
+            ),
+            publications_dropped: make.counters(
+                "publications_dropped_total",
+                "Publications that did not go to somebody who was subscribed.",
+                &["reason"],
+            ),
+            bytes_sent: make.counters(
+                "bytes_sent_total",
+                "Bytes given to client connections.",
+                &["transport"],
+            ),
+            bytes_received: make.counters("bytes_received_total", "Bytes read from clients.", &["transport"]),
+            commands: make.counters("commands_total", "Client commands.", &["command", "outcome"]),
+            command_duration: make.histograms(
+                "command_duration_seconds",
+                "From reading a client command to its reply.",
+                &["command"],
+            ),
+            api_requests: make.counters("api_requests_total", "Server API calls.", &["method", "outcome"]),
+            api_request_duration: make.histograms(
+                "api_request_duration_seconds",
+                "Server API calls, by method.",
+                &["method"],
+            ),
+            delivery_duration: make.histogram(
+                "delivery_duration_seconds",
+                "From accepting a publication to its write to the last local socket.",
+            ),
+            outbox_bytes: make.gauge("outbox_bytes", "Bytes queued for connections that do not take them."),
+            slow_consumers: make.counters(
+                "slow_consumers_total",
+                "Connections that overflowed their outbox.",
+                &["policy"],
+            ),
+            broker_up: make.gauge("broker_up", "Whether the broker is heard."),
+            draining: make.gauge("draining", "Whether the node is stopping."),
+            shard_lag: make.lag("shard_lag_seconds", "How late a shard's timer last fired.", &["shard"]),
+            registry: registry.clone(),
+        };
+        metrics.start_series_at_zero();
+        metrics
+    }
+
+    /// A series that appears with its first event hides that event from `rate()`.
+    fn start_series_at_zero(&self) {
+        self.connections_accepted.with_label_values(&[WEBSOCKET]);
+        self.bytes_sent.with_label_values(&[WEBSOCKET]);
+        self.bytes_received.with_label_values(&[WEBSOCKET]);
+        self.publications_delivered.with_label_values(&[WEBSOCKET]);
+        self.slow_consumers.with_label_values(&["disconnect"]);
+        for source in [Source::Api, Source::Client] {
+            self.publications_received.with_label_values(&[source.label()]);
+        }
+        for reason in [DropReason::InboxFull, DropReason::SlowConsumer] {
+            self.publications_dropped.with_label_values(&[reason.label()]);
+        }
+    }
+
+    /// A connection was upgraded.
+    pub fn connection_accepted(&self) {
+        self.connections_accepted.with_label_values(&[WEBSOCKET]).inc();
+    }
+
+    /// A connection of `protocol` is in the table.
+    pub fn connection_opened(&self, protocol: &'static str) {
+        self.connections.with_label_values(&[WEBSOCKET, protocol]).inc();
+    }
+
+    /// It ended; `code` is the close code that was sent, or that the client sent.
+    pub fn connection_closed(&self, protocol: &'static str, code: &str, reason: &'static str) {
+        self.connections.with_label_values(&[WEBSOCKET, protocol]).dec();
+        self.connections_closed.with_label_values(&[code, reason]).inc();
+    }
+
+    /// A handshake was refused.
+    pub fn handshake_rejected(&self, reason: &'static str) {
+        self.handshakes_rejected.with_label_values(&[reason]).inc();
+    }
+
+    /// Publications were accepted.
+    pub fn publications_received(&self, source: Source, count: usize) {
+        self.publications_received.with_label_values(&[source.label()]).inc_by(count as u64);
+    }
+
+    /// Publications were given to subscribers: `count` in all, together `bytes`.
+    pub fn publications_delivered(&self, count: usize, bytes: usize) {
+        self.publications_delivered.with_label_values(&[WEBSOCKET]).inc_by(count as u64);
+        self.bytes_sent(bytes);
+    }
+
+    /// The last local socket was written `after` the publication was accepted.
+    pub fn delivery_completed(&self, after: Duration) {
+        self.delivery_duration.observe(after.as_secs_f64());
+    }
+
+    /// Publications did not reach somebody.
+    pub fn publications_dropped(&self, reason: DropReason, count: usize) {
+        self.publications_dropped.with_label_values(&[reason.label()]).inc_by(count as u64);
+    }
+
+    /// Bytes were given to a connection.
+    pub fn bytes_sent(&self, bytes: usize) {
+        self.bytes_sent.with_label_values(&[WEBSOCKET]).inc_by(bytes as u64);
+    }
+
+    /// Bytes were read from a connection.
+    pub fn bytes_received(&self, bytes: usize) {
+        self.bytes_received.with_label_values(&[WEBSOCKET]).inc_by(bytes as u64);
+    }
+
+    /// A client command was answered.
+    pub fn command(&self, command: &'static str, outcome: &'static str, duration: Duration) {
+        self.commands.with_label_values(&[command, outcome]).inc();
+        self.command_duration.with_label_values(&[command]).observe(duration.as_secs_f64());
+    }
+
+    /// A server API call was answered.
+    pub fn api_request(&self, method: &'static str, outcome: &'static str, duration: Duration) {
+        self.api_requests.with_label_values(&[method, outcome]).inc();
+        self.api_request_duration.with_label_values(&[method]).observe(duration.as_secs_f64());
+    }
+
+    /// A connection overflowed its outbox and was closed.
+    pub fn slow_consumer(&self) {
+        self.slow_consumers.with_label_values(&["disconnect"]).inc();
+    }
+
+    /// Whether the broker is heard.
+    pub fn broker_up(&self, up: bool) {
+        self.broker_up.set(up.into());
+    }
+
+    /// Whether the node is stopping.
+    pub fn draining(&self, draining: bool) {
+        self.draining.set(draining.into());
+    }
+
+    /// A shard's timer fired this much too late.
+    pub fn shard_lag(&self, shard: usize, lag: Duration) {
+        self.shard_lag.with_label_values(&[&shard.to_string()]).set(lag.as_secs_f64());
+    }
+
+    /// All metrics in the Prometheus text format, with the gauges that are counted elsewhere set first.
+    pub fn render(&self, channels: usize, subscriptions: usize, outbox_bytes: usize) -> Vec<u8> {
+        let gauge = |value: usize| i64::try_from(value).unwrap_or(i64::MAX);
+        self.channels.set(gauge(channels));
+        self.subscriptions.set(gauge(subscriptions));
+        self.outbox_bytes.set(gauge(outbox_bytes));
+        let mut text = Vec::with_capacity(16 << 10);
+        TextEncoder::new().encode(&self.registry.gather(), &mut text).expect("memory takes all of it");
+        text
+    }
+}
+
+/// Makes and registers metrics. Names and labels are constants of this file, so nothing can fail.
+struct Maker<'a>(&'a Registry);
+
+impl Maker<'_> {
+    fn register<M: prometheus::core::Collector + Clone + 'static>(&self, metric: prometheus::Result<M>) -> M {
+        let metric = metric.expect("the name is valid");
+        self.0.register(Box::new(metric.clone())).expect("the name is unique");
+        metric
+    }
+
+    fn gauge(&self, name: &str, help: &str) -> IntGauge {
+        self.register(IntGauge::new(name, help))
+    }
+
+    fn gauges(&self, name: &str, help: &str, labels: &[&str]) -> IntGaugeVec {
+        self.register(IntGaugeVec::new(Opts::new(name, help), labels))
+    }
+
+    fn lag(&self, name: &str, help: &str, labels: &[&str]) -> prometheus::GaugeVec {
+        self.register(prometheus::GaugeVec::new(Opts::new(name, help), labels))
+    }
+
+    fn counters(&self, name: &str, help: &str, labels: &[&str]) -> IntCounterVec {
+        self.register(IntCounterVec::new(Opts::new(name, help), labels))
+    }
+
+    fn histogram(&self, name: &str, help: &str) -> Histogram {
+        self.register(Histogram::with_opts(HistogramOpts::new(name, help).buckets(LATENCY_SECONDS.into())))
+    }
+
+    fn histograms(&self, name: &str, help: &str, labels: &[&str]) -> HistogramVec {
+        let options = HistogramOpts::new(name, help).buckets(LATENCY_SECONDS.into());
+        self.register(HistogramVec::new(options, labels))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_metric_has_the_prefix_and_series_start_at_zero() {
+        let text = String::from_utf8(Metrics::new().render(1, 2, 3)).unwrap();
+        let samples = text.lines().filter(|line| !line.starts_with('#'));
+        for line in samples {
+            assert!(line.starts_with("clarion_"), "{line}");
+        }
+        assert!(text.contains("clarion_publications_delivered_total{transport=\"websocket\"} 0"));
+        assert!(text.contains("clarion_channels 1\n"));
+        assert!(text.contains("clarion_subscriptions 2\n"));
+        assert!(text.contains("clarion_outbox_bytes 3\n"));
+    }
+}

@@ -1,0 +1,151 @@
+//! What waits for a shard: the only way from any thread into a shard's world.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Instant;
+
+use parking_lot::Mutex;
+use smallvec::SmallVec;
+use tokio::sync::Notify;
+
+use super::Control;
+use crate::model::{Channel, Publication};
+
+/// Most bytes of publications that may wait for one shard.
+pub const INBOX_BYTES_MAX: usize = 32 << 20;
+
+/// A run of publications of one channel, on its way to the subscribers of a shard.
+#[derive(Debug)]
+pub struct Delivery {
+    /// Where it was published.
+    pub channel: Channel,
+    /// In the order of the channel; not empty.
+    pub publications: SmallVec<[Arc<Publication>; 1]>,
+    /// When the node took it from the broker.
+    pub accepted_at: Instant,
+    /// What it counts for in the inbox, until [`Inbox::release`].
+    pub cost_bytes: usize,
+}
+
+/// The queue of one shard: publications bounded in bytes, control on a lane of its own and never dropped.
+///
+/// Any thread pushes; one shard drains. Pushing never waits. First in, first out.
+#[derive(Debug)]
+pub struct Inbox {
+    lanes: Mutex<Lanes>,
+    wake: Notify,
+    held_bytes: AtomicUsize,
+    bytes_max: usize,
+}
+
+#[derive(Debug, Default)]
+struct Lanes {
+    deliveries: VecDeque<Delivery>,
+    controls: VecDeque<Control>,
+}
+
+/// The inbox holds as many bytes as it may; the delivery was dropped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct InboxFull;
+
+impl Inbox {
+    /// An empty inbox for at most `bytes_max` bytes of publications.
+    pub fn new(bytes_max: usize) -> Self {
+        Self { lanes: Mutex::default(), wake: Notify::new(), held_bytes: AtomicUsize::new(0), bytes_max }
+    }
+
+    /// Queues `delivery` and wakes the shard.
+    ///
+    /// # Errors
+    /// [`InboxFull`] when the bytes not yet delivered would exceed the limit.
+    pub fn deliver(&self, delivery: Delivery) -> Result<(), InboxFull> {
+        let mut lanes = self.lanes.lock();
+        if self.held_bytes.load(Ordering::Relaxed) + delivery.cost_bytes > self.bytes_max {
+            return Err(InboxFull);
+        }
+        self.held_bytes.fetch_add(delivery.cost_bytes, Ordering::Relaxed);
+        lanes.deliveries.push_back(delivery);
+        drop(lanes);
+        self.wake.notify_one();
+        Ok(())
+    }
+
+    /// Queues `control` and wakes the shard.
+    pub fn control(&self, control: Control) {
+        self.lanes.lock().controls.push_back(control);
+        self.wake.notify_one();
+    }
+
+    /// Waits until something may have been queued. Cancel safe.
+    pub async fn queued(&self) {
+        self.wake.notified().await;
+    }
+
+    /// The next control, if any.
+    pub fn next_control(&self) -> Option<Control> {
+        self.lanes.lock().controls.pop_front()
+    }
+
+    /// Moves up to `count` deliveries into `out`, oldest first.
+    ///
+    /// Their bytes count until they are [released](Self::release): what a shard has taken and not yet
+    /// delivered is still in memory.
+    pub fn drain(&self, count: usize, out: &mut Vec<Delivery>) {
+        let mut lanes = self.lanes.lock();
+        let count = count.min(lanes.deliveries.len());
+        out.extend(lanes.deliveries.drain(..count));
+    }
+
+    /// Gives back the bytes of a delivery that left the shard.
+    pub fn release(&self, cost_bytes: usize) {
+        self.held_bytes.fetch_sub(cost_bytes, Ordering::Relaxed);
+    }
+
+    /// Whether more than half of the bytes are taken: publishers should be told to come back later.
+    pub fn is_above_watermark(&self) -> bool {
+        self.held_bytes.load(Ordering::Relaxed) > self.bytes_max / 2
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::RawJson;
+
+    fn delivery(cost_bytes: usize) -> Delivery {
+        let publication = Arc::new(Publication::of(RawJson::string("x")));
+        let channel = Channel::parse("a", 255).unwrap();
+        Delivery {
+            channel,
+            publications: SmallVec::from_iter([publication]),
+            accepted_at: Instant::now(),
+            cost_bytes,
+        }
+    }
+
+    #[test]
+    fn an_inbox_is_bounded_in_bytes_until_they_are_delivered() {
+        let inbox = Inbox::new(100);
+        assert_eq!(inbox.deliver(delivery(50)), Ok(()));
+        assert!(!inbox.is_above_watermark());
+        assert_eq!(inbox.deliver(delivery(50)), Ok(()));
+        assert!(inbox.is_above_watermark());
+        assert_eq!(inbox.deliver(delivery(1)), Err(InboxFull));
+        let mut drained = Vec::new();
+        inbox.drain(64, &mut drained);
+        assert_eq!(drained.len(), 2);
+        assert_eq!(inbox.deliver(delivery(1)), Err(InboxFull), "taken is not delivered");
+        inbox.release(50);
+        assert_eq!(inbox.deliver(delivery(1)), Ok(()));
+    }
+
+    #[test]
+    fn control_is_taken_when_the_inbox_is_full() {
+        let inbox = Inbox::new(0);
+        assert_eq!(inbox.deliver(delivery(1)), Err(InboxFull));
+        inbox.control(Control::Stop);
+        assert!(matches!(inbox.next_control(), Some(Control::Stop)));
+        assert!(inbox.next_control().is_none());
+    }
+}

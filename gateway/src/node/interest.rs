@@ -1,0 +1,138 @@
+//! Which shards want which channels, and whether the broker is subscribed for them.
+
+use std::collections::HashMap;
+use std::hash::{BuildHasher, RandomState};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use parking_lot::Mutex;
+use smallvec::SmallVec;
+
+use super::ShardId;
+use crate::model::Channel;
+
+/// How many locks the channels are spread over.
+const STRIPES: usize = 64;
+
+/// The channels of a node: how many subscribers each shard has.
+#[derive(Debug)]
+pub(super) struct Interests {
+    shards: usize,
+    hasher: RandomState,
+    stripes: Box<[Mutex<HashMap<Channel, Interest>>]>,
+    channels: AtomicUsize,
+    subscriptions: AtomicUsize,
+}
+
+#[derive(Debug)]
+struct Interest {
+    subscribers: SmallVec<[u32; 4]>,
+    feed: Arc<Feed>,
+}
+
+impl Interest {
+    fn total(&self) -> usize {
+        self.subscribers.iter().map(|count| *count as usize).sum()
+    }
+}
+
+/// The broker's side of a channel: whether it is subscribed.
+///
+/// The lock serialises subscribing and unsubscribing at the broker; it is held across their awaits.
+#[derive(Debug, Default)]
+pub(super) struct Feed {
+    pub(super) subscribed: tokio::sync::Mutex<bool>,
+}
+
+impl Interests {
+    pub(super) fn new(shards: usize) -> Self {
+        let stripes = (0..STRIPES).map(|_| Mutex::default()).collect();
+        Self {
+            shards,
+            hasher: RandomState::new(),
+            stripes,
+            channels: AtomicUsize::new(0),
+            subscriptions: AtomicUsize::new(0),
+        }
+    }
+
+    fn stripe(&self, channel: &Channel) -> &Mutex<HashMap<Channel, Interest>> {
+        &self.stripes[self.hasher.hash_one(channel) as usize % STRIPES]
+    }
+
+    /// Counts a subscriber in; answers the feed that it needs.
+    pub(super) fn add(&self, shard: ShardId, channel: &Channel) -> Arc<Feed> {
+        let mut stripe = self.stripe(channel).lock();
+        let interest = stripe.entry(channel.clone()).or_insert_with(|| Interest {
+            subscribers: SmallVec::from_elem(0, self.shards),
+            feed: Arc::default(),
+        });
+        if interest.total() == 0 {
+            self.channels.fetch_add(1, Ordering::Relaxed);
+        }
+        self.subscriptions.fetch_add(1, Ordering::Relaxed);
+        interest.subscribers[shard.index()] += 1;
+        Arc::clone(&interest.feed)
+    }
+
+    /// Counts a subscriber out; `true` if it was the node's last one.
+    pub(super) fn remove(&self, shard: ShardId, channel: &Channel) -> bool {
+        let mut stripe = self.stripe(channel).lock();
+        let Some(interest) = stripe.get_mut(channel) else { return false };
+        interest.subscribers[shard.index()] -= 1;
+        self.subscriptions.fetch_sub(1, Ordering::Relaxed);
+        let last = interest.total() == 0;
+        if last {
+            self.channels.fetch_sub(1, Ordering::Relaxed);
+        }
+        last
+    }
+
+    /// The feed of a channel without subscribers, if it is still there and still has none.
+    pub(super) fn idle_feed(&self, channel: &Channel) -> Option<Arc<Feed>> {
+        let stripe = self.stripe(channel).lock();
+        let interest = stripe.get(channel)?;
+        (interest.total() == 0).then(|| Arc::clone(&interest.feed))
+    }
+
+    /// Forgets a channel, unless somebody subscribed meanwhile.
+    pub(super) fn forget(&self, channel: &Channel) {
+        let mut stripe = self.stripe(channel).lock();
+        if stripe.get(channel).is_some_and(|interest| interest.total() == 0) {
+            stripe.remove(channel);
+        }
+    }
+
+    /// Calls `each` for every shard that has subscribers of `channel`.
+    pub(super) fn for_each_shard(&self, channel: &Channel, mut each: impl FnMut(ShardId)) {
+        let stripe = self.stripe(channel).lock();
+        let Some(interest) = stripe.get(channel) else { return };
+        for (index, count) in interest.subscribers.iter().enumerate() {
+            if *count > 0 {
+                each(ShardId::new(index));
+            }
+        }
+    }
+
+    /// Channels with at least one subscriber.
+    pub(super) fn channel_count(&self) -> usize {
+        self.channels.load(Ordering::Relaxed)
+    }
+
+    /// Subscribers of all channels.
+    pub(super) fn subscription_count(&self) -> usize {
+        self.subscriptions.load(Ordering::Relaxed)
+    }
+
+    /// Every channel with subscribers for which `wanted` holds, with their number. Looks at all channels.
+    pub(super) fn list(&self, wanted: impl Fn(&Channel) -> bool) -> Vec<(Channel, usize)> {
+        let mut found = Vec::new();
+        for stripe in &self.stripes {
+            let stripe = stripe.lock();
+            let held = stripe.iter().map(|(channel, interest)| (channel, interest.total()));
+            let held = held.filter(|(channel, total)| *total > 0 && wanted(channel));
+            found.extend(held.map(|(channel, total)| (channel.clone(), total)));
+        }
+        found
+    }
+}

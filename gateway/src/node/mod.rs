@@ -1,0 +1,352 @@
+//! The facade that sessions and the server API call: subscribe, publish, address users.
+//!
+//! It owns which channels this node holds, the inboxes of the shards and the broker. It knows no client
+//! protocol and no socket. Enter through [`Node::new`].
+
+mod control;
+mod delivery;
+mod inbox;
+mod interest;
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::runtime::Handle;
+use tokio::sync::oneshot;
+
+pub use control::{Control, Order, Target};
+pub use delivery::Dispatch;
+pub use inbox::{Delivery, INBOX_BYTES_MAX, Inbox, InboxFull};
+
+use crate::broker::{Broker, BrokerError};
+use crate::metrics::Metrics;
+use crate::model::{Channel, ClientId, CloseReason, NodeId, Publication, UserId};
+
+/// How long the broker stays subscribed to a channel whose last local subscriber left: reconnects are common.
+const UNSUBSCRIBE_GRACE: Duration = Duration::from_secs(5);
+
+/// Names one shard of a node: 0, 1, …
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ShardId(u16);
+
+impl ShardId {
+    /// The shard with this index.
+    ///
+    /// # Panics
+    /// Above 65,535.
+    pub fn new(index: usize) -> Self {
+        Self(u16::try_from(index).expect("a node has at most 65,535 shards"))
+    }
+
+    /// Its index, from 0.
+    pub fn index(self) -> usize {
+        usize::from(self.0)
+    }
+}
+
+/// A publication was not accepted.
+#[derive(Debug, thiserror::Error)]
+pub enum PublishError {
+    /// The shards have more to deliver than they should; nothing was published. Try again later.
+    #[error("too much is waiting for delivery")]
+    Overloaded,
+    /// The broker did not answer: it may or may not have been published.
+    #[error(transparent)]
+    Broker(#[from] BrokerError),
+}
+
+/// One running gateway process, as sessions and the server API see it. Shared by all threads.
+pub struct Node {
+    id: NodeId,
+    name: String,
+    started_at: Instant,
+    dispatch: Arc<Dispatch>,
+    broker: Arc<dyn Broker>,
+    metrics: Arc<Metrics>,
+    backbone: Handle,
+}
+
+/// A local subscriber's claim on a channel: while it lives, the node holds the channel.
+///
+/// Dropping it counts the subscriber out; the broker is unsubscribed some seconds after the last one.
+pub struct Interest {
+    node: Arc<Node>,
+    shard: ShardId,
+    channel: Channel,
+}
+
+impl Drop for Interest {
+    fn drop(&mut self) {
+        if self.node.dispatch.interests.remove(self.shard, &self.channel) {
+            self.node.let_go_later(self.channel.clone());
+        }
+    }
+}
+
+impl Node {
+    /// A node whose publications travel through `broker` and come back through `dispatch`.
+    ///
+    /// Timers run on `backbone`.
+    pub fn new(
+        name: String,
+        dispatch: Arc<Dispatch>,
+        broker: Arc<dyn Broker>,
+        metrics: Arc<Metrics>,
+        backbone: Handle,
+    ) -> Arc<Self> {
+        let id = NodeId::random();
+        Arc::new(Self { id, name, started_at: Instant::now(), dispatch, broker, metrics, backbone })
+    }
+
+    /// Its id, random at every start.
+    pub fn id(&self) -> NodeId {
+        self.id
+    }
+
+    /// Its configured name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// How long it has been running.
+    pub fn uptime(&self) -> Duration {
+        self.started_at.elapsed()
+    }
+
+    /// The queue of a shard.
+    pub fn inbox(&self, shard: ShardId) -> &Arc<Inbox> {
+        &self.dispatch.inboxes[shard.index()]
+    }
+
+    /// Claims `channel` for a subscriber of `shard`.
+    ///
+    /// What is published after this returned reaches the shard's inbox. Dropping the future gives the
+    /// claim back.
+    ///
+    /// # Errors
+    /// [`BrokerError`] when the broker could not be subscribed; the claim is given back.
+    pub async fn subscribe(
+        self: &Arc<Self>,
+        shard: ShardId,
+        channel: Channel,
+    ) -> Result<Interest, BrokerError> {
+        let feed = self.dispatch.interests.add(shard, &channel);
+        let interest = Interest { node: Arc::clone(self), shard, channel };
+        let mut subscribed = feed.subscribed.lock().await;
+        if !*subscribed {
+            self.broker.subscribe(&interest.channel).await?;
+            *subscribed = true;
+        }
+        Ok(interest)
+    }
+
+    fn let_go_later(self: &Arc<Self>, channel: Channel) {
+        let node = Arc::clone(self);
+        self.backbone.spawn(async move {
+            tokio::time::sleep(UNSUBSCRIBE_GRACE).await;
+            node.let_go(&channel).await;
+        });
+    }
+
+    /// Unsubscribes the broker, unless somebody is interested again.
+    async fn let_go(&self, channel: &Channel) {
+        let Some(feed) = self.dispatch.interests.idle_feed(channel) else { return };
+        let mut subscribed = feed.subscribed.lock().await;
+        if self.dispatch.interests.idle_feed(channel).is_none() {
+            return;
+        }
+        if *subscribed && let Err(error) = self.broker.unsubscribe(channel).await {
+            // The channel stays known, so the next subscriber finds the broker as it is.
+            tracing::warn!(%error, "could not unsubscribe a channel that nobody holds");
+            return;
+        }
+        *subscribed = false;
+        self.dispatch.interests.forget(channel);
+    }
+
+    /// Publishes `publications` to `channel` on every node, in this order and in one piece.
+    ///
+    /// Publications of one channel reach every subscriber in the order in which the broker took them.
+    /// Delivery is at most once.
+    ///
+    /// # Errors
+    /// [`PublishError::Overloaded`]: nothing was published. [`PublishError::Broker`]: not known.
+    pub async fn publish(
+        &self,
+        channel: &Channel,
+        publications: Vec<Publication>,
+    ) -> Result<(), PublishError> {
+        if self.dispatch.inboxes.iter().any(|inbox| inbox.is_above_watermark()) {
+            return Err(PublishError::Overloaded);
+        }
+        let publications = publications.into_iter().map(Arc::new).collect();
+        Ok(self.broker.publish(channel, publications).await?)
+    }
+
+    /// Gives `order` to the targeted connections of this node. Success says nothing about how many there are.
+    pub fn order(&self, target: &Target, order: &Order) {
+        for inbox in &self.dispatch.inboxes {
+            inbox.control(Control::Order { target: target.clone(), order: order.clone() });
+        }
+    }
+
+    /// Closes the targeted connections of this node, but for those in `except`.
+    pub fn disconnect(&self, target: &Target, reason: &CloseReason, except: HashSet<ClientId>) {
+        let except = Arc::new(except);
+        for inbox in &self.dispatch.inboxes {
+            let (target, reason, except) = (target.clone(), reason.clone(), Arc::clone(&except));
+            inbox.control(Control::Disconnect { target, reason, except });
+        }
+    }
+
+    /// Tells every shard to close its connections, because the node stops.
+    pub fn stop(&self) {
+        for inbox in &self.dispatch.inboxes {
+            inbox.control(Control::Stop);
+        }
+    }
+
+    /// The distinct users connected to this node, the anonymous one included if there is one.
+    ///
+    /// A shard that stops meanwhile has none.
+    pub async fn users(&self) -> HashSet<UserId> {
+        let mut users = HashSet::new();
+        for inbox in &self.dispatch.inboxes {
+            let (answer, answered) = oneshot::channel();
+            inbox.control(Control::Users(answer));
+            users.extend(answered.await.unwrap_or_default());
+        }
+        users
+    }
+
+    /// Channels of this node for which `wanted` holds, with the number of subscribers here.
+    ///
+    /// Looks at every channel: for diagnosis.
+    pub fn channels(&self, wanted: impl Fn(&Channel) -> bool) -> Vec<(Channel, usize)> {
+        self.dispatch.interests.list(wanted)
+    }
+
+    /// Channels with at least one subscriber on this node.
+    pub fn channel_count(&self) -> usize {
+        self.dispatch.interests.channel_count()
+    }
+
+    /// Subscribers of all channels on this node.
+    pub fn subscription_count(&self) -> usize {
+        self.dispatch.interests.subscription_count()
+    }
+
+    /// What happened on this node, in numbers.
+    pub fn metrics(&self) -> &Arc<Metrics> {
+        &self.metrics
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use async_trait::async_trait;
+
+    use super::*;
+    use crate::model::RawJson;
+
+    /// Counts what a node asks of its broker.
+    #[derive(Default)]
+    struct Counting {
+        subscribed: AtomicUsize,
+        unsubscribed: AtomicUsize,
+        failing: std::sync::atomic::AtomicBool,
+    }
+
+    #[async_trait]
+    impl Broker for Counting {
+        async fn subscribe(&self, _: &Channel) -> Result<(), BrokerError> {
+            tokio::task::yield_now().await;
+            if self.failing.load(Ordering::SeqCst) {
+                return Err(BrokerError::Unavailable);
+            }
+            self.subscribed.fetch_add(1, Ordering::SeqCst);
+            Ok(())
+        }
+
+        async fn unsubscribe(&self, _: &Channel) -> Result<(), BrokerError> {
+            self.unsubscribed.fetch_add(1, Ordering::SeqCst);
+            Ok(())
+        }
+
+        async fn publish(&self, _: &Channel, _: Vec<Arc<Publication>>) -> Result<(), BrokerError> {
+            Ok(())
+        }
+    }
+
+    fn node(inbox_bytes_max: usize) -> (Arc<Node>, Arc<Counting>) {
+        let metrics = Arc::new(Metrics::new());
+        let dispatch = Dispatch::new(2, inbox_bytes_max, Arc::clone(&metrics));
+        let broker = Arc::new(Counting::default());
+        let backbone = Handle::current();
+        (Node::new("test".into(), dispatch, Arc::clone(&broker) as _, metrics, backbone), broker)
+    }
+
+    fn channel() -> Channel {
+        Channel::parse("a", 255).unwrap()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_broker_is_subscribed_by_the_first_and_let_go_some_seconds_after_the_last() {
+        let (node, broker) = node(INBOX_BYTES_MAX);
+        let (first, second) = tokio::join!(
+            node.subscribe(ShardId::new(0), channel()),
+            node.subscribe(ShardId::new(1), channel())
+        );
+        assert_eq!(broker.subscribed.load(Ordering::SeqCst), 1);
+        assert_eq!((node.channel_count(), node.subscription_count()), (1, 2));
+        drop((first, second));
+        assert_eq!((node.channel_count(), node.subscription_count()), (0, 0));
+        tokio::time::sleep(UNSUBSCRIBE_GRACE - Duration::from_secs(1)).await;
+        assert_eq!(broker.unsubscribed.load(Ordering::SeqCst), 0);
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        assert_eq!(broker.unsubscribed.load(Ordering::SeqCst), 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_returns_within_the_grace_keeps_the_broker_subscribed() {
+        let (node, broker) = node(INBOX_BYTES_MAX);
+        drop(node.subscribe(ShardId::new(0), channel()).await);
+        tokio::time::sleep(UNSUBSCRIBE_GRACE / 2).await;
+        let interest = node.subscribe(ShardId::new(0), channel()).await;
+        tokio::time::sleep(UNSUBSCRIBE_GRACE * 3).await;
+        assert_eq!(broker.unsubscribed.load(Ordering::SeqCst), 0);
+        assert_eq!(broker.subscribed.load(Ordering::SeqCst), 1);
+        drop(interest);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_failed_or_abandoned_subscribe_leaves_nothing_behind() {
+        let (node, broker) = node(INBOX_BYTES_MAX);
+        broker.failing.store(true, Ordering::SeqCst);
+        assert!(node.subscribe(ShardId::new(0), channel()).await.is_err());
+        let abandoned =
+            tokio::time::timeout(Duration::ZERO, node.subscribe(ShardId::new(0), channel())).await;
+        assert!(abandoned.is_err());
+        assert_eq!((node.channel_count(), node.subscription_count()), (0, 0));
+        broker.failing.store(false, Ordering::SeqCst);
+        assert!(node.subscribe(ShardId::new(0), channel()).await.is_ok());
+    }
+
+    #[tokio::test]
+    async fn a_publisher_is_turned_away_while_the_shards_are_behind() {
+        use crate::broker::Receiver;
+        let (node, _) = node(1_000);
+        let interest = node.subscribe(ShardId::new(0), channel()).await;
+        let publication = || Publication::of(RawJson::string(&"x".repeat(200)));
+        assert!(node.publish(&channel(), vec![publication()]).await.is_ok());
+        for _ in 0..5 {
+            node.dispatch.deliver(&channel(), &[Arc::new(publication())]);
+        }
+        let refused = node.publish(&channel(), vec![publication()]).await;
+        assert!(matches!(refused, Err(PublishError::Overloaded)));
+        drop(interest);
+    }
+}
