@@ -23,6 +23,8 @@ pub enum CloseReason {
     InvalidToken,
     /// The token was good once; the connection outlived it.
     Expired,
+    /// It has more subscriptions than it may.
+    ChannelLimit,
     /// The client may not connect at all.
     PermissionDenied,
     /// The client asked more often than it may.
@@ -60,6 +62,7 @@ impl CloseReason {
             Self::BadRequest => "bad_request",
             Self::InvalidToken => "invalid_token",
             Self::Expired => "expired",
+            Self::ChannelLimit => "channel_limit",
             Self::PermissionDenied => "permission_denied",
             Self::TooManyRequests => "too_many_requests",
             Self::Disconnected { .. } => "disconnected",

@@ -1,0 +1,15 @@
+//! The native protocol: Centrifuge client protocol, version 2, in JSON.
+//!
+//! Published SDKs speak it unchanged. [`Client`] is the conversation; [`Session`] is what remains of it
+//! once the client has authenticated, and serves the bare form too.
+
+pub mod code;
+pub mod command;
+pub mod push;
+pub mod reply;
+
+mod client;
+mod session;
+
+pub use client::Client;
+pub use session::{Manner, Session};

@@ -1,0 +1,410 @@
+//! The state of a client that has authenticated: its subscriptions, and its commands in their order.
+
+use std::collections::{BTreeMap, HashSet, VecDeque};
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::code::{self, Error};
+use super::command::{ChannelRequest, Command, PublishRequest, RefreshRequest, Request, SubscribeRequest};
+use super::{push, reply};
+use crate::metrics::Source;
+use crate::model::{Channel, ClientId, ClientInfo, CloseReason, Identity, Publication, RawJson};
+use crate::node::Order;
+use crate::protocol::{Context, Effect, Outcome};
+
+/// How much ceremony the client wants.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Manner {
+    /// The protocol of the SDKs: a command without an id is a pong.
+    Native,
+    /// A command without an id is carried out; only its error is told, without an id.
+    Bare,
+    /// Nothing but data in either direction: what cannot be told closes the connection.
+    Data,
+}
+
+/// A client that has authenticated.
+#[derive(Debug)]
+pub struct Session {
+    context: Arc<Context>,
+    client: ClientId,
+    identity: Identity,
+    manner: Manner,
+    subscriptions: HashSet<Channel>,
+    pending: Option<Pending>,
+    waiting: VecDeque<Job>,
+    waiting_bytes: usize,
+}
+
+/// What is to be done, in the order in which it came.
+#[derive(Debug)]
+enum Job {
+    Command(Command),
+    Order(Order),
+    /// The client broke the protocol: what came before is done, then the connection closes.
+    Violation(CloseReason),
+    Data(Channel, RawJson),
+}
+
+/// What the session waits for.
+#[derive(Debug)]
+enum Pending {
+    /// The subscriptions that the handshake asked for.
+    Opening,
+    Subscribe { ticket: Ticket, channel: Channel, was_recovering: bool },
+    /// The server subscribes the client.
+    Enlist { channel: Channel, data: Option<RawJson> },
+    Publish { ticket: Ticket },
+}
+
+/// What is needed to answer a command later.
+#[derive(Debug)]
+struct Ticket {
+    id: u32,
+    name: &'static str,
+    started_at: Instant,
+}
+
+/// What a command leads to.
+enum Answer {
+    Reply(Vec<u8>),
+    /// Give up a subscription, then reply.
+    Leave(Channel, Vec<u8>),
+    Silence,
+    Close(CloseReason),
+    Wait(Pending, Effect),
+}
+
+impl Session {
+    /// The session of `client`, which is `identity`.
+    pub fn new(context: Arc<Context>, client: ClientId, identity: Identity, manner: Manner) -> Self {
+        Self {
+            context,
+            client,
+            identity,
+            manner,
+            subscriptions: HashSet::new(),
+            pending: None,
+            waiting: VecDeque::new(),
+            waiting_bytes: 0,
+        }
+    }
+
+    /// Who it is.
+    pub fn identity(&self) -> &Identity {
+        &self.identity
+    }
+
+    /// Its id.
+    pub fn client(&self) -> ClientId {
+        self.client
+    }
+
+    /// Bytes of what waits.
+    pub fn waiting_bytes(&self) -> usize {
+        self.waiting_bytes
+    }
+
+    /// Carries out `command` as soon as those before it are done.
+    pub fn accept(&mut self, command: Command, effects: &mut Vec<Effect>) {
+        let cost_bytes = command.cost_bytes;
+        self.enqueue(Job::Command(command), cost_bytes, effects);
+    }
+
+    /// Carries out `order` as soon as the commands before it are done.
+    pub fn accept_order(&mut self, order: Order, effects: &mut Vec<Effect>) {
+        self.enqueue(Job::Order(order), 0, effects);
+    }
+
+    /// Publishes `data` as soon as the commands before it are done.
+    pub fn accept_data(&mut self, channel: Channel, data: RawJson, effects: &mut Vec<Effect>) {
+        let cost_bytes = data.as_bytes().len();
+        self.enqueue(Job::Data(channel, data), cost_bytes, effects);
+    }
+
+    /// Closes as soon as the commands before are done.
+    pub fn accept_violation(&mut self, reason: CloseReason, effects: &mut Vec<Effect>) {
+        self.enqueue(Job::Violation(reason), 0, effects);
+    }
+
+    fn enqueue(&mut self, job: Job, cost_bytes: usize, effects: &mut Vec<Effect>) {
+        if self.pending.is_none() && self.waiting.is_empty() {
+            self.start(job, effects);
+            return;
+        }
+        self.waiting_bytes += cost_bytes;
+        self.waiting.push_back(job);
+    }
+
+    /// Starts what waits, until something has to be waited for.
+    fn resume(&mut self, effects: &mut Vec<Effect>) {
+        while self.pending.is_none() {
+            let Some(job) = self.waiting.pop_front() else {
+                self.waiting = VecDeque::new();
+                self.waiting_bytes = 0;
+                return;
+            };
+            self.start(job, effects);
+        }
+    }
+
+    fn start(&mut self, job: Job, effects: &mut Vec<Effect>) {
+        match job {
+            Job::Command(command) => self.execute(command, effects),
+            Job::Order(Order::Subscribe { channel, data }) => self.enlist(channel, data, effects),
+            Job::Order(Order::Unsubscribe { channel }) => self.expel(channel, effects),
+            Job::Data(channel, data) => self.publish_data(&channel, data, effects),
+            Job::Violation(reason) => self.close(reason, effects),
+        }
+    }
+
+    fn close(&mut self, reason: CloseReason, effects: &mut Vec<Effect>) {
+        // Nothing that waits is carried out any more.
+        self.waiting.clear();
+        effects.push(Effect::Close(reason));
+    }
+
+    fn execute(&mut self, command: Command, effects: &mut Vec<Effect>) {
+        let Some(request) = command.request else { return self.close(CloseReason::BadRequest, effects) };
+        let ticket = Ticket { id: command.id, name: request.name(), started_at: Instant::now() };
+        let (id, name, started_at) = (ticket.id, ticket.name, ticket.started_at);
+        let (outcome, answer) = match self.answer(request, ticket) {
+            Ok(answer) => ("ok", answer),
+            Err(error) => (error.label(), Answer::Reply(reply::error(id, error))),
+        };
+        match answer {
+            Answer::Wait(pending, effect) => {
+                self.pending = Some(pending);
+                effects.push(effect);
+                return;
+            }
+            Answer::Reply(reply) => effects.push(Effect::Send(reply)),
+            Answer::Leave(channel, reply) => {
+                effects.push(Effect::Unsubscribe(channel));
+                effects.push(Effect::Send(reply));
+            }
+            Answer::Silence => {}
+            Answer::Close(reason) => self.close(reason, effects),
+        }
+        self.context.metrics.command(name, outcome, started_at.elapsed());
+    }
+
+    fn answer(&mut self, request: Request, ticket: Ticket) -> Result<Answer, Error> {
+        match request {
+            // A second connect, or a ping, which no client sends.
+            Request::Connect(_) | Request::Ping => Ok(Answer::Close(CloseReason::BadRequest)),
+            Request::Subscribe(request) => self.subscribe(&request, ticket),
+            Request::Unsubscribe(request) => Ok(self.unsubscribe(&request, ticket.id)),
+            Request::Publish(request) => self.publish(request, ticket),
+            Request::Presence(request)
+            | Request::PresenceStats(request)
+            | Request::History(request)
+            | Request::SubRefresh(request) => self.decline(&request),
+            Request::Rpc => Err(code::NOT_AVAILABLE),
+            // Nobody listens to it; a client that says it does no harm.
+            Request::Send => Ok(Answer::Silence),
+            Request::Refresh(request) => Self::refresh(&request),
+        }
+    }
+
+    fn subscribe(&mut self, request: &SubscribeRequest, ticket: Ticket) -> Result<Answer, Error> {
+        let knows_delta = matches!(request.delta.as_str(), "" | "fossil");
+        if request.channel.is_empty() || !knows_delta {
+            return Ok(Answer::Close(CloseReason::BadRequest));
+        }
+        let channel = self.admit(&request.channel, !request.token.is_empty(), 0)?;
+        if request.kind != 0 {
+            return Err(code::NOT_AVAILABLE);
+        }
+        if request.has_filter {
+            return Err(code::BAD_REQUEST);
+        }
+        let effect = Effect::Subscribe(vec![channel.clone()]);
+        Ok(Answer::Wait(Pending::Subscribe { ticket, channel, was_recovering: request.recover }, effect))
+    }
+
+    /// Whether the client may subscribe to the channel called `name` now, beside `more` that are under way.
+    ///
+    /// # Errors
+    /// The code that says why not.
+    pub fn admit(&self, name: &str, has_token: bool, more: usize) -> Result<Channel, Error> {
+        let authority = &self.context.authority;
+        let channel = authority.channel(name)?;
+        if self.subscriptions.contains(&channel) {
+            return Err(code::ALREADY_SUBSCRIBED);
+        }
+        if self.subscriptions.len() + more >= self.context.channels_max {
+            return Err(code::LIMIT_EXCEEDED);
+        }
+        if has_token {
+            // A token decides by itself, and no key for subscription tokens is configured.
+            return Err(code::PERMISSION_DENIED);
+        }
+        authority.may_subscribe(&self.identity, &channel)?;
+        Ok(channel)
+    }
+
+    fn unsubscribe(&mut self, request: &ChannelRequest, id: u32) -> Answer {
+        if request.channel.is_empty() {
+            return Answer::Close(CloseReason::BadRequest);
+        }
+        let reply = reply::empty(id, "unsubscribe");
+        match self.subscriptions.take(request.channel.as_str()) {
+            Some(channel) => Answer::Leave(channel, reply),
+            None => Answer::Reply(reply),
+        }
+    }
+
+    fn publish(&mut self, request: PublishRequest, ticket: Ticket) -> Result<Answer, Error> {
+        if request.channel.is_empty() {
+            return Ok(Answer::Close(CloseReason::BadRequest));
+        }
+        if request.kind != 0 {
+            return Err(code::NOT_AVAILABLE);
+        }
+        let channel = self.context.authority.channel(&request.channel)?;
+        self.may_publish(&channel)?;
+        let data = request.data.ok_or(code::BAD_REQUEST)?;
+        let publication = self.publication(data);
+        Ok(Answer::Wait(Pending::Publish { ticket }, Effect::Publish(channel, publication)))
+    }
+
+    /// Whether the client may publish to the channel called `name`, given whether it subscribes to it.
+    ///
+    /// # Errors
+    /// The code that says why not.
+    pub fn admit_publish(&self, name: &str, subscribed: bool) -> Result<Channel, Error> {
+        let channel = self.context.authority.channel(name)?;
+        self.context.authority.may_publish(&self.identity, &channel, subscribed)?;
+        Ok(channel)
+    }
+
+    fn may_publish(&self, channel: &Channel) -> Result<(), Error> {
+        let subscribed = self.subscriptions.contains(channel);
+        Ok(self.context.authority.may_publish(&self.identity, channel, subscribed)?)
+    }
+
+    fn publication(&self, data: RawJson) -> Publication {
+        let info = ClientInfo {
+            user: self.identity.user.clone(),
+            client: self.client,
+            conn_info: self.identity.info.clone(),
+        };
+        self.context.metrics.publications_received(Source::Client, 1);
+        Publication { data, info: Some(info), tags: BTreeMap::new() }
+    }
+
+    /// Publishes without a command; in its manner an error cannot be told but by closing.
+    fn publish_data(&mut self, channel: &Channel, data: RawJson, effects: &mut Vec<Effect>) {
+        if self.may_publish(channel).is_err() {
+            return self.close(CloseReason::PermissionDenied, effects);
+        }
+        let publication = self.publication(data);
+        let ticket = Ticket { id: 0, name: "publish", started_at: Instant::now() };
+        self.pending = Some(Pending::Publish { ticket });
+        effects.push(Effect::Publish(channel.clone(), publication));
+    }
+
+    /// The answer to what is off: the channel is looked at first, as it would be if it were on.
+    fn decline(&self, request: &ChannelRequest) -> Result<Answer, Error> {
+        if request.channel.is_empty() {
+            return Ok(Answer::Close(CloseReason::BadRequest));
+        }
+        self.context.authority.channel(&request.channel)?;
+        Err(code::NOT_AVAILABLE)
+    }
+
+    fn refresh(request: &RefreshRequest) -> Result<Answer, Error> {
+        if request.token.is_empty() {
+            return Ok(Answer::Close(CloseReason::BadRequest));
+        }
+        Err(code::NOT_AVAILABLE)
+    }
+
+    /// The server subscribes the client. Who is subscribed already stays so.
+    fn enlist(&mut self, channel: Channel, data: Option<RawJson>, effects: &mut Vec<Effect>) {
+        if self.subscriptions.contains(&channel) {
+            return;
+        }
+        if self.subscriptions.len() >= self.context.channels_max {
+            return self.close(CloseReason::ChannelLimit, effects);
+        }
+        self.pending = Some(Pending::Enlist { channel: channel.clone(), data });
+        effects.push(Effect::Subscribe(vec![channel]));
+    }
+
+    /// The server ends a subscription, whoever made it.
+    fn expel(&mut self, channel: Channel, effects: &mut Vec<Effect>) {
+        if !self.subscriptions.remove(&channel) {
+            return;
+        }
+        let push = push::unsubscribe(&channel);
+        effects.push(Effect::Unsubscribe(channel));
+        self.tell(push, effects);
+    }
+
+    /// Sends a push, unless the client gets nothing but data.
+    fn tell(&self, push: Vec<u8>, effects: &mut Vec<Effect>) {
+        if self.manner != Manner::Data {
+            effects.push(Effect::Send(push));
+        }
+    }
+
+    /// Keeps commands waiting until [`opened`](Self::opened).
+    pub fn hold(&mut self) {
+        self.pending = Some(Pending::Opening);
+    }
+
+    /// The subscriptions that the handshake asked for are made: what waited is carried out.
+    pub fn opened(&mut self, channels: impl IntoIterator<Item = Channel>, effects: &mut Vec<Effect>) {
+        self.subscriptions.extend(channels);
+        self.pending = None;
+        self.resume(effects);
+    }
+
+    /// A slow effect has ended: answers its command, then goes on with what waits.
+    pub fn on_outcome(&mut self, outcome: Outcome, effects: &mut Vec<Effect>) {
+        match (self.pending.take(), outcome) {
+            (Some(Pending::Subscribe { ticket, channel, was_recovering }), Outcome::Subscribed(results)) => {
+                let result = results.into_iter().try_for_each(|result| result).map_err(|error| (&error).into());
+                let result = result.map(|()| reply::subscribe(ticket.id, was_recovering));
+                if result.is_ok() {
+                    self.subscriptions.insert(channel);
+                }
+                self.finish(&ticket, result, effects);
+            }
+            (Some(Pending::Enlist { channel, data }), Outcome::Subscribed(results)) => {
+                if results.iter().all(Result::is_ok) {
+                    self.tell(push::subscribe(&channel, data.as_ref()), effects);
+                    self.subscriptions.insert(channel);
+                } else {
+                    // The caller was told that it is done; only a new session makes that true.
+                    self.close(CloseReason::Internal, effects);
+                }
+            }
+            (Some(Pending::Publish { ticket }), Outcome::Published(result)) => {
+                let result = result.map_err(|error| (&error).into());
+                let result = result.map(|()| reply::empty(ticket.id, "publish"));
+                self.finish(&ticket, result, effects);
+            }
+            (pending, outcome) => unreachable!("{outcome:?} is no answer to {pending:?}"),
+        }
+        self.resume(effects);
+    }
+
+    /// Answers a command that had to wait.
+    fn finish(&mut self, ticket: &Ticket, result: Result<Vec<u8>, Error>, effects: &mut Vec<Effect>) {
+        let outcome = result.as_ref().err().map_or("ok", |error| error.label());
+        self.context.metrics.command(ticket.name, outcome, ticket.started_at.elapsed());
+        match (result, self.manner) {
+            (Ok(_), Manner::Data) => {}
+            (Ok(_), _) if ticket.id == 0 && ticket.name == "publish" => {}
+            (Err(error), Manner::Data) if error == code::TOO_MANY_REQUESTS => {
+                self.close(CloseReason::TooManyRequests, effects);
+            }
+            (Err(_), Manner::Data) => self.close(CloseReason::Internal, effects),
+            (Ok(reply), _) => effects.push(Effect::Send(reply)),
+            (Err(error), _) => effects.push(Effect::Send(reply::error(ticket.id, error))),
+        }
+    }
+}

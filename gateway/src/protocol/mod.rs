@@ -1,0 +1,187 @@
+//! What a client protocol must provide: frames in, effects out. No socket, no await.
+//!
+//! One folder per protocol. A [`Conversation`] gets what the client sent and answers with [`Effect`]s; the
+//! connection's task carries them out and feeds the slow ones' [`Outcome`]s back. So a protocol is tested
+//! with bytes alone, and a slow broker never keeps a connection from reading its pongs.
+
+pub mod bare;
+pub mod centrifuge;
+
+use std::borrow::Cow;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::auth::Authority;
+use crate::broker::BrokerError;
+use crate::metrics::Metrics;
+use crate::model::{Channel, CloseReason, Identity, Publication};
+use crate::node::{Order, PublishError};
+
+/// What every conversation of a node shares.
+#[derive(Debug)]
+pub struct Context {
+    /// Who may do what.
+    pub authority: Authority,
+    /// Most subscriptions of one connection.
+    pub channels_max: usize,
+    /// Between two pings; zero for none.
+    pub ping_interval: Duration,
+    /// What happened, in numbers.
+    pub metrics: Arc<Metrics>,
+}
+
+/// One complete frame from the client.
+#[derive(Clone, Copy, Debug)]
+pub enum Message<'a> {
+    /// Text.
+    Text(&'a str),
+    /// Binary.
+    Binary(&'a [u8]),
+}
+
+/// How the messages of one batch become frames.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Framing {
+    /// Text; several messages share a frame, a line each.
+    Lines,
+    /// Text; a frame for each message.
+    Single,
+}
+
+/// How liveness is checked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Heartbeat {
+    /// This text is sent; the conversation answers [`Effect::Pong`] to what comes back.
+    Message(&'static str),
+    /// The transport's own ping and pong (RFC 6455 §5.5.2).
+    Transport,
+}
+
+/// What should happen. Effects are carried out in their order.
+#[derive(Debug)]
+pub enum Effect {
+    /// Send this message.
+    Send(Vec<u8>),
+    /// The client has authenticated: it can be addressed and is pinged from now on.
+    Open(Identity, Heartbeat),
+    /// The client answered a ping.
+    Pong,
+    /// Subscribe to these channels; answered by [`Outcome::Subscribed`].
+    Subscribe(Vec<Channel>),
+    /// Give the subscription up. No publication of the channel is sent after it.
+    Unsubscribe(Channel),
+    /// Publish; answered by [`Outcome::Published`].
+    Publish(Channel, Publication),
+    /// Close the connection, after what was sent before. Nothing follows.
+    Close(CloseReason),
+}
+
+/// How a slow effect ended.
+#[derive(Debug)]
+pub enum Outcome {
+    /// Of [`Effect::Subscribe`], in the order of its channels. Publications of all of them follow whatever
+    /// the conversation sends in answer to it.
+    Subscribed(Vec<Result<(), BrokerError>>),
+    /// Of [`Effect::Publish`].
+    Published(Result<(), PublishError>),
+}
+
+/// One client's side of a protocol, from the first byte to the last.
+///
+/// After it asked for a slow effect it asks for no other until the outcome came; what the client sends
+/// meanwhile waits inside, so that commands take effect in their order.
+pub trait Conversation {
+    /// The name for metrics and logs.
+    fn name(&self) -> &'static str;
+
+    /// How its messages become frames.
+    fn framing(&self) -> Framing;
+
+    /// In which form it gets publications.
+    fn encoding(&self) -> Encoding;
+
+    /// The connection is ready; a protocol in which the server speaks first does it here.
+    fn on_start(&mut self, effects: &mut Vec<Effect>);
+
+    /// The client sent a frame.
+    fn on_message(&mut self, message: Message<'_>, effects: &mut Vec<Effect>);
+
+    /// A slow effect has ended.
+    fn on_outcome(&mut self, outcome: Outcome, effects: &mut Vec<Effect>);
+
+    /// The server API asks something of this connection.
+    fn on_order(&mut self, order: Order, effects: &mut Vec<Effect>);
+
+    /// Bytes of commands that wait for a slow effect; above a frame's limit the client is not read.
+    fn backlog_bytes(&self) -> usize;
+
+    /// The close code and text that this protocol gives to `reason`.
+    fn close_code(&self, reason: &CloseReason) -> (u16, Cow<'static, str>);
+}
+
+/// The conversation with a client that is told at once why it may not stay.
+///
+/// A browser's script cannot read the status of a refused handshake, but it can read a close code.
+#[derive(Debug)]
+pub struct Rejection {
+    reason: CloseReason,
+    close_code: fn(&CloseReason) -> (u16, Cow<'static, str>),
+}
+
+impl Rejection {
+    /// Closes with what `close_code` makes of `reason`.
+    pub fn new(reason: CloseReason, close_code: fn(&CloseReason) -> (u16, Cow<'static, str>)) -> Self {
+        Self { reason, close_code }
+    }
+}
+
+impl Conversation for Rejection {
+    fn name(&self) -> &'static str {
+        "rejected"
+    }
+
+    fn framing(&self) -> Framing {
+        Framing::Single
+    }
+
+    fn encoding(&self) -> Encoding {
+        Encoding::CentrifugeJson
+    }
+
+    fn on_start(&mut self, effects: &mut Vec<Effect>) {
+        effects.push(Effect::Close(self.reason.clone()));
+    }
+
+    fn on_message(&mut self, _: Message<'_>, _: &mut Vec<Effect>) {}
+
+    fn on_outcome(&mut self, _: Outcome, _: &mut Vec<Effect>) {}
+
+    fn on_order(&mut self, _: Order, _: &mut Vec<Effect>) {}
+
+    fn backlog_bytes(&self) -> usize {
+        0
+    }
+
+    fn close_code(&self, reason: &CloseReason) -> (u16, Cow<'static, str>) {
+        (self.close_code)(reason)
+    }
+}
+
+/// In which form a subscriber gets publications. Encoded once for all subscribers of the same form.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Encoding {
+    /// `{"push":{"channel":…,"pub":{…}}}`
+    CentrifugeJson,
+    /// The data alone: JSON text, or the content of a JSON string.
+    BareData,
+}
+
+impl Encoding {
+    /// Appends `publication` of `channel` to `out`, without any framing.
+    pub fn encode(self, channel: &Channel, publication: &Publication, out: &mut Vec<u8>) {
+        match self {
+            Self::CentrifugeJson => centrifuge::push::publication(channel, publication, out),
+            Self::BareData => bare::data(publication, out),
+        }
+    }
+}
