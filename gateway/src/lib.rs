@@ -1,6 +1,12 @@
 //! Clarion: a real-time gateway.
 
+pub mod auth;
 pub mod broker;
+pub mod cli;
+pub mod config;
 pub mod metrics;
 pub mod model;
 pub mod node;
+pub mod protocol;
+pub mod shard;
+pub mod wire;

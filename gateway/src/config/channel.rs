@@ -1,0 +1,182 @@
+use std::collections::HashMap;
+use std::fmt;
+
+use regex::Regex;
+use serde::de::{self, Deserialize, Deserializer};
+use serde::{Serialize, Serializer};
+
+use crate::model::Channel;
+
+/// Channels and what clients may do in them.
+#[derive(Clone, Debug, Serialize, serde::Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ChannelSection {
+    /// Longest channel name, in bytes; 1 to 65535.
+    pub channel_bytes_max: usize,
+    /// Options of channels without `name:`.
+    pub without_namespace: ChannelOptions,
+    /// Options of channels whose name begins with the name of the namespace and a colon.
+    pub namespaces: Vec<ChannelOptions>,
+}
+
+impl Default for ChannelSection {
+    fn default() -> Self {
+        Self { channel_bytes_max: 255, without_namespace: ChannelOptions::default(), namespaces: Vec::new() }
+    }
+}
+
+/// What one namespace allows. Everything is off by default.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, serde::Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ChannelOptions {
+    /// The namespace: two or more of `A-Z a-z 0-9 . _ -`, unique. Empty for `without_namespace`.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub name: String,
+    /// Clients with a user may subscribe.
+    pub allow_subscribe_for_client: bool,
+    /// Anonymous clients may do so as well.
+    pub allow_subscribe_for_anonymous: bool,
+    /// Clients with a user may publish.
+    pub allow_publish_for_client: bool,
+    /// Subscribers of the channel may publish to it.
+    pub allow_publish_for_subscriber: bool,
+    /// Anonymous clients may do so as well, where one of the two options before lets them.
+    pub allow_publish_for_anonymous: bool,
+    /// The users listed after the last `#` of a channel may subscribe, and nobody else.
+    pub allow_user_limited_channels: bool,
+    /// What the name after the first `:` must match, anywhere unless anchored; names may then hold
+    /// more than ASCII. `None` = any ASCII name.
+    pub channel_regex: Option<Pattern>,
+}
+
+impl ChannelOptions {
+    /// Whether a channel of this namespace may have the name of `channel`.
+    pub fn admits(&self, channel: &Channel) -> bool {
+        match &self.channel_regex {
+            Some(pattern) => pattern.0.is_match(channel.after_namespace()),
+            None => channel.as_str().is_ascii(),
+        }
+    }
+}
+
+/// A regular expression; equal to another of the same text.
+#[derive(Clone)]
+pub struct Pattern(Regex);
+
+impl PartialEq for Pattern {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.as_str() == other.0.as_str()
+    }
+}
+
+impl fmt::Debug for Pattern {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(self.0.as_str(), formatter)
+    }
+}
+
+impl Serialize for Pattern {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.0.as_str())
+    }
+}
+
+impl<'de> Deserialize<'de> for Pattern {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        Regex::new(&text).map(Self).map_err(|error| {
+            // The library draws the expression over several lines; the last one says what is wrong.
+            let message = error.to_string();
+            let reason = message.lines().last().unwrap_or_default().trim_start_matches("error: ");
+            de::Error::custom(format_args!("is not a regular expression: {reason}"))
+        })
+    }
+}
+
+/// Finds the options of a channel: one hash lookup.
+#[derive(Clone, Debug)]
+pub struct Channels {
+    without_namespace: ChannelOptions,
+    namespaces: HashMap<String, ChannelOptions>,
+    unknown_allowed: bool,
+}
+
+/// The channel names a namespace that is not configured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("unknown namespace")]
+pub struct UnknownNamespace;
+
+impl Channels {
+    /// Indexes a section that has been validated; of two namespaces with one name the last would win.
+    pub fn new(section: &ChannelSection) -> Self {
+        let by_name = |options: &ChannelOptions| (options.name.clone(), options.clone());
+        Self {
+            without_namespace: section.without_namespace.clone(),
+            namespaces: section.namespaces.iter().map(by_name).collect(),
+            unknown_allowed: false,
+        }
+    }
+
+    /// Treats a namespace that is not configured like none, as development wants it.
+    #[must_use]
+    pub fn with_unknown_namespaces_allowed(self) -> Self {
+        Self { unknown_allowed: true, ..self }
+    }
+
+    /// The options that apply to `channel`.
+    ///
+    /// # Errors
+    /// [`UnknownNamespace`] if its namespace is not configured.
+    pub fn resolve(&self, channel: &Channel) -> Result<&ChannelOptions, UnknownNamespace> {
+        let Some(name) = channel.namespace() else { return Ok(&self.without_namespace) };
+        match self.namespaces.get(name) {
+            Some(options) => Ok(options),
+            None if self.unknown_allowed => Ok(&self.without_namespace),
+            None => Err(UnknownNamespace),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn channel(name: &str) -> Channel {
+        Channel::parse(name, 255).unwrap()
+    }
+
+    fn channels() -> Channels {
+        let section = serde_json::json!({
+            "without_namespace": {"allow_publish_for_client": true},
+            "namespaces": [
+                {"name": "chat", "allow_subscribe_for_client": true},
+                {"name": "room", "channel_regex": "^[a-zé]+$"},
+            ],
+        });
+        Channels::new(&serde_json::from_value(section).unwrap())
+    }
+
+    #[test]
+    fn a_channel_gets_the_options_of_its_namespace() {
+        let channels = channels();
+        assert!(channels.resolve(&channel("chat:a:b")).unwrap().allow_subscribe_for_client);
+        assert!(channels.resolve(&channel("$chat:a")).unwrap().allow_subscribe_for_client);
+        assert!(channels.resolve(&channel("chat")).unwrap().allow_publish_for_client);
+        assert!(channels.resolve(&channel(":chat")).unwrap().allow_publish_for_client);
+        assert_eq!(channels.resolve(&channel("other:a")), Err(UnknownNamespace));
+        assert_eq!(channels.resolve(&channel("Chat:a")), Err(UnknownNamespace));
+        let lenient = channels.with_unknown_namespaces_allowed();
+        assert!(lenient.resolve(&channel("other:a")).unwrap().allow_publish_for_client);
+    }
+
+    #[test]
+    fn a_name_beyond_ascii_needs_a_pattern() {
+        let channels = channels();
+        let admits = |name| channels.resolve(&channel(name)).unwrap().admits(&channel(name));
+        assert!(admits("chat:abc"));
+        assert!(!admits("chat:é"));
+        assert!(admits("room:é"));
+        assert!(!admits("room:B"));
+        assert!(!admits("room:a:b"));
+    }
+}

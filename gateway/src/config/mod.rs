@@ -1,0 +1,251 @@
+//! Every setting: its type, its default, its unit, and what it may be.
+//!
+//! Owns where values come from (defaults, then a file, then `CLARION__SECTION__KEY`) and refuses
+//! whatever nothing would use. It must not act on a setting: it binds nothing, logs nothing, and knows
+//! of keys only whether they could be used. Enter by [`Config::load`].
+
+mod api;
+mod auto;
+mod channel;
+mod client;
+mod entry;
+mod public_key;
+mod secret_file;
+mod source;
+mod validate;
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::path::Path;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize, Serializer};
+
+pub use api::{Api, ApiKey, Scope};
+pub use auto::Auto;
+pub use channel::{ChannelOptions, ChannelSection, Channels, Pattern, UnknownNamespace};
+pub use client::{Algorithm, Client, Reject, Token};
+pub use public_key::{KeyKind, KeyMaterial, PublicKey, PublicKeyError};
+
+use crate::model::Secret;
+
+/// The whole configuration of a node.
+///
+/// `Serialize` exists to compare and to describe it; secrets come out as `***`.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// This node.
+    pub node: Node,
+    /// The listener of client transports; the only one to expose.
+    pub public: Public,
+    /// The listener of the server API, metrics and health; never exposed.
+    pub internal: Internal,
+    /// Event loops for sockets; 1 to 1024. Auto = the CPUs that this process may use.
+    pub shards: Auto<usize>,
+    /// Client connections.
+    pub client: Client,
+    /// Channels and namespaces.
+    pub channel: ChannelSection,
+    /// The server API.
+    pub api: Api,
+    /// What carries publications between nodes.
+    pub broker: Broker,
+    /// Logs.
+    pub log: Log,
+}
+
+/// This node.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Node {
+    /// Its name in logs, metrics and traces; the host name by default.
+    pub name: String,
+}
+
+impl Default for Node {
+    fn default() -> Self {
+        let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+        let name = name.trim();
+        Self { name: if name.is_empty() { "localhost".into() } else { name.into() } }
+    }
+}
+
+/// The listener of client transports.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Public {
+    /// Address to listen on.
+    pub address: IpAddr,
+    /// Port to listen on; 0 = any free one.
+    pub port: u16,
+    /// How long a client may take to send the head of its request; above 0.
+    #[serde(with = "humantime_serde")]
+    pub header_timeout: Duration,
+}
+
+impl Default for Public {
+    fn default() -> Self {
+        Self {
+            address: IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+            port: 8000,
+            header_timeout: Duration::from_secs(5),
+        }
+    }
+}
+
+/// The listener of the server API, metrics and health.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Internal {
+    /// Address to listen on. With the address and port of `public`, one listener serves both.
+    pub address: IpAddr,
+    /// Port to listen on; 0 = any free one.
+    pub port: u16,
+}
+
+impl Default for Internal {
+    fn default() -> Self {
+        Self { address: IpAddr::V4(Ipv4Addr::LOCALHOST), port: 9000 }
+    }
+}
+
+/// What carries publications between nodes.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Broker {
+    /// Which one.
+    #[serde(rename = "type")]
+    pub kind: BrokerType,
+}
+
+/// A kind of broker.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum BrokerType {
+    /// Within this process: a single node.
+    #[default]
+    Memory,
+    /// Redis: known by name, refused until it is built.
+    Redis,
+}
+
+/// Logs.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Log {
+    /// The least important level that is written.
+    pub level: LogLevel,
+    /// How lines look.
+    pub format: LogFormat,
+}
+
+/// A level of logs, most important first.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LogLevel {
+    /// A person should look.
+    Error,
+    /// Degraded.
+    Warn,
+    /// The life of the node and its broker.
+    #[default]
+    Info,
+    /// What connections do.
+    Debug,
+    /// What messages do.
+    Trace,
+}
+
+/// How log lines look.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LogFormat {
+    /// Text on a terminal, else JSON.
+    #[default]
+    Auto,
+    /// For people.
+    Text,
+    /// For machines: an object on each line.
+    Json,
+}
+
+/// Everything that is wrong with a configuration.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{}", .problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))]
+pub struct ConfigError {
+    /// In the order of the tree; never empty. No value of a secret is among them.
+    pub problems: Vec<Problem>,
+}
+
+/// One thing that is wrong.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Problem {
+    /// The full path of the setting; empty if it concerns the file as a whole.
+    pub path: String,
+    /// What is wrong and what is allowed.
+    pub message: String,
+}
+
+impl std::fmt::Display for Problem {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.path.as_str() {
+            "" => formatter.write_str(&self.message),
+            path => write!(formatter, "{path}: {}", self.message),
+        }
+    }
+}
+
+impl From<Problem> for ConfigError {
+    fn from(problem: Problem) -> Self {
+        Self { problems: vec![problem] }
+    }
+}
+
+impl Config {
+    /// Reads the file at `path` (YAML, TOML or JSON, by its extension), lays `environment` over it,
+    /// reads the files that secrets are in, and validates the whole.
+    ///
+    /// # Errors
+    /// [`ConfigError`] with every problem found. Nothing falls back to a default.
+    pub fn load(
+        path: Option<&Path>,
+        environment: impl Iterator<Item = (String, String)>,
+    ) -> Result<Self, ConfigError> {
+        let mut config = source::read(path, environment)?;
+        secret_file::read_all(&mut config)?;
+        config.validate()?;
+        Ok(config)
+    }
+
+    /// Checks what the types cannot say: ranges, and settings that contradict each other.
+    ///
+    /// # Errors
+    /// [`ConfigError`] with every problem found.
+    pub fn validate(&self) -> Result<(), ConfigError> {
+        validate::check(self)
+    }
+
+    /// What is allowed but should be known to whoever starts the node; a sentence each.
+    pub fn warnings(&self) -> Vec<String> {
+        validate::warnings(self)
+    }
+
+    /// The tree of all settings with their defaults, each list of tables with one entry in it.
+    fn shape() -> serde_json::Value {
+        let mut config = Self::default();
+        config.client.token.public_keys.push(PublicKey::default());
+        config.channel.namespaces.push(ChannelOptions { name: "name".into(), ..ChannelOptions::default() });
+        config.api.keys.push(ApiKey::default());
+        serde_json::to_value(config).expect("the tree has string keys only")
+    }
+}
+
+/// Writes `***` for a secret, null for none.
+fn hide_secret<S: Serializer>(secret: &Secret, serializer: S) -> Result<S::Ok, S::Error> {
+    if secret.is_empty() { serializer.serialize_none() } else { serializer.collect_str(secret) }
+}
+
+/// Writes `***` for each secret.
+fn hide_secrets<S: Serializer>(secrets: &[Secret], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_seq(secrets.iter().map(ToString::to_string))
+}

@@ -1,0 +1,327 @@
+//! What the types cannot say: ranges, and settings that contradict each other.
+
+use std::collections::HashSet;
+use std::time::Duration;
+
+use super::{Api, ApiKey, Auto, BrokerType, ChannelSection, Client, Config, ConfigError, Problem, Token};
+use crate::model::Secret;
+
+/// Shortest HMAC key, in bytes: the output of SHA-256 (RFC 7518 §3.2).
+const HMAC_KEY_BYTES_MIN: usize = 32;
+/// An API key below this many bytes is warned about.
+const API_KEY_BYTES_MIN: usize = 16;
+/// A key with fewer different bytes was typed, not generated.
+const DISTINCT_BYTES_MIN: usize = 8;
+const SHARDS_MAX: usize = 1024;
+const CHANNEL_BYTES_MAX: usize = 65535;
+const LEEWAY_MAX: Duration = Duration::from_secs(5 * 60);
+const KID_BYTES_MAX: usize = 128;
+
+/// Keys of tutorials and documentation, in lower case.
+const WELL_KNOWN_KEYS: [&str; 10] = [
+    "secret",
+    "changeme",
+    "change-me",
+    "password",
+    "your-256-bit-secret",
+    "your-384-bit-secret",
+    "your-512-bit-secret",
+    "a-string-secret-at-least-256-bits-long",
+    "bbe7d157-a253-4094-9759-06a8236543f9",
+    "0123456789abcdef0123456789abcdef",
+];
+
+/// Collects problems, so that all are reported at once.
+#[derive(Default)]
+struct Problems(Vec<Problem>);
+
+impl Problems {
+    fn add(&mut self, path: impl Into<String>, message: impl Into<String>) {
+        self.0.push(Problem { path: path.into(), message: message.into() });
+    }
+
+    fn require(&mut self, holds: bool, path: &str, message: &str) {
+        if !holds {
+            self.add(path, message);
+        }
+    }
+
+    fn at_least_one(&mut self, path: &str, value: usize) {
+        self.require(value > 0, path, "must be at least 1, not 0");
+    }
+
+    fn auto_at_least_one(&mut self, path: &str, value: Auto<usize>) {
+        self.require(value != Auto::Fixed(0), path, "must be `auto` or at least 1, not 0");
+    }
+
+    fn above_zero(&mut self, path: &str, value: Duration) {
+        self.require(!value.is_zero(), path, "must be above 0s");
+    }
+}
+
+/// Refuses a configuration that could not work or would not do what it says.
+pub(super) fn check(config: &Config) -> Result<(), ConfigError> {
+    let mut problems = Problems::default();
+    problems.require(!config.node.name.is_empty(), "node.name", "must not be empty");
+    problems.above_zero("public.header_timeout", config.public.header_timeout);
+    let shards_fit = !matches!(config.shards, Auto::Fixed(shards) if !(1..=SHARDS_MAX).contains(&shards));
+    problems.require(shards_fit, "shards", "must be `auto` or from 1 to 1024");
+    check_client(&config.client, &mut problems);
+    check_token(&config.client, &mut problems);
+    check_channel(&config.channel, &mut problems);
+    check_api(&config.api, &mut problems);
+    let built = config.broker.kind == BrokerType::Memory;
+    problems.require(built, "broker.type", "`redis` is not built yet: only `memory` is");
+    if problems.0.is_empty() { Ok(()) } else { Err(ConfigError { problems: problems.0 }) }
+}
+
+fn check_client(client: &Client, problems: &mut Problems) {
+    check_origins(&client.allowed_origins, problems);
+    problems.above_zero("client.ping_interval", client.ping_interval);
+    problems.above_zero("client.pong_timeout", client.pong_timeout);
+    let pong_first = client.pong_timeout < client.ping_interval;
+    problems.require(pong_first, "client.pong_timeout", "must be below client.ping_interval");
+    problems.above_zero("client.stale_close_delay", client.stale_close_delay);
+    problems.at_least_one("client.channels_max", client.channels_max);
+    problems.at_least_one("client.message_bytes_max", client.message_bytes_max);
+    problems.at_least_one("client.outbox_bytes_max", client.outbox_bytes_max);
+    problems.auto_at_least_one("client.outbox_bytes_total_max", client.outbox_bytes_total_max);
+    problems.at_least_one("client.send_buffer_bytes", client.send_buffer_bytes);
+    problems.above_zero("client.write_timeout", client.write_timeout);
+    problems.auto_at_least_one("client.connections_max", client.connections_max);
+}
+
+fn check_origins(origins: &[String], problems: &mut Problems) {
+    for (index, origin) in origins.iter().enumerate() {
+        let path = format!("client.allowed_origins[{index}]");
+        if origin == "*" {
+            problems.require(origins.len() == 1, &path, "`*` allows all: it must be the only entry");
+        } else if let Err(reason) = check_origin(origin) {
+            problems.add(path, format!("`{origin}` {reason}"));
+        }
+    }
+}
+
+/// Whether a browser could ever send this origin (RFC 6454 §6.2), or it is a wildcard.
+fn check_origin(origin: &str) -> Result<(), &'static str> {
+    if origin == "null" {
+        return Ok(());
+    }
+    if let Some(domain) = origin.strip_prefix("*.") {
+        let holds = domain.contains('.') && is_host(domain);
+        return if holds { Ok(()) } else { Err("must be `*.` and a domain, such as `*.example.com`") };
+    }
+    let (scheme, authority) =
+        origin.split_once("://").ok_or("must be `scheme://host`, with `:port` if any")?;
+    if authority.contains(['/', '?', '#', '@']) {
+        return Err("must end after the host and port: no path, no slash, no user");
+    }
+    if origin.contains(char::is_uppercase) || !origin.is_ascii() {
+        return Err("must be in lower case and ASCII, as browsers send it (`xn--` for other letters)");
+    }
+    if scheme.is_empty() || !scheme.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte))
+    {
+        return Err("has no valid scheme");
+    }
+    check_authority(scheme, authority)
+}
+
+fn check_authority(scheme: &str, authority: &str) -> Result<(), &'static str> {
+    let (host, port) = match authority.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
+        Some((address, port)) => {
+            address.parse::<std::net::Ipv6Addr>().map_err(|_| "has no valid IPv6 address")?;
+            ("", port)
+        }
+        None => authority.find(':').map_or((authority, ""), |colon| authority.split_at(colon)),
+    };
+    if !authority.starts_with('[') && !is_host(host) {
+        return Err("has no valid host; a wildcard is written `*.example.com`, without a scheme");
+    }
+    match (scheme, port) {
+        (_, "") => Ok(()),
+        ("https", ":443") | ("http", ":80") => Err("must leave out the default port, as browsers do"),
+        _ if port.strip_prefix(':').is_some_and(|port| port.parse::<u16>().is_ok()) => Ok(()),
+        _ => Err("has no valid port"),
+    }
+}
+
+fn is_host(host: &str) -> bool {
+    let is_label = |label: &str| {
+        !label.is_empty()
+            && label
+                .bytes()
+                .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"-_".contains(&byte))
+    };
+    host.split('.').all(is_label)
+}
+
+fn check_token(client: &Client, problems: &mut Problems) {
+    let token = &client.token;
+    let needs_key = !client.anonymous && !client.insecure;
+    let set = token.has_keys() || !needs_key;
+    problems.require(set, "client.token.hmac_secret_key", NO_KEY);
+    check_hmac_keys(token, client.insecure, problems);
+    check_algorithms(token, problems);
+    for (path, value) in [("client.token.audience", &token.audience), ("client.token.issuer", &token.issuer)]
+    {
+        problems.require(value.as_deref() != Some(""), path, "must not be empty: leave it out instead");
+    }
+    let leeway_fits = token.leeway <= LEEWAY_MAX;
+    problems.require(leeway_fits, "client.token.leeway", "must be at most 5m");
+}
+
+const NO_KEY: &str = "is missing: without a key no client could connect \
+    (set it, or `client.token.public_keys`, or `client.anonymous`)";
+
+fn check_hmac_keys(token: &Token, insecure: bool, problems: &mut Problems) {
+    let path = "client.token.hmac_previous_secret_keys";
+    let orphans = token.hmac_secret_key.is_empty() && !token.hmac_previous_secret_keys.is_empty();
+    problems.require(!orphans, path, "has keys, but client.token.hmac_secret_key has none");
+    for (path, key) in hmac_keys(token) {
+        problems.require(!key.is_empty(), &path, "must not be empty");
+        if !insecure && let Some(reason) = weakness(key) {
+            problems.add(path, reason);
+        }
+    }
+}
+
+/// The HMAC keys that are set, each with its path.
+fn hmac_keys(token: &Token) -> Vec<(String, &Secret)> {
+    let current = Some(&token.hmac_secret_key).filter(|key| !key.is_empty());
+    let previous = token.hmac_previous_secret_keys.iter().enumerate();
+    let previous = previous.map(|(at, key)| (format!("client.token.hmac_previous_secret_keys[{at}]"), key));
+    current.map(|key| ("client.token.hmac_secret_key".to_owned(), key)).into_iter().chain(previous).collect()
+}
+
+/// Why an HMAC key could be guessed.
+fn weakness(key: &Secret) -> Option<&'static str> {
+    let key = key.expose();
+    if WELL_KNOWN_KEYS.contains(&key.to_lowercase().as_str()) {
+        return Some("is a well-known word: generate one, with `clarion genconfig` for example");
+    }
+    if key.len() < HMAC_KEY_BYTES_MIN {
+        return Some("is shorter than 32 bytes: generate one, with `clarion genconfig` for example");
+    }
+    let distinct = key.bytes().collect::<HashSet<_>>().len();
+    (distinct < DISTINCT_BYTES_MIN).then_some("repeats the same few characters: generate a random one")
+}
+
+/// Each allowed algorithm needs a key, and each key an allowed algorithm.
+fn check_algorithms(token: &Token, problems: &mut Problems) {
+    let path = "client.token.algorithms";
+    problems.require(!token.algorithms.is_empty(), path, "must not be empty: it would refuse every token");
+    let mut kinds = Vec::new();
+    let mut kids = HashSet::new();
+    for (index, key) in token.public_keys.iter().enumerate() {
+        let path = format!("client.token.public_keys[{index}]");
+        match key.material() {
+            Err(error) => problems.add(&path, error.to_string()),
+            Ok(material) => {
+                let used = token.algorithms.iter().any(|algorithm| material.kind.serves(*algorithm));
+                problems.require(used, &path, "is used by none of client.token.algorithms");
+                kinds.push(material.kind);
+            }
+        }
+        let Some(kid) = &key.kid else { continue };
+        problems.require(is_kid(kid), &path, "`kid` must be 1 to 128 of A-Z a-z 0-9 . _ -");
+        problems.require(kids.insert(kid), &path, "has the `kid` of another key");
+    }
+    let hmac = !token.hmac_secret_key.is_empty();
+    let hmac_used = token.algorithms.iter().any(|algorithm| algorithm.is_hmac());
+    let hmac_path = "client.token.hmac_secret_key";
+    problems.require(!hmac || hmac_used, hmac_path, "is used by none of client.token.algorithms");
+    for (index, algorithm) in token.algorithms.iter().enumerate().filter(|_| token.has_keys()) {
+        let served =
+            if algorithm.is_hmac() { hmac } else { kinds.iter().any(|kind| kind.serves(*algorithm)) };
+        let path = format!("{path}[{index}]");
+        problems.require(served, &path, &format!("there is no key for {}", algorithm.name()));
+    }
+}
+
+fn is_kid(kid: &str) -> bool {
+    (1..=KID_BYTES_MAX).contains(&kid.len())
+        && kid.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte))
+}
+
+fn check_channel(channel: &ChannelSection, problems: &mut Problems) {
+    let fits = (1..=CHANNEL_BYTES_MAX).contains(&channel.channel_bytes_max);
+    problems.require(fits, "channel.channel_bytes_max", "must be from 1 to 65535");
+    let mut names = HashSet::new();
+    for (index, namespace) in channel.namespaces.iter().enumerate() {
+        let path = format!("channel.namespaces[{index}].name");
+        let name = &namespace.name;
+        problems.require(is_namespace(name), &path, "must be two or more of A-Z a-z 0-9 . _ -");
+        problems.require(names.insert(name), &path, &format!("`{name}` is the name of an earlier namespace"));
+    }
+}
+
+/// `^[-a-zA-Z0-9_.]{2,}$`
+fn is_namespace(name: &str) -> bool {
+    name.len() >= 2 && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte))
+}
+
+fn check_api(api: &Api, problems: &mut Problems) {
+    problems.at_least_one("api.body_bytes_max", api.body_bytes_max);
+    problems.at_least_one("api.batch_max", api.batch_max);
+    problems.above_zero("api.timeout", api.timeout);
+    for (index, key) in api.keys.iter().enumerate() {
+        check_api_key(index, key, &api.keys[..index], problems);
+    }
+}
+
+fn check_api_key(index: usize, key: &ApiKey, earlier: &[ApiKey], problems: &mut Problems) {
+    let path = format!("api.keys[{index}]");
+    problems.require(!key.key.is_empty(), &path, "has no `key`");
+    problems.require(!key.scopes.is_empty(), &path, "`scopes` must not be empty: leave it out for all");
+    let twin = earlier.iter().any(|other| other.key.matches(key.key.expose()));
+    problems.require(!twin || key.key.is_empty(), &path, "is the same key as an earlier one");
+    let namesake = earlier.iter().any(|other| other.name == key.name);
+    problems.require(key.name.is_empty() || !namesake, &path, "has the `name` of an earlier one");
+}
+
+/// What is allowed but should be known.
+pub(super) fn warnings(config: &Config) -> Vec<String> {
+    let mut warnings = client_warnings(&config.client);
+    let api = &config.api;
+    let mut warn = |holds: bool, sentence: &str| {
+        if holds {
+            warnings.push(sentence.to_owned());
+        }
+    };
+    warn(api.insecure, "api.insecure is on: anyone who reaches the internal port may call the server API");
+    warn(!api.insecure && api.keys.is_empty(), "api.keys is empty: every server API request will be refused");
+    let short = api.keys.iter().any(|key| key.key.expose().len() < API_KEY_BYTES_MIN);
+    warn(short, "api.keys has a key shorter than 16 bytes: it could be guessed");
+    let (public, internal) = (&config.public, &config.internal);
+    let shared = public.port != 0 && (public.address, public.port) == (internal.address, internal.port);
+    warn(
+        shared && !public.address.is_loopback(),
+        "public and internal share a listener: the server API is exposed",
+    );
+    warnings
+}
+
+fn client_warnings(client: &Client) -> Vec<String> {
+    let origins = &client.allowed_origins;
+    let allows = |origin: &str| origins.iter().any(|allowed| allowed == origin);
+    let mut warnings = Vec::new();
+    let mut warn = |holds: bool, sentence: &str| {
+        if holds {
+            warnings.push(sentence.to_owned());
+        }
+    };
+    warn(origins.is_empty(), "client.allowed_origins is empty: browsers will be refused");
+    warn(allows("*"), "client.allowed_origins allows every web page");
+    warn(allows("null"), "client.allowed_origins allows `null`, which any web page can claim to be");
+    warn(client.insecure, "client.insecure is on: every client has every permission");
+    warn(
+        !client.token.require_exp,
+        "client.token.require_exp is off: a token without `exp` is good for ever",
+    );
+    if client.insecure {
+        for (path, key) in hmac_keys(&client.token) {
+            warnings.extend(weakness(key).map(|reason| format!("{path} {reason}")));
+        }
+    }
+    warnings
+}
