@@ -34,7 +34,11 @@ pub struct Client {
 #[derive(Debug)]
 enum Stage {
     /// The channels of the query are not subscribed yet; commands wait.
-    Opening { wishes: Wishes, verdicts: Vec<Verdict>, admitted: Vec<Channel> },
+    Opening {
+        wishes: Wishes,
+        verdicts: Vec<Verdict>,
+        admitted: Vec<Channel>,
+    },
     Open,
     Closed,
 }
@@ -75,7 +79,8 @@ impl Client {
 
     /// Tells the fate of the channels, then carries out what waited.
     fn open(&mut self, results: Vec<Result<(), BrokerError>>, effects: &mut Vec<Effect>) {
-        let Stage::Opening { mut verdicts, admitted, .. } = std::mem::replace(&mut self.stage, Stage::Open) else {
+        let Stage::Opening { mut verdicts, admitted, .. } = std::mem::replace(&mut self.stage, Stage::Open)
+        else {
             return;
         };
         let mut live = Vec::with_capacity(admitted.len());

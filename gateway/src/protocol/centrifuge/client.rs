@@ -57,7 +57,9 @@ impl Client {
             }
             (Stage::Handshake(_), Err(_)) => self.stage = refuse(CloseReason::BadRequest, effects),
             // A command without id is a pong, whatever else it holds, unless it is a `send`.
-            (Stage::Open(_), Ok(Command { id: 0, request, .. })) if !matches!(request, Some(Request::Send)) => {
+            (Stage::Open(_), Ok(Command { id: 0, request, .. }))
+                if !matches!(request, Some(Request::Send)) =>
+            {
                 effects.push(Effect::Pong);
             }
             (Stage::Open(session), Ok(command)) => session.accept(command, effects),

@@ -223,7 +223,8 @@ mod tests {
 
     #[test]
     fn of_several_requests_the_first_in_the_order_of_the_protocol_counts() {
-        let command = parse(r#"{"id":1,"rpc":{},"publish":{"channel":"a"},"subscribe":{"channel":"b"}}"#).unwrap();
+        let command =
+            parse(r#"{"id":1,"rpc":{},"publish":{"channel":"a"},"subscribe":{"channel":"b"}}"#).unwrap();
         assert!(matches!(command.request, Some(Request::Subscribe(_))));
         let command = parse(r#"{"id":1,"rpc":{"method":"x"},"send":{}}"#).unwrap();
         assert!(matches!(command.request, Some(Request::Rpc)));

@@ -125,7 +125,8 @@ mod tests {
         assert_eq!(subscribe(&channel("c"), None), br#"{"push":{"channel":"c","subscribe":{}}}"#);
         let with_data = br#"{"push":{"channel":"c","subscribe":{"data":"x"}}}"#;
         assert_eq!(subscribe(&channel("c"), Some(&data)), with_data);
-        let expected = br#"{"push":{"channel":"c","unsubscribe":{"code":2000,"reason":"server unsubscribe"}}}"#;
+        let expected =
+            br#"{"push":{"channel":"c","unsubscribe":{"code":2000,"reason":"server unsubscribe"}}}"#;
         assert_eq!(unsubscribe(&channel("c")), expected);
     }
 

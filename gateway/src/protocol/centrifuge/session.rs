@@ -51,10 +51,19 @@ enum Job {
 enum Pending {
     /// The subscriptions that the handshake asked for.
     Opening,
-    Subscribe { ticket: Ticket, channel: Channel, was_recovering: bool },
+    Subscribe {
+        ticket: Ticket,
+        channel: Channel,
+        was_recovering: bool,
+    },
     /// The server subscribes the client.
-    Enlist { channel: Channel, data: Option<RawJson> },
-    Publish { ticket: Ticket },
+    Enlist {
+        channel: Channel,
+        data: Option<RawJson>,
+    },
+    Publish {
+        ticket: Ticket,
+    },
 }
 
 /// What is needed to answer a command later.
@@ -366,7 +375,8 @@ impl Session {
     pub fn on_outcome(&mut self, outcome: Outcome, effects: &mut Vec<Effect>) {
         match (self.pending.take(), outcome) {
             (Some(Pending::Subscribe { ticket, channel, was_recovering }), Outcome::Subscribed(results)) => {
-                let result = results.into_iter().try_for_each(|result| result).map_err(|error| (&error).into());
+                let result =
+                    results.into_iter().try_for_each(|result| result).map_err(|error| (&error).into());
                 let result = result.map(|()| reply::subscribe(ticket.id, was_recovering));
                 if result.is_ok() {
                     self.subscriptions.insert(channel);

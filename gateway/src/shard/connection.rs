@@ -1,0 +1,483 @@
+//! One client's task: what it sends is decoded and handed to its conversation, and what that wants is done.
+
+use std::collections::VecDeque;
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context as TaskContext, Poll, Waker};
+use std::time::{Duration, Instant, SystemTime};
+
+use bytes::{Bytes, BytesMut};
+use rustix::net::Shutdown;
+use tokio::net::TcpStream;
+use tokio::sync::OwnedSemaphorePermit;
+
+use super::heartbeat::Alarm;
+use super::link::Link;
+use super::table::{Entry, Key, Sink};
+use super::{Offer, Shard};
+use crate::broker::BrokerError;
+use crate::model::{Channel, ClientId, CloseReason, Identity};
+use crate::node::{Interest, PublishError};
+use crate::protocol::{Conversation, Effect, Encoding, Framing, Heartbeat, Message, Outcome};
+use crate::wire::{self, DecodeError, Decoded, Decoder, Event, Opcode, Role};
+
+/// How long the peer may take to answer a close frame; then the socket is dropped.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
+/// How long a peer that broke the framing is listened to, so that it can read why it was closed.
+const LINGER_TIMEOUT: Duration = Duration::from_secs(1);
+/// How much of what it still sends is read meanwhile.
+const LINGER_BYTES_MAX: usize = 64 << 10;
+
+/// What a subscription needs beside its channel.
+pub(super) type Subscription = (Encoding, Interest);
+
+/// A client whose handshake is done.
+pub struct Arrival {
+    /// Its socket, registered with the runtime of this shard.
+    pub stream: TcpStream,
+    /// What the client sent after the head of its request.
+    pub unread: Bytes,
+    /// Its side of a protocol.
+    pub conversation: Box<dyn Conversation>,
+    /// Its id.
+    pub client: ClientId,
+    /// Its place among the connections that the node may have; given back when the socket is closed.
+    pub permit: Option<OwnedSemaphorePermit>,
+}
+
+/// A slow effect under way.
+type Operation = Pin<Box<dyn Future<Output = Finished>>>;
+
+enum Finished {
+    Subscribed(Vec<(Channel, Result<Interest, BrokerError>)>),
+    Published(Result<(), PublishError>),
+}
+
+/// What a connection's task wakes up for.
+enum Wake {
+    Readable,
+    Writable,
+    Finished(Finished),
+    Told,
+}
+
+struct Connection {
+    shard: Rc<Shard>,
+    key: Key,
+    link: Rc<Link>,
+    stream: Rc<TcpStream>,
+    decoder: Decoder,
+    conversation: Box<dyn Conversation>,
+    operation: Option<Operation>,
+    /// What the conversation said and is not framed yet.
+    said: Vec<Vec<u8>>,
+    /// Whether the client's close frame was read.
+    peer_closed: bool,
+    _permit: Option<OwnedSemaphorePermit>,
+}
+
+impl Shard {
+    /// Takes a client in: its task runs on this thread until the socket is closed.
+    ///
+    /// # Panics
+    /// Outside of the shard's runtime.
+    pub fn take_in(self: &Rc<Self>, arrival: Arrival) {
+        let link = Rc::new(Link::new(arrival.client));
+        let stream = Rc::new(arrival.stream);
+        let sink = Sink::Direct(Rc::clone(&stream));
+        let entry = Entry { sink, blocked: false.into(), link: Rc::clone(&link) };
+        let key = self.table.borrow_mut().insert(entry);
+        self.connections.set(self.connections.get() + 1);
+        self.metrics.connection_accepted();
+        self.metrics.connection_opened(arrival.conversation.name());
+        self.set_alarm(self.settings.stale_close_delay, key, Alarm::Stale);
+        if self.stopping.get() {
+            link.close(CloseReason::Shutdown);
+        }
+        let connection = Connection {
+            shard: Rc::clone(self),
+            key,
+            link,
+            stream,
+            decoder: Decoder::new(Role::Server, self.settings.message_bytes_max),
+            conversation: arrival.conversation,
+            operation: None,
+            said: Vec::new(),
+            peer_closed: false,
+            _permit: arrival.permit,
+        };
+        tokio::task::spawn_local(connection.run(arrival.unread));
+    }
+}
+
+impl Connection {
+    async fn run(mut self, unread: Bytes) {
+        self.start(unread);
+        loop {
+            if let Some(reason) = self.link.closing() {
+                // Boxed, so that an open connection does not carry the room for closing.
+                return Box::pin(self.finish(reason)).await;
+            }
+            match poll_fn(|ctx| self.poll_wake(ctx)).await {
+                Wake::Readable => self.read(),
+                Wake::Writable => self.flush(),
+                Wake::Finished(finished) => self.on_finished(finished),
+                Wake::Told => self.take_orders(),
+            }
+        }
+    }
+
+    fn start(&mut self, unread: Bytes) {
+        let mut effects = Vec::new();
+        self.conversation.on_start(&mut effects);
+        self.carry_out(effects);
+        if !unread.is_empty() && !self.link.is_closing() {
+            self.shard.metrics.bytes_received(unread.len());
+            self.take_in(&mut BytesMut::from(unread));
+        }
+    }
+
+    fn poll_wake(&mut self, ctx: &mut TaskContext<'_>) -> Poll<Wake> {
+        self.link.register(ctx.waker());
+        if self.link.is_closing() || self.link.has_orders() {
+            return Poll::Ready(Wake::Told);
+        }
+        if let Some(operation) = &mut self.operation
+            && let Poll::Ready(finished) = operation.as_mut().poll(ctx)
+        {
+            self.operation = None;
+            return Poll::Ready(Wake::Finished(finished));
+        }
+        // An error of either is seen by the read or write that follows.
+        if self.link.blocked_since.get().is_some() && self.stream.poll_write_ready(ctx).is_ready() {
+            return Poll::Ready(Wake::Writable);
+        }
+        let is_read = self.conversation.backlog_bytes() <= self.shard.settings.message_bytes_max;
+        if is_read && self.stream.poll_read_ready(ctx).is_ready() {
+            return Poll::Ready(Wake::Readable);
+        }
+        Poll::Pending
+    }
+
+    fn read(&mut self) {
+        let shard = Rc::clone(&self.shard);
+        let mut buffer = shard.read_buffer.borrow_mut();
+        match self.stream.try_read(&mut buffer) {
+            Ok(0) => self.link.close(CloseReason::ConnectionLost),
+            Ok(count) => {
+                shard.metrics.bytes_received(count);
+                self.take_in(&mut buffer[..count]);
+            }
+            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
+            Err(_) => self.link.close(CloseReason::ConnectionLost),
+        }
+    }
+
+    /// Decodes what the client sent, event by event, until one of them closes.
+    fn take_in(&mut self, mut input: &mut [u8]) {
+        while !self.link.is_closing() {
+            let Decoded { consumed, event, .. } = match self.decoder.decode(input) {
+                Ok(decoded) => decoded,
+                Err(error) => return self.link.close(close_reason(error)),
+            };
+            let Some(event) = event else { return };
+            self.on_event(&event);
+            drop(event);
+            input = &mut input[consumed..];
+        }
+    }
+
+    fn on_event(&mut self, event: &Event<'_>) {
+        let mut effects = Vec::new();
+        match event {
+            Event::Text(text) => self.conversation.on_message(Message::Text(text), &mut effects),
+            Event::Binary(bytes) => self.conversation.on_message(Message::Binary(bytes), &mut effects),
+            Event::Ping(payload) => self.offer(&super::frame(Opcode::Pong, payload)),
+            Event::Pong(_) if self.link.heartbeat.get() == Heartbeat::Transport => {
+                self.link.awaits_pong.set(false);
+            }
+            Event::Pong(_) => {}
+            Event::Close(frame) => {
+                tracing::debug!(
+                    client.id = %self.link.client,
+                    close.code = frame.as_ref().map(|frame| frame.code),
+                    "client closes"
+                );
+                self.peer_closed = true;
+                self.link.close(CloseReason::ByClient);
+            }
+        }
+        self.carry_out(effects);
+    }
+
+    fn take_orders(&mut self) {
+        while let Some(order) = self.link.next_order() {
+            let mut effects = Vec::new();
+            self.conversation.on_order(order, &mut effects);
+            self.carry_out(effects);
+        }
+    }
+
+    fn on_finished(&mut self, finished: Finished) {
+        let mut effects = Vec::new();
+        let outcome = self.settle(finished);
+        self.conversation.on_outcome(outcome, &mut effects);
+        self.carry_out(effects);
+    }
+
+    /// Does what the conversation wants, slow effects too as far as they do not have to wait, then says what
+    /// it said. No publication gets between a subscription and the reply to it: nothing here awaits.
+    fn carry_out(&mut self, effects: Vec<Effect>) {
+        let mut effects = VecDeque::from(effects);
+        loop {
+            while let Some(effect) = effects.pop_front() {
+                self.perform(effect);
+            }
+            let Some(operation) = &mut self.operation else { break };
+            let mut ctx = TaskContext::from_waker(Waker::noop());
+            // Polled again with the task's own waker if it has to wait.
+            let Poll::Ready(finished) = operation.as_mut().poll(&mut ctx) else { break };
+            self.operation = None;
+            let outcome = self.settle(finished);
+            let mut next = Vec::new();
+            self.conversation.on_outcome(outcome, &mut next);
+            effects.extend(next);
+        }
+        self.say();
+    }
+
+    fn perform(&mut self, effect: Effect) {
+        match effect {
+            Effect::Send(message) => self.said.push(message),
+            Effect::Open(identity, heartbeat) => self.open(&identity, heartbeat),
+            Effect::Pong => self.link.awaits_pong.set(false),
+            Effect::Unsubscribe(channel) => self.shard.unsubscribe(&channel, &self.link),
+            Effect::Subscribe(channels) => {
+                let (node, shard) = (Arc::clone(&self.shard.node), self.shard.id);
+                self.operation = Some(Box::pin(async move {
+                    let mut claims = Vec::with_capacity(channels.len());
+                    for channel in channels {
+                        let claim = node.subscribe(shard, channel.clone()).await;
+                        claims.push((channel, claim));
+                    }
+                    Finished::Subscribed(claims)
+                }));
+            }
+            Effect::Publish(channel, publication) => {
+                let node = Arc::clone(&self.shard.node);
+                self.operation = Some(Box::pin(async move {
+                    Finished::Published(node.publish(&channel, vec![publication]).await)
+                }));
+            }
+            Effect::Close(reason) => {
+                self.say();
+                self.link.close(reason);
+            }
+        }
+    }
+
+    /// Makes what a slow effect brought true in the shard, and says how it ended.
+    fn settle(&mut self, finished: Finished) -> Outcome {
+        match finished {
+            Finished::Published(result) => Outcome::Published(result),
+            Finished::Subscribed(claims) => {
+                let encoding = self.conversation.encoding();
+                let enter = |(channel, claim): (Channel, Result<Interest, BrokerError>)| {
+                    let interest = claim?;
+                    self.shard.subscribe(&channel, self.key, &self.link, (encoding, interest));
+                    Ok(())
+                };
+                Outcome::Subscribed(claims.into_iter().map(enter).collect())
+            }
+        }
+    }
+
+    /// The client has authenticated: it can be addressed, is pinged, and ends with its token.
+    fn open(&mut self, identity: &Identity, heartbeat: Heartbeat) {
+        self.shard.add_user(&identity.user, self.key);
+        *self.link.user.borrow_mut() = Some(identity.user.clone());
+        self.link.heartbeat.set(heartbeat);
+        let interval = self.shard.settings.ping_interval;
+        if !interval.is_zero() {
+            // The first ping comes at a random time, so that connections made together are not pinged together.
+            let first = interval.mul_f64(rand::random_range(0.5..1.0));
+            self.shard.set_alarm(first, self.key, Alarm::Ping);
+        }
+        if let Some(expires_at) = identity.expires_at {
+            let rest = expires_at.duration_since(SystemTime::now()).unwrap_or_default();
+            let delay = self.shard.settings.expired_close_delay;
+            self.shard.set_alarm(rest.saturating_add(delay), self.key, Alarm::Expiry);
+        }
+    }
+
+    /// Frames what the conversation said and offers it.
+    fn say(&mut self) {
+        if self.said.is_empty() {
+            return;
+        }
+        let said = std::mem::take(&mut self.said);
+        let mut out = Vec::new();
+        match self.conversation.framing() {
+            Framing::Lines => wire::encode_frame(Opcode::Text, &said.join(&b'\n'), &mut out),
+            Framing::Single => {
+                for message in &said {
+                    wire::encode_frame(Opcode::Text, message, &mut out);
+                }
+            }
+        }
+        self.offer(&out.into());
+    }
+
+    fn offer(&self, frame: &Bytes) {
+        match self.shard.offer(self.key, frame) {
+            Offer::Sent | Offer::Queued => self.shard.metrics.bytes_sent(frame.len()),
+            // The link is closing; the task's loop sees it next.
+            Offer::SlowConsumer | Offer::Closed => {}
+        }
+    }
+
+    /// Writes what waits, as far as the socket takes it.
+    fn flush(&mut self) {
+        let mut outbox = self.link.outbox.borrow_mut();
+        while !outbox.is_empty() {
+            match self.stream.try_write_vectored(&outbox.slices()) {
+                Ok(written) => {
+                    outbox.advance(written, &self.shard.budget);
+                    self.link.blocked_since.set(Some(Instant::now()));
+                }
+                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => return,
+                Err(_) => {
+                    drop(outbox);
+                    return self.link.close(CloseReason::ConnectionLost);
+                }
+            }
+        }
+        self.link.blocked_since.set(None);
+        if let Some(entry) = self.shard.table.borrow().get(self.key) {
+            entry.blocked.set(self.link.is_closing());
+        }
+    }
+
+    /// Leaves everything, says why, and closes the socket once the peer has had its chance to read it.
+    async fn finish(mut self, reason: CloseReason) {
+        self.operation = None;
+        self.shard.forget(self.key);
+        let (code, text) = self.conversation.close_code(&reason);
+        match &reason {
+            CloseReason::SlowConsumer | CloseReason::WriteTimeout => self.shard.metrics.slow_consumer(),
+            _ => {}
+        }
+        if reason != CloseReason::ConnectionLost {
+            let frame = if self.peer_closed {
+                wire::close_frame(Some(1000), "")
+            } else {
+                wire::close_frame(Some(code), &text)
+            };
+            self.link.outbox.borrow_mut().push_always(frame, &self.shard.budget);
+            let timeout = if is_violation(&reason) { LINGER_TIMEOUT } else { CLOSE_TIMEOUT };
+            // On a timeout the peer did not read or did not answer: it is dropped all the same.
+            drop(tokio::time::timeout(timeout, self.part(is_violation(&reason))).await);
+        }
+        if !self.link.outbox.borrow().is_empty() {
+            // What the peer does not read must not stay in the kernel either.
+            drop(self.stream.set_zero_linger());
+        }
+        self.shard.metrics.connection_closed(
+            self.conversation.name(),
+            &code_label(&reason, code),
+            reason.label(),
+        );
+        tracing::debug!(
+            client.id = %self.link.client,
+            close.code = code,
+            close.reason = reason.label(),
+            "connection closed"
+        );
+    }
+
+    /// Writes what is left, then waits for the peer to close.
+    async fn part(&mut self, is_violation: bool) {
+        loop {
+            self.flush();
+            if self.link.outbox.borrow().is_empty() || self.stream.writable().await.is_err() {
+                break;
+            }
+        }
+        if self.peer_closed || is_violation {
+            // An error means that the peer is gone already.
+            drop(rustix::net::shutdown(&*self.stream, Shutdown::Write));
+        }
+        if !self.peer_closed {
+            self.read_to_the_end(is_violation).await;
+        }
+    }
+
+    /// Reads and forgets until the peer closes, or a violator has sent its fill.
+    async fn read_to_the_end(&mut self, is_violation: bool) {
+        let mut total = 0;
+        while self.stream.readable().await.is_ok() {
+            let shard = Rc::clone(&self.shard);
+            let mut buffer = shard.read_buffer.borrow_mut();
+            match self.stream.try_read(&mut buffer) {
+                Ok(0) => return,
+                Ok(count) if is_violation => {
+                    total += count;
+                    if total > LINGER_BYTES_MAX {
+                        return;
+                    }
+                }
+                Ok(count) if self.has_close(&mut buffer[..count]) => return,
+                Ok(_) => {}
+                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
+                Err(_) => return,
+            }
+        }
+    }
+
+    /// Whether the peer's close frame, or something that cannot be read on, is in `input`.
+    fn has_close(&mut self, mut input: &mut [u8]) -> bool {
+        loop {
+            match self.decoder.decode(input) {
+                Err(_) | Ok(Decoded { event: Some(Event::Close(_)), .. }) => return true,
+                Ok(Decoded { event: None, .. }) => return false,
+                Ok(Decoded { consumed, .. }) => input = &mut input[consumed..],
+            }
+        }
+    }
+}
+
+impl Drop for Connection {
+    /// Also the end of a task that panicked: nothing of the connection may stay behind.
+    fn drop(&mut self) {
+        self.shard.forget(self.key);
+        self.link.outbox.borrow_mut().clear(&self.shard.budget);
+        self.shard.connections.set(self.shard.connections.get() - 1);
+        self.shard.emptied.notify_waiters();
+    }
+}
+
+fn close_reason(error: DecodeError) -> CloseReason {
+    match error {
+        DecodeError::Protocol(_) => CloseReason::FrameError,
+        DecodeError::InvalidUtf8 => CloseReason::InvalidUtf8,
+        DecodeError::TooBig { .. } => CloseReason::TooBig,
+    }
+}
+
+/// After one of these what the peer sends cannot be read as frames.
+fn is_violation(reason: &CloseReason) -> bool {
+    matches!(reason, CloseReason::FrameError | CloseReason::InvalidUtf8 | CloseReason::TooBig)
+}
+
+/// The label of a close code: closed by us it is one of ours, else it says whose it was.
+fn code_label(reason: &CloseReason, code: u16) -> String {
+    match reason {
+        CloseReason::ByClient => "client".into(),
+        CloseReason::ConnectionLost => "none".into(),
+        CloseReason::Disconnected { code: 3503, .. } => "3503".into(),
+        CloseReason::Disconnected { .. } => "custom".into(),
+        _ => code.to_string(),
+    }
+}

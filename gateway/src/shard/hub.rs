@@ -1,0 +1,205 @@
+//! Channel → local subscribers. Never heard of Redis or of a protocol.
+//!
+//! A channel's subscribers are a dense list. While a walk over it is suspended, who leaves becomes a
+//! tombstone, so that nobody is moved across the walk's place, and who joins comes after its end.
+
+use std::collections::HashMap;
+
+use super::table::Key;
+use crate::model::Channel;
+use crate::node::{Delivery, Interest};
+use crate::protocol::Encoding;
+
+/// A channel's place in the hub, for as long as it has subscribers or a walk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct ChannelKey(u32);
+
+/// One subscriber, as delivery needs it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Subscriber {
+    /// `None` for a tombstone.
+    pub(super) connection: Option<Key>,
+    pub(super) encoding: Encoding,
+}
+
+/// A connection's side of a subscription: where its entry is, and the node's claim on the channel.
+pub(super) struct Held {
+    pub(super) channel: ChannelKey,
+    index: u32,
+    _interest: Interest,
+}
+
+impl std::fmt::Debug for Held {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(formatter, "Held({:?}, {})", self.channel, self.index)
+    }
+}
+
+/// The subscriber `connection` is now at `index` of `channel`: its [`Held`] must follow.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Moved {
+    pub(super) connection: Key,
+    pub(super) channel: ChannelKey,
+    pub(super) index: u32,
+}
+
+impl Moved {
+    /// Corrects the subscription among those of the connection that was moved.
+    pub(super) fn apply(&self, subscriptions: &mut [Held]) {
+        if let Some(held) = subscriptions.iter_mut().find(|held| held.channel == self.channel) {
+            held.index = self.index;
+        }
+    }
+}
+
+/// The channels of a shard.
+#[derive(Debug, Default)]
+pub(super) struct Hub {
+    by_name: HashMap<Channel, ChannelKey>,
+    rooms: Vec<Room>,
+    free: Vec<u32>,
+}
+
+#[derive(Debug, Default)]
+struct Room {
+    /// `None` while the place is free.
+    channel: Option<Channel>,
+    subscribers: Vec<Subscriber>,
+    tombstones: usize,
+    is_walked: bool,
+    /// What came while a walk was under way, or is about to be walked.
+    backlog: Vec<Delivery>,
+}
+
+impl Hub {
+    pub(super) fn find(&self, channel: &Channel) -> Option<ChannelKey> {
+        self.by_name.get(channel).copied()
+    }
+
+    /// Adds a subscriber; from now on it is part of every walk that begins.
+    pub(super) fn add(
+        &mut self,
+        channel: &Channel,
+        connection: Key,
+        encoding: Encoding,
+        interest: Interest,
+    ) -> Held {
+        let key = self.find(channel).unwrap_or_else(|| self.open(channel));
+        let subscribers = &mut self.room_mut(key).subscribers;
+        let index = u32::try_from(subscribers.len()).expect("a shard has fewer connections than that");
+        subscribers.push(Subscriber { connection: Some(connection), encoding });
+        Held { channel: key, index, _interest: interest }
+    }
+
+    fn open(&mut self, channel: &Channel) -> ChannelKey {
+        let room = Room { channel: Some(channel.clone()), ..Room::default() };
+        let key = match self.free.pop() {
+            Some(index) => {
+                self.rooms[index as usize] = room;
+                ChannelKey(index)
+            }
+            None => {
+                self.rooms.push(room);
+                ChannelKey(u32::try_from(self.rooms.len() - 1).expect("fewer channels than that"))
+            }
+        };
+        self.by_name.insert(channel.clone(), key);
+        key
+    }
+
+    /// Removes a subscriber. Says who was moved into its place, if anybody.
+    pub(super) fn remove(&mut self, held: &Held) -> Option<Moved> {
+        let room = self.room_mut(held.channel);
+        if room.is_walked {
+            room.subscribers[held.index as usize].connection = None;
+            room.tombstones += 1;
+            return None;
+        }
+        room.subscribers.swap_remove(held.index as usize);
+        let moved = room.moved_to(held.channel, held.index);
+        self.close_if_empty(held.channel);
+        moved
+    }
+
+    fn close_if_empty(&mut self, key: ChannelKey) {
+        let room = self.room_mut(key);
+        if !room.subscribers.is_empty() || room.is_walked || !room.backlog.is_empty() {
+            return;
+        }
+        let channel = std::mem::take(room).channel.expect("an open room has a channel");
+        self.by_name.remove(&channel);
+        self.free.push(key.0);
+    }
+
+    /// Queues `delivery` for its channel; `true` if a walk has to be begun for it.
+    pub(super) fn queue(&mut self, key: ChannelKey, delivery: Delivery) -> bool {
+        let room = self.room_mut(key);
+        room.backlog.push(delivery);
+        !room.is_walked && room.backlog.len() == 1
+    }
+
+    /// Begins a walk over the subscribers of now: answers the oldest of what is queued, up to `bytes_max`
+    /// and at least one, with the end mark. `None` if nothing is queued.
+    pub(super) fn begin_walk(&mut self, key: ChannelKey, bytes_max: usize) -> Option<(Vec<Delivery>, usize)> {
+        let room = self.room_mut(key);
+        if room.backlog.is_empty() {
+            return None;
+        }
+        let mut bytes = 0;
+        let mut fits = |delivery: &Delivery| {
+            bytes += delivery.cost_bytes;
+            bytes <= bytes_max
+        };
+        let count = room.backlog.iter().take_while(|delivery| fits(delivery)).count().max(1);
+        let rest = room.backlog.split_off(count);
+        room.is_walked = true;
+        Some((std::mem::replace(&mut room.backlog, rest), room.subscribers.len()))
+    }
+
+    /// Ends a walk: the tombstones go. Calls `moved` for everybody who got another place.
+    pub(super) fn end_walk(&mut self, key: ChannelKey, mut moved: impl FnMut(Moved)) {
+        let room = self.room_mut(key);
+        room.is_walked = false;
+        let mut index = 0;
+        while room.tombstones > 0 && index < room.subscribers.len() {
+            if room.subscribers[index].connection.is_some() {
+                index += 1;
+                continue;
+            }
+            room.subscribers.swap_remove(index);
+            room.tombstones -= 1;
+            let place = u32::try_from(index).expect("it was an index before");
+            if let Some(change) = room.moved_to(key, place) {
+                moved(change);
+            }
+        }
+        self.close_if_empty(key);
+    }
+
+    pub(super) fn subscribers(&self, key: ChannelKey) -> &[Subscriber] {
+        &self.rooms[key.0 as usize].subscribers
+    }
+
+    /// Where the subscription to `channel` is among those of a connection.
+    pub(super) fn position(&self, channel: &Channel, subscriptions: &[Held]) -> Option<usize> {
+        let key = self.find(channel)?;
+        subscriptions.iter().position(|held| held.channel == key)
+    }
+
+    fn room_mut(&mut self, key: ChannelKey) -> &mut Room {
+        &mut self.rooms[key.0 as usize]
+    }
+
+    /// How many channels are open.
+    #[cfg(test)]
+    pub(super) fn len(&self) -> usize {
+        self.by_name.len()
+    }
+}
+
+impl Room {
+    fn moved_to(&self, channel: ChannelKey, index: u32) -> Option<Moved> {
+        let connection = self.subscribers.get(index as usize)?.connection?;
+        Some(Moved { connection, channel, index })
+    }
+}

@@ -1,0 +1,369 @@
+//! One core's world: its sockets, its subscribers, and what goes out to them.
+//!
+//! Everything about a socket lives and dies on the thread of one shard, so the state has no locks. Only a
+//! shard writes to its sockets, through one door per connection: [`Shard::offer`]. It never parses a
+//! message and never asks Redis. Other threads reach it through its inbox alone.
+
+mod connection;
+mod fanout;
+mod heartbeat;
+mod hub;
+mod link;
+mod outbox;
+mod table;
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use smallvec::SmallVec;
+use tokio::sync::Notify;
+
+pub use connection::Arrival;
+pub use outbox::Budget;
+
+use self::heartbeat::{Alarm, TICK, Wheel};
+use self::hub::Hub;
+use self::link::Link;
+use self::table::{Entry, Key, Sink, Table};
+use crate::metrics::Metrics;
+use crate::model::{Channel, CloseReason, UserId};
+use crate::node::{Control, Inbox, Node, ShardId, Target};
+use crate::protocol::Heartbeat;
+use crate::wire::{self, Opcode};
+
+/// Size of the one buffer that all connections of a shard read into.
+const READ_BUFFER_BYTES: usize = 64 << 10;
+/// A timer this late says that we were not running, not that clients are gone.
+const LAG_MAX: Duration = Duration::from_secs(1);
+
+/// What connections of a node have in common.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Between two pings; zero for none.
+    pub ping_interval: Duration,
+    /// How long a pong may take.
+    pub pong_timeout: Duration,
+    /// How long a client may take to authenticate.
+    pub stale_close_delay: Duration,
+    /// How long a connection may live on after its token expired.
+    pub expired_close_delay: Duration,
+    /// Largest incoming message.
+    pub message_bytes_max: usize,
+    /// Most bytes queued for one connection.
+    pub outbox_bytes_max: usize,
+    /// How long a socket may take nothing.
+    pub write_timeout: Duration,
+}
+
+/// What became of a frame that was offered to a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
+pub(in crate::shard) enum Offer {
+    /// Written to the socket.
+    Sent,
+    /// In the outbox.
+    Queued,
+    /// The outbox was full; the connection is being closed.
+    SlowConsumer,
+    /// The connection is gone or going.
+    Closed,
+}
+
+/// The world of one core. Lives on one thread, in a [`tokio::runtime::LocalRuntime`].
+pub struct Shard {
+    id: ShardId,
+    node: Arc<Node>,
+    settings: Settings,
+    budget: Arc<Budget>,
+    metrics: Arc<Metrics>,
+    table: RefCell<Table>,
+    hub: RefCell<Hub>,
+    users: RefCell<HashMap<UserId, SmallVec<[Key; 1]>>>,
+    wheel: RefCell<Wheel>,
+    read_buffer: RefCell<Box<[u8]>>,
+    /// Tasks of connections that have not ended, those in their closing handshake included.
+    connections: Cell<usize>,
+    stopping: Cell<bool>,
+    emptied: Notify,
+    message_ping: Bytes,
+    transport_ping: Bytes,
+}
+
+impl Shard {
+    /// A shard without connections.
+    pub fn new(id: ShardId, node: Arc<Node>, settings: Settings, budget: Arc<Budget>) -> Rc<Self> {
+        let metrics = Arc::clone(node.metrics());
+        Rc::new(Self {
+            id,
+            node,
+            settings,
+            budget,
+            metrics,
+            table: RefCell::default(),
+            hub: RefCell::default(),
+            users: RefCell::default(),
+            wheel: RefCell::new(Wheel::new(Instant::now())),
+            read_buffer: RefCell::new(vec![0; READ_BUFFER_BYTES].into()),
+            connections: Cell::new(0),
+            stopping: Cell::new(false),
+            emptied: Notify::new(),
+            message_ping: frame(Opcode::Text, b"{}"),
+            transport_ping: frame(Opcode::Ping, b""),
+        })
+    }
+
+    /// Starts the shard's own tasks: delivery and the wheel. They run until the runtime ends.
+    ///
+    /// # Panics
+    /// Outside of a local runtime.
+    pub fn start(self: &Rc<Self>) {
+        tokio::task::spawn_local(fanout::run(Rc::clone(self)));
+        tokio::task::spawn_local(turn_wheel(Rc::clone(self)));
+    }
+
+    /// Waits until the shard was told to stop and its last connection has ended. Cancel safe.
+    pub async fn stopped(&self) {
+        loop {
+            let emptied = self.emptied.notified();
+            if self.stopping.get() && self.connections.get() == 0 {
+                return;
+            }
+            emptied.await;
+        }
+    }
+
+    /// The node that this shard is part of.
+    pub fn node(&self) -> &Arc<Node> {
+        &self.node
+    }
+
+    fn inbox(&self) -> &Arc<Inbox> {
+        self.node.inbox(self.id)
+    }
+
+    /// The one door to a connection's socket: sends `frame`, or queues it behind what waits.
+    ///
+    /// Never waits. Frames leave in the order in which they were offered.
+    fn offer(&self, key: Key, frame: &Bytes) -> Offer {
+        match self.table.borrow().get(key) {
+            Some(entry) => self.offer_to(entry, key, frame),
+            None => Offer::Closed,
+        }
+    }
+
+    fn offer_to(&self, entry: &Entry, key: Key, frame: &Bytes) -> Offer {
+        let Sink::Direct(stream) = &entry.sink else { return self.queue(entry, key, frame) };
+        if entry.blocked.get() {
+            return self.queue(entry, key, frame);
+        }
+        match stream.try_write(frame) {
+            Ok(written) if written == frame.len() => Offer::Sent,
+            Ok(0) => self.queue(entry, key, frame),
+            Ok(written) => {
+                entry.link.outbox.borrow_mut().push_rest(frame.slice(written..), &self.budget);
+                self.watch_writes(entry, key);
+                Offer::Queued
+            }
+            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => self.queue(entry, key, frame),
+            Err(_) => {
+                entry.link.close(CloseReason::ConnectionLost);
+                entry.blocked.set(true);
+                Offer::Closed
+            }
+        }
+    }
+
+    fn queue(&self, entry: &Entry, key: Key, frame: &Bytes) -> Offer {
+        let link = &entry.link;
+        if link.is_closing() {
+            return Offer::Closed;
+        }
+        let mut outbox = link.outbox.borrow_mut();
+        if outbox.push(frame.clone(), self.settings.outbox_bytes_max, &self.budget).is_err() {
+            outbox.keep_started(&self.budget);
+            entry.blocked.set(true);
+            link.close(CloseReason::SlowConsumer);
+            return Offer::SlowConsumer;
+        }
+        drop(outbox);
+        self.watch_writes(entry, key);
+        Offer::Queued
+    }
+
+    /// Something waits for the socket: its task flushes when it can, an alarm comes when it cannot for long.
+    fn watch_writes(&self, entry: &Entry, key: Key) {
+        let link = &entry.link;
+        if entry.blocked.replace(true) && link.blocked_since.get().is_some() {
+            return;
+        }
+        let now = Instant::now();
+        link.blocked_since.set(Some(now));
+        if !link.watches_writes.replace(true) {
+            self.wheel.borrow_mut().set(now + self.settings.write_timeout, key, Alarm::Write);
+        }
+        link.wake();
+    }
+
+    fn set_alarm(&self, after: Duration, key: Key, alarm: Alarm) {
+        self.wheel.borrow_mut().set(Instant::now() + after, key, alarm);
+    }
+
+    /// Carries out an alarm. `late` says that this thread did not run for a while.
+    fn on_alarm(&self, key: Key, alarm: Alarm, late: bool) {
+        let link = match self.table.borrow().get(key) {
+            Some(entry) => Rc::clone(&entry.link),
+            None => return,
+        };
+        match alarm {
+            Alarm::Stale if link.user.borrow().is_none() => link.close(CloseReason::Stale),
+            Alarm::Stale => {}
+            Alarm::Expiry => link.close(CloseReason::Expired),
+            Alarm::Ping => {
+                let ping = match link.heartbeat.get() {
+                    Heartbeat::Message(_) => &self.message_ping,
+                    Heartbeat::Transport => &self.transport_ping,
+                };
+                link.awaits_pong.set(true);
+                if self.offer(key, ping) == Offer::Sent {
+                    self.metrics.bytes_sent(ping.len());
+                }
+                self.set_alarm(self.settings.pong_timeout, key, Alarm::Pong);
+            }
+            Alarm::Pong if link.awaits_pong.get() && late => {
+                self.set_alarm(self.settings.pong_timeout, key, Alarm::Pong);
+            }
+            Alarm::Pong if link.awaits_pong.get() => link.close(CloseReason::NoPong),
+            Alarm::Pong => {
+                let rest = self.settings.ping_interval.saturating_sub(self.settings.pong_timeout);
+                self.set_alarm(rest, key, Alarm::Ping);
+            }
+            Alarm::Write => self.on_write_alarm(key, &link),
+        }
+    }
+
+    fn on_write_alarm(&self, key: Key, link: &Link) {
+        link.watches_writes.set(false);
+        let Some(since) = link.blocked_since.get() else { return };
+        let rest = self.settings.write_timeout.saturating_sub(since.elapsed());
+        if rest.is_zero() {
+            return link.close(CloseReason::WriteTimeout);
+        }
+        link.watches_writes.set(true);
+        self.set_alarm(rest, key, Alarm::Write);
+    }
+
+    fn on_control(&self, control: Control) {
+        match control {
+            Control::Order { target, order } => {
+                self.for_each_target(&target, |link| link.order(order.clone()));
+            }
+            Control::Disconnect { target, reason, except } => self.for_each_target(&target, |link| {
+                if !except.contains(&link.client) {
+                    link.close(reason.clone());
+                }
+            }),
+            Control::Users(answer) => {
+                let users = self.users.borrow().keys().cloned().collect();
+                // Who asked may have gone away; then nobody needs the answer.
+                drop(answer.send(users));
+            }
+            Control::Stop => {
+                self.stopping.set(true);
+                for entry in self.table.borrow().entries() {
+                    entry.link.close(CloseReason::Shutdown);
+                }
+                self.emptied.notify_waiters();
+            }
+        }
+    }
+
+    fn for_each_target(&self, target: &Target, mut each: impl FnMut(&Link)) {
+        let users = self.users.borrow();
+        let table = self.table.borrow();
+        for key in users.get(&target.user).into_iter().flatten() {
+            if let Some(entry) = table.get(*key)
+                && target.covers(&target.user, entry.link.client)
+            {
+                each(&entry.link);
+            }
+        }
+    }
+
+    /// The connection can be addressed by its user from now on.
+    fn add_user(&self, user: &UserId, key: Key) {
+        self.users.borrow_mut().entry(user.clone()).or_default().push(key);
+    }
+
+    fn subscribe(&self, channel: &Channel, key: Key, link: &Link, subscription: connection::Subscription) {
+        let (encoding, interest) = subscription;
+        let held = self.hub.borrow_mut().add(channel, key, encoding, interest);
+        link.subscriptions.borrow_mut().push(held);
+    }
+
+    fn unsubscribe(&self, channel: &Channel, link: &Link) {
+        let position = self.hub.borrow().position(channel, &link.subscriptions.borrow());
+        let Some(position) = position else { return };
+        let held = link.subscriptions.borrow_mut().swap_remove(position);
+        self.remove_subscriber(&held);
+    }
+
+    fn remove_subscriber(&self, held: &hub::Held) {
+        let moved = self.hub.borrow_mut().remove(held);
+        if let Some(moved) = moved {
+            self.apply(&moved);
+        }
+    }
+
+    fn apply(&self, moved: &hub::Moved) {
+        if let Some(entry) = self.table.borrow().get(moved.connection) {
+            moved.apply(&mut entry.link.subscriptions.borrow_mut());
+        }
+    }
+
+    /// Removes the connection from everything that could still send to it. Again is harmless.
+    fn forget(&self, key: Key) {
+        let Some(link) = self.table.borrow().get(key).map(|entry| Rc::clone(&entry.link)) else { return };
+        let subscriptions = std::mem::take(&mut *link.subscriptions.borrow_mut());
+        for held in &subscriptions {
+            self.remove_subscriber(held);
+        }
+        if let Some(user) = link.user.borrow_mut().take() {
+            let mut users = self.users.borrow_mut();
+            if let Some(keys) = users.get_mut(&user) {
+                keys.retain(|known| *known != key);
+                if keys.is_empty() {
+                    users.remove(&user);
+                }
+            }
+        }
+        self.table.borrow_mut().remove(key);
+    }
+}
+
+/// Turns the wheel for ever.
+async fn turn_wheel(shard: Rc<Shard>) {
+    let mut interval = tokio::time::interval(TICK);
+    interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
+    let mut due = Vec::new();
+    loop {
+        interval.tick().await;
+        let lag = shard.wheel.borrow_mut().turn(Instant::now(), &mut due);
+        shard.metrics.shard_lag(shard.id.index(), lag);
+        for (key, alarm) in due.drain(..) {
+            shard.on_alarm(key, alarm, lag > LAG_MAX);
+        }
+        if due.capacity() > 1024 {
+            due = Vec::new();
+        }
+    }
+}
+
+fn frame(opcode: Opcode, payload: &[u8]) -> Bytes {
+    let mut out = Vec::with_capacity(wire::frame_bytes(payload.len()));
+    wire::encode_frame(opcode, payload, &mut out);
+    out.into()
+}
