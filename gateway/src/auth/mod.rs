@@ -1,1 +1,14 @@
-//! Who a client is and what it may do.
+//! Who a client is and what it may do: tokens, permissions, keys of the server API.
+//!
+//! Decides and does nothing else: it knows no socket, no protocol and no close code. Nothing of a
+//! token is acted on before its signature has been verified. Enter by [`TokenVerifier`],
+//! [`may_subscribe`], [`may_publish`] and [`ApiKeys`].
+
+mod grants;
+mod jwt;
+mod keys;
+mod members;
+
+pub use grants::{Denied, may_publish, may_subscribe};
+pub use jwt::{KeyError, TokenError, TokenVerifier, sign};
+pub use keys::ApiKeys;
