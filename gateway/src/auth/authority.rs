@@ -1,38 +1,100 @@
-//! Temporary
-use super::TokenError;
+use std::time::SystemTime;
+
+use super::{KeyError, TokenError, TokenVerifier, grants};
+use crate::config::{ChannelOptions, Channels, Client};
 use crate::model::{Channel, Identity, Secret};
-/// x
-#[derive(Debug)]
-pub struct Authority;
-/// Why not.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+
+/// Why a client may not do something with a channel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
-    /// x
+    /// The name breaks the rules for names.
+    #[error("bad channel name")]
     BadChannel,
-    /// x
+    /// Its namespace is not configured.
+    #[error("unknown namespace")]
     UnknownNamespace,
-    /// x
+    /// No right to do it.
+    #[error("permission denied")]
     Denied,
 }
+
+impl From<grants::Denied> for Refusal {
+    fn from(_: grants::Denied) -> Self {
+        Self::Denied
+    }
+}
+
+/// Who a token stands for and what its bearer may do, as the configuration says.
+#[derive(Debug)]
+pub struct Authority {
+    verifier: TokenVerifier,
+    channels: Channels,
+    channel_bytes_max: usize,
+    anonymous: bool,
+    insecure: bool,
+}
+
 impl Authority {
-    /// x
-    pub fn authenticate(&self, _: &Secret) -> Result<Identity, TokenError> {
-        todo!()
+    /// Decides by `client` and the options of `channels`.
+    ///
+    /// # Errors
+    /// [`KeyError`] if a key of the configuration cannot be used.
+    pub fn new(client: &Client, channels: Channels, channel_bytes_max: usize) -> Result<Self, KeyError> {
+        Ok(Self {
+            verifier: TokenVerifier::for_connections(client)?,
+            channels,
+            channel_bytes_max,
+            anonymous: client.anonymous,
+            insecure: client.insecure,
+        })
     }
-    /// x
+
+    /// Verifies a connection token.
+    ///
+    /// # Errors
+    /// [`TokenError`] with the rule that it breaks.
+    pub fn authenticate(&self, token: &Secret) -> Result<Identity, TokenError> {
+        self.verifier.verify(token.expose(), SystemTime::now())
+    }
+
+    /// The identity of a client without a token; `None` if it needs one.
     pub fn anonymous(&self) -> Option<Identity> {
-        todo!()
+        (self.anonymous || self.insecure).then(Identity::default)
     }
-    /// x
-    pub fn channel(&self, _: &str) -> Result<Channel, Refusal> {
-        todo!()
+
+    /// The channel called `name`, if it may exist.
+    ///
+    /// # Errors
+    /// [`Refusal::BadChannel`] or [`Refusal::UnknownNamespace`].
+    pub fn channel(&self, name: &str) -> Result<Channel, Refusal> {
+        let channel = Channel::parse(name, self.channel_bytes_max).map_err(|_| Refusal::BadChannel)?;
+        if self.options(&channel)?.admits(&channel) { Ok(channel) } else { Err(Refusal::BadChannel) }
     }
-    /// x
-    pub fn may_subscribe(&self, _: &Identity, _: &Channel) -> Result<(), Refusal> {
-        todo!()
+
+    /// Whether the client may subscribe to `channel` without a token for it.
+    ///
+    /// # Errors
+    /// [`Refusal`] if not.
+    pub fn may_subscribe(&self, identity: &Identity, channel: &Channel) -> Result<(), Refusal> {
+        let options = self.options(channel)?;
+        Ok(grants::may_subscribe(identity, channel, options, self.insecure)?)
     }
-    /// x
-    pub fn may_publish(&self, _: &Identity, _: &Channel, _: bool) -> Result<(), Refusal> {
-        todo!()
+
+    /// Whether the client, `subscribed` to `channel` or not, may publish to it.
+    ///
+    /// # Errors
+    /// [`Refusal`] if not.
+    pub fn may_publish(
+        &self,
+        identity: &Identity,
+        channel: &Channel,
+        subscribed: bool,
+    ) -> Result<(), Refusal> {
+        let options = self.options(channel)?;
+        Ok(grants::may_publish(identity, options, subscribed, self.insecure)?)
+    }
+
+    fn options(&self, channel: &Channel) -> Result<&ChannelOptions, Refusal> {
+        self.channels.resolve(channel).map_err(|_| Refusal::UnknownNamespace)
     }
 }

@@ -1,16 +1,14 @@
-//! Who a client is and what it may do.
+//! Who a client is and what it may do: tokens, permissions, keys of the server API.
+//!
+//! Decides and does nothing else: it knows no socket, no protocol and no close code. Nothing of a
+//! token is acted on before its signature has been verified. Enter by [`Authority`] and [`ApiKeys`].
 
 mod authority;
+mod grants;
+mod jwt;
+mod keys;
+mod members;
 
 pub use authority::{Authority, Refusal};
-
-/// Temporary.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum TokenError {
-    /// x
-    Expired,
-    /// x
-    NotYetValid,
-    /// x
-    Other,
-}
+pub use jwt::{KeyError, TokenError, TokenVerifier, sign};
+pub use keys::ApiKeys;

@@ -12,6 +12,8 @@ mod entry;
 mod public_key;
 mod secret_file;
 mod source;
+#[cfg(test)]
+mod tests;
 mod validate;
 
 use std::net::{IpAddr, Ipv4Addr};

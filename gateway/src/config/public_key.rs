@@ -185,3 +185,99 @@ impl Serialize for PublicKey {
         Self::serialize(self, serializer)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const RSA_2048: &str = "-----BEGIN PUBLIC KEY-----\n\
+        MIIBIjANBgkqhkiG9w0BAQEFAAOCAQ8AMIIBCgKCAQEAzO9PqRmaXvEQUgrSWaql\n\
+        nnhVzD6bTVnokbpT2yoKAaarW8pesxuFm0bWWbZda955ViJsFNyt00i40jav+NVL\n\
+        J0iICKK7uKV1n45off754v+GoTIFyek5UaH5+WCUCJnPzishIC5LPagszD5D1Gpg\n\
+        RxuZM4vwVprZPYrrzg7hdqQAJOL0Q2rIFRAo7ybsIqf2KgQiQhGjZM0ig1PYGETZ\n\
+        4G/7ldIEN/upILgxLyT6YbWRL4t5cvGXMjRDMJ72fbxA9XhRoPQxP2IemfSsrr4y\n\
+        teceuk/A/uCUd32FfMPWHuiXqtAzSbj/zLpaEoLYn0kWD0181Usg6ra8p5raz4oQ\n\
+        4wIDAQAB\n\
+        -----END PUBLIC KEY-----";
+    const RSA_2048_PKCS1: &str = "-----BEGIN RSA PUBLIC KEY-----\n\
+        MIIBCgKCAQEAzO9PqRmaXvEQUgrSWaqlnnhVzD6bTVnokbpT2yoKAaarW8pesxuF\n\
+        m0bWWbZda955ViJsFNyt00i40jav+NVLJ0iICKK7uKV1n45off754v+GoTIFyek5\n\
+        UaH5+WCUCJnPzishIC5LPagszD5D1GpgRxuZM4vwVprZPYrrzg7hdqQAJOL0Q2rI\n\
+        FRAo7ybsIqf2KgQiQhGjZM0ig1PYGETZ4G/7ldIEN/upILgxLyT6YbWRL4t5cvGX\n\
+        MjRDMJ72fbxA9XhRoPQxP2IemfSsrr4yteceuk/A/uCUd32FfMPWHuiXqtAzSbj/\n\
+        zLpaEoLYn0kWD0181Usg6ra8p5raz4oQ4wIDAQAB\n\
+        -----END RSA PUBLIC KEY-----";
+    const RSA_1024: &str = "-----BEGIN PUBLIC KEY-----\n\
+        MIGfMA0GCSqGSIb3DQEBAQUAA4GNADCBiQKBgQDl7LxUt1uZUTjwZdQbbmd32T2/\n\
+        4F+Bm/Ee0Rfez8EikboWI8ubSG2endzwkM84dsO1jJUqL+6RzYJNMZOyHSZNJxC/\n\
+        FlTgGh4N40MzeInNzx8WuLQv/JIHhPetXM9yPKYpg8QUo/9CMXE4uSeEr/mwAog9\n\
+        mNKUXTGwdEvalv9PhQIDAQAB\n\
+        -----END PUBLIC KEY-----";
+    const RSA_1024_PKCS1: &str = "-----BEGIN RSA PUBLIC KEY-----\n\
+        MIGJAoGBAOXsvFS3W5lROPBl1BtuZ3fZPb/gX4Gb8R7RF97PwSKRuhYjy5tIbZ6d\n\
+        3PCQzzh2w7WMlSov7pHNgk0xk7IdJk0nEL8WVOAaHg3jQzN4ic3PHxa4tC/8kgeE\n\
+        961cz3I8pimDxBSj/0IxcTi5J4Sv+bACiD2Y0pRdMbB0S9qW/0+FAgMBAAE=\n\
+        -----END RSA PUBLIC KEY-----";
+    const P256_PEM: &str = "-----BEGIN PUBLIC KEY-----\n\
+        MFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAEJCAj5cyJR67owuoRZz6mqOM2nq3T\n\
+        Eiy6rURwLV7/hmQYUguw+bhyfZG53ca1KbFwLsx7r5NQCqPqXrjbDAaZ2g==\n\
+        -----END PUBLIC KEY-----";
+    const P384_PEM: &str = "-----BEGIN PUBLIC KEY-----\n\
+        MHYwEAYHKoZIzj0CAQYFK4EEACIDYgAEocUNltiQEhkW4DHX19d7+labK5MPC8eU\n\
+        92uu83rkB/rINDHm03fcjYJXh70vSSk7wfkp7Bdl5VWnJ21B90Vi8fdvrQ1oCLh8\n\
+        XKmcYaZqTTpb2o4XJkt+XHoffrSaRQ/P\n\
+        -----END PUBLIC KEY-----";
+    const P521_PEM: &str = "-----BEGIN PUBLIC KEY-----\n\
+        MIGbMBAGByqGSM49AgEGBSuBBAAjA4GGAAQAoDXqSWRMebm9hOkqDBk7sYEYPWgu\n\
+        I2Hi0M7n/J5qKBaa2eEbwH8gu5n/QnhEJQmz8DD3TVvA1k0JoW3ofgP8OnQARb+F\n\
+        W8+Av3tX6P1of974gr4HehIEsEZcdx7iZfYkIgF03N/8WEtnxfhzhSoCpuc8afBd\n\
+        nJvU12bmnf0kaOBS+Ck=\n\
+        -----END PUBLIC KEY-----";
+    const ED25519_PEM: &str = "-----BEGIN PUBLIC KEY-----\n\
+        MCowBQYDK2VwAyEAnJlza19Cjb6i2Fz5DIO7M9xqlyyA59dJqSar5tf54M0=\n\
+        -----END PUBLIC KEY-----";
+    const X25519_PEM: &str = "-----BEGIN PUBLIC KEY-----\n\
+        MCowBQYDK2VuAyEALcKXqFBVMYZKX2Hn9DuHVIm0nqI/uSWBGWvMrOTUi0c=\n\
+        -----END PUBLIC KEY-----";
+
+    fn kind(pem: &str) -> Result<KeyKind, PublicKeyError> {
+        PublicKey { pem: pem.into(), ..PublicKey::default() }.material().map(|material| material.kind)
+    }
+
+    #[test]
+    fn the_kind_of_a_key_is_read_from_its_pem() {
+        assert_eq!(kind(RSA_2048), Ok(KeyKind::Rsa));
+        assert_eq!(kind(RSA_2048_PKCS1), Ok(KeyKind::Rsa));
+        assert_eq!(kind(P256_PEM), Ok(KeyKind::P256));
+        assert_eq!(kind(&P384_PEM.replace('\n', "\r\n")), Ok(KeyKind::P384));
+        assert_eq!(kind(&format!("\n{ED25519_PEM}\n\n")), Ok(KeyKind::Ed25519));
+    }
+
+    #[test]
+    fn a_key_that_is_weak_or_of_no_use_is_refused() {
+        assert_eq!(kind(RSA_1024), Err(PublicKeyError::TooShort));
+        assert_eq!(kind(RSA_1024_PKCS1), Err(PublicKeyError::TooShort));
+        assert_eq!(kind(P521_PEM), Err(PublicKeyError::Unsupported));
+        assert_eq!(kind(X25519_PEM), Err(PublicKeyError::Unsupported));
+        assert_eq!(kind(&P256_PEM.replace("PUBLIC KEY", "CERTIFICATE")), Err(PublicKeyError::OtherPem));
+        assert_eq!(kind(&P256_PEM.replace("PUBLIC", "EC PRIVATE")), Err(PublicKeyError::Private));
+        for bad in ["", "secret", "-----BEGIN PUBLIC KEY-----", &P256_PEM[..90], &P256_PEM.replace('M', "*")]
+        {
+            assert_eq!(kind(bad), Err(PublicKeyError::NotPem), "{bad}");
+        }
+        assert_eq!(kind(&format!("{P256_PEM}\n{P256_PEM}")), Err(PublicKeyError::NotPem));
+    }
+
+    #[test]
+    fn broken_der_is_refused_without_panic() {
+        let (_, der) = read_pem(RSA_2048).unwrap();
+        for length in 0..der.len() {
+            assert!(from_public_key_info(&der[..length]).is_err());
+        }
+        for bad in [&[0x30, 0x84, 0xff, 0xff, 0xff, 0xff][..], &[0x30, 0x80], &[0x30, 0x89, 1], &[0x02, 0x01]]
+        {
+            assert!(from_public_key_info(bad).is_err() && rsa(bad.to_vec()).is_err());
+        }
+        assert_eq!(rsa(vec![0x30, 0x03, 0x02, 0x01, 0x00]).unwrap_err(), PublicKeyError::NotPem);
+    }
+}

@@ -25,10 +25,16 @@ pub(super) fn read(
     let shape = Config::shape();
     let environment = Environment::collect(environment, &shape)?;
     let tree = merge(path, environment)?;
-    let mut unknown = Vec::new();
-    find_unknown(&tree, &shape, "", &mut |path, siblings| unknown.push(unknown_key(path, siblings, &shape)));
-    if !unknown.is_empty() {
-        return Err(ConfigError { problems: unknown });
+    let mut problems = Vec::new();
+    find_misplaced(&tree, &shape, "", &mut |path, level| {
+        let message = match level {
+            Some(siblings) => unknown_key(path, siblings, &shape),
+            None => "must be a table, not a list".into(),
+        };
+        problems.push(Problem { path: path.into(), message });
+    });
+    if !problems.is_empty() {
+        return Err(ConfigError { problems });
     }
     serde_path_to_error::deserialize(tree).map_err(|error| {
         let path = error.path().to_string();
@@ -167,51 +173,58 @@ fn without_nulls(tree: Json) -> Json {
     }
 }
 
-/// Calls `found` with the path of each key that `shape` does not have, and the level of `shape` it is on.
-fn find_unknown<'a>(tree: &Json, shape: &'a Json, at: &str, found: &mut impl FnMut(&str, &'a JsonMap)) {
+/// Calls `found` with the path of each key that `shape` does not have, and the level of `shape` it is on;
+/// or without a level, for a list where a table belongs, which serde would take for its values in order.
+fn find_misplaced<'a>(
+    tree: &Json,
+    shape: &'a Json,
+    at: &str,
+    found: &mut impl FnMut(&str, Option<&'a JsonMap>),
+) {
     match (tree, shape) {
         (Json::Object(tree), Json::Object(level)) => {
             for (key, value) in tree {
-                let path = if at.is_empty() { key.clone() } else { format!("{at}.{key}") };
+                let path = join(at, key);
                 match level.get(key) {
-                    Some(shape) => find_unknown(value, shape, &path, found),
-                    None => found(&path, level),
+                    Some(shape) => find_misplaced(value, shape, &path, found),
+                    None => found(&path, Some(level)),
                 }
             }
         }
         (Json::Array(list), Json::Array(entries)) => {
             let Some(shape) = entries.first() else { return };
             for (index, value) in list.iter().enumerate() {
-                find_unknown(value, shape, &format!("{at}[{index}]"), found);
+                find_misplaced(value, shape, &format!("{at}[{index}]"), found);
             }
         }
+        (Json::Array(_), Json::Object(_)) => found(at, None),
         _ => {}
     }
 }
 
-fn unknown_key(path: &str, siblings: &JsonMap, shape: &Json) -> Problem {
-    let (parent, key) = path.rsplit_once('.').map_or(("", path), |(parent, key)| (parent, key));
+/// What to say of a key that is on no list: the same name in another section, or the nearest here.
+fn unknown_key(path: &str, siblings: &JsonMap, shape: &Json) -> String {
+    let (parent, key) = path.rsplit_once('.').unwrap_or(("", path));
     let alike = |name: &str| strsim::normalized_damerau_levenshtein(&key.to_lowercase(), name);
     let nearest = siblings.keys().max_by(|a, b| alike(a).total_cmp(&alike(b)));
-    let suggestion = match nearest.filter(|name| alike(name) >= SIMILARITY_MIN) {
-        Some(name) if parent.is_empty() => Some(name.clone()),
-        Some(name) => Some(format!("{parent}.{name}")),
-        None => elsewhere(shape, key, ""),
-    };
-    let message = match suggestion {
+    let nearest = nearest.filter(|name| alike(name) >= SIMILARITY_MIN).map(|name| join(parent, name));
+    match elsewhere(shape, key, "").or(nearest) {
         Some(name) => format!("unknown key; did you mean `{name}`?"),
         None => {
             let known: Vec<_> = siblings.keys().map(String::as_str).collect();
             format!("unknown key; known here: {}", known.join(", "))
         }
-    };
-    Problem { path: path.into(), message }
+    }
+}
+
+fn join(parent: &str, key: &str) -> String {
+    if parent.is_empty() { key.to_owned() } else { format!("{parent}.{key}") }
 }
 
 /// The path of a key called exactly `key` in another section.
 fn elsewhere(shape: &Json, key: &str, at: &str) -> Option<String> {
     shape.as_object()?.iter().find_map(|(name, level)| {
-        let path = if at.is_empty() { name.clone() } else { format!("{at}.{name}") };
+        let path = join(at, name);
         if name == key { Some(path) } else { elsewhere(level, key, &path) }
     })
 }

@@ -1,0 +1,142 @@
+use crate::config::ChannelOptions;
+use crate::model::{Channel, Identity};
+
+/// The client has no right to do it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("permission denied")]
+pub struct Denied;
+
+/// Whether a client may subscribe to `channel` without a subscription token.
+///
+/// `options` are those of the channel's namespace, `insecure` is `client.insecure`. The first rule
+/// that speaks decides: a private channel is closed, also to the insecure mode; a user-limited one is
+/// for the users it lists; else the namespace says.
+///
+/// # Errors
+/// [`Denied`] if no rule allows it.
+pub fn may_subscribe(
+    identity: &Identity,
+    channel: &Channel,
+    options: &ChannelOptions,
+    insecure: bool,
+) -> Result<(), Denied> {
+    if channel.is_private() {
+        return Err(Denied);
+    }
+    let anonymous = identity.user.is_anonymous();
+    let allowed = match channel.listed_users().filter(|_| options.allow_user_limited_channels) {
+        // `news#` lists the empty name, which is no user.
+        Some(mut users) => !anonymous && users.any(|user| user == identity.user.as_str()),
+        None => options.allow_subscribe_for_client && (!anonymous || options.allow_subscribe_for_anonymous),
+    };
+    if allowed || insecure { Ok(()) } else { Err(Denied) }
+}
+
+/// Whether a client may publish to a channel with `options`.
+///
+/// `subscribed` says whether this client is subscribed to it, `insecure` is `client.insecure`.
+///
+/// # Errors
+/// [`Denied`] if no rule allows it.
+pub fn may_publish(
+    identity: &Identity,
+    options: &ChannelOptions,
+    subscribed: bool,
+    insecure: bool,
+) -> Result<(), Denied> {
+    let for_users = options.allow_publish_for_client || (options.allow_publish_for_subscriber && subscribed);
+    let allowed = for_users && (!identity.user.is_anonymous() || options.allow_publish_for_anonymous);
+    if allowed || insecure { Ok(()) } else { Err(Denied) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::UserId;
+
+    const BOTH: [bool; 2] = [false, true];
+
+    fn identity(user: &str) -> Identity {
+        Identity { user: UserId::parse(user).unwrap(), ..Identity::default() }
+    }
+
+    fn channel(name: &str) -> Channel {
+        Channel::parse(name, 255).unwrap()
+    }
+
+    /// Whether `user` may subscribe to `name`, in every combination of the two options and the mode:
+    /// one digit each for (client, anonymous) = off off, off on, on off, on on.
+    fn subscribe_row(user: &str, name: &str, limited: bool, insecure: bool) -> String {
+        let mut row = String::new();
+        for allow_subscribe_for_client in BOTH {
+            for allow_subscribe_for_anonymous in BOTH {
+                let options = ChannelOptions {
+                    allow_subscribe_for_client,
+                    allow_subscribe_for_anonymous,
+                    allow_user_limited_channels: limited,
+                    ..ChannelOptions::default()
+                };
+                let verdict = may_subscribe(&identity(user), &channel(name), &options, insecure);
+                row.push(if verdict.is_ok() { '1' } else { '0' });
+            }
+        }
+        row
+    }
+
+    #[test]
+    fn who_may_subscribe() {
+        for (user, name, limited, secure, insecure) in [
+            ("42", "news", false, "0011", "1111"),
+            ("42", "news", true, "0011", "1111"),
+            ("", "news", false, "0001", "1111"),
+            ("", "news", true, "0001", "1111"),
+            ("42", "$news", false, "0000", "0000"),
+            ("42", "$news#42", true, "0000", "0000"),
+            ("", "$news", true, "0000", "0000"),
+            ("42", "news#42", false, "0011", "1111"),
+            ("42", "news#42", true, "1111", "1111"),
+            ("42", "a#b#41,42", true, "1111", "1111"),
+            ("42", "news#4,2", true, "0000", "1111"),
+            ("42", "news#42#41", true, "0000", "1111"),
+            ("4", "news#42", true, "0000", "1111"),
+            ("", "news#42", true, "0000", "1111"),
+            ("", "news#", true, "0000", "1111"),
+            ("", "news#,42", true, "0000", "1111"),
+            ("", "news#42", false, "0001", "1111"),
+        ] {
+            assert_eq!(subscribe_row(user, name, limited, false), secure, "{user:?} {name} {limited}");
+            assert_eq!(
+                subscribe_row(user, name, limited, true),
+                insecure,
+                "{user:?} {name} {limited} insecure"
+            );
+        }
+    }
+
+    /// As above, for (client, subscriber, anonymous) from off off off to on on on.
+    fn publish_row(user: &str, subscribed: bool, insecure: bool) -> String {
+        let mut row = String::new();
+        for bits in 0..8 {
+            let options = ChannelOptions {
+                allow_publish_for_client: bits & 4 != 0,
+                allow_publish_for_subscriber: bits & 2 != 0,
+                allow_publish_for_anonymous: bits & 1 != 0,
+                ..ChannelOptions::default()
+            };
+            let verdict = may_publish(&identity(user), &options, subscribed, insecure);
+            row.push(if verdict.is_ok() { '1' } else { '0' });
+        }
+        row
+    }
+
+    #[test]
+    fn who_may_publish() {
+        assert_eq!(publish_row("42", false, false), "00001111");
+        assert_eq!(publish_row("42", true, false), "00111111");
+        assert_eq!(publish_row("", false, false), "00000101");
+        assert_eq!(publish_row("", true, false), "00010101");
+        for (user, subscribed) in [("42", false), ("42", true), ("", false), ("", true)] {
+            assert_eq!(publish_row(user, subscribed, true), "11111111");
+        }
+    }
+}
