@@ -1,3 +1,4 @@
 //! Clarion: a real-time gateway.
 
 pub mod model;
+pub mod wire;
