@@ -14,6 +14,8 @@ mod error;
 mod header;
 mod mask;
 #[cfg(test)]
+mod properties;
+#[cfg(test)]
 mod support;
 mod text;
 
