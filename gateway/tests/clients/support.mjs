@@ -125,13 +125,11 @@ process.on('exit', () => running.forEach((child) => child.kill('SIGKILL')));
 export class Gateway {
   #child;
   #output = '';
-  #arguments;
+  #launch;
 
   /** `clarion serve` with permissive test settings; `overrides(config)` may change any of them. */
   static async serve(t, overrides = () => {}) {
-    const secret = randomBytes(32).toString('hex');
-    const apiKey = randomBytes(16).toString('hex');
-    const [publicPort, internalPort] = [await freePort(), await freePort()];
+    const { publicPort, internalPort, secret, apiKey } = await identityOfGateway();
     const config = {
       public: { address: '127.0.0.1', port: publicPort },
       internal: { address: '127.0.0.1', port: internalPort },
@@ -151,37 +149,51 @@ export class Gateway {
     t.after(() => rm(directory, { recursive: true }));
     const file = join(directory, 'clarion.yaml');
     await writeFile(file, JSON.stringify(config, null, 2)); // JSON is YAML.
-    const gateway = new Gateway(['serve', '--config', file], publicPort, internalPort);
-    Object.assign(gateway, { secret, apiKey });
-    await gateway.#startFor(t);
-    return gateway;
+    return Gateway.#startFor(t, { arguments: ['serve', '--config', file], publicPort, internalPort, secret, apiKey });
   }
 
-  /** `clarion dev` on a free port, everything on that one. */
+  /** `clarion serve` with an existing file, which lacks ports and secrets: those come from the environment. */
+  static async serveFile(t, file) {
+    const { publicPort, internalPort, secret, apiKey } = await identityOfGateway();
+    const environment = {
+      CLARION__PUBLIC__PORT: `${publicPort}`,
+      CLARION__INTERNAL__PORT: `${internalPort}`,
+      CLARION__CLIENT__TOKEN__HMAC_SECRET_KEY: secret,
+      CLARION__API__KEYS: JSON.stringify([apiKey]),
+    };
+    return Gateway.#startFor(t, { arguments: ['serve', '--config', file], environment, publicPort, internalPort, secret, apiKey });
+  }
+
+  /** `clarion dev` on a free port, everything on that one. Its secrets are its own. */
   static async dev(t) {
     const port = await freePort();
-    const gateway = new Gateway(['dev', '--port', `${port}`], port, port);
-    await gateway.#startFor(t);
+    return Gateway.#startFor(t, { arguments: ['dev', '--port', `${port}`], publicPort: port, internalPort: port });
+  }
+
+  static async #startFor(t, launch) {
+    const gateway = new Gateway(launch);
+    t.after(() => gateway.stop('SIGKILL'));
+    await gateway.start();
     return gateway;
   }
 
-  constructor(args, publicPort, internalPort) {
-    this.#arguments = args;
-    this.host = `127.0.0.1:${publicPort}`;
+  constructor(launch) {
+    this.#launch = launch;
+    this.secret = launch.secret;
+    this.apiKey = launch.apiKey;
+    this.host = `127.0.0.1:${launch.publicPort}`;
     this.nativeUrl = `ws://${this.host}/connection/websocket`;
-    this.internalUrl = `http://127.0.0.1:${internalPort}`;
-  }
-
-  async #startFor(t) {
-    t.after(() => this.stop('SIGKILL'));
-    await this.start();
+    this.internalUrl = `http://127.0.0.1:${launch.internalPort}`;
   }
 
   /** Starts the process, again after `stop`, and returns when it is ready. */
   async start() {
     const binary = process.env.CLARION_BIN;
     if (!binary) throw new Error('CLARION_BIN is not set: give the path of the clarion binary');
-    const child = spawn(binary, this.#arguments, { stdio: ['ignore', 'pipe', 'pipe'] });
+    const child = spawn(binary, this.#launch.arguments, {
+      env: { ...process.env, ...this.#launch.environment },
+      stdio: ['ignore', 'pipe', 'pipe'],
+    });
     this.#child = child;
     running.add(child);
     child.once('close', () => running.delete(child));
@@ -234,6 +246,15 @@ export class Gateway {
   bareUrl(parameters) {
     return `ws://${this.host}/ws?${new URLSearchParams(parameters)}`;
   }
+}
+
+async function identityOfGateway() {
+  return {
+    publicPort: await freePort(),
+    internalPort: await freePort(),
+    secret: randomBytes(32).toString('hex'),
+    apiKey: randomBytes(16).toString('hex'),
+  };
 }
 
 function signToken(secret, claims) {
