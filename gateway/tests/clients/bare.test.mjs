@@ -164,7 +164,7 @@ test('with reject: close a bad token is upgraded and closed with 3500, which a b
 });
 
 test('liveness is WebSocket ping frames, which need no code', async (t) => {
-  const gateway = await Gateway.serve(t, ({ client }) => Object.assign(client, { ping_interval: '1s', pong_timeout: '500ms' }));
+  const gateway = await Gateway.serve(t, ({ client }) => Object.assign(client, { ping_interval: '1s', pong_timeout: '900ms' }));
   const { socket, frames } = await join(t, gateway, 'ann', [['channels', 'open:a']]);
   for (const which of ['first', 'second', 'third']) await within(once(socket, 'ping'), `the ${which} ping`);
   assert.equal(socket.readyState, WebSocket.OPEN);

@@ -185,7 +185,7 @@ describe('the SDK', () => {
 });
 
 test('pings are answered and keep the connection', async (t) => {
-  const gateway = await Gateway.serve(t, ({ client }) => Object.assign(client, { ping_interval: '1s', pong_timeout: '500ms' }));
+  const gateway = await Gateway.serve(t, ({ client }) => Object.assign(client, { ping_interval: '1s', pong_timeout: '900ms' }));
   const pings = new Inbox();
   class Listening extends WebSocket {
     constructor(...args) {
