@@ -60,8 +60,10 @@ pub enum Heartbeat {
 /// What should happen. Effects are carried out in their order.
 #[derive(Debug)]
 pub enum Effect {
-    /// Send this message.
+    /// Send this message, which is UTF-8.
     Send(Vec<u8>),
+    /// Send this message, which is bytes.
+    SendBinary(Vec<u8>),
     /// The client has authenticated: it can be addressed and is pinged from now on.
     Open(Identity, Heartbeat),
     /// The client answered a ping.

@@ -251,6 +251,10 @@ impl Connection {
     fn perform(&mut self, effect: Effect) {
         match effect {
             Effect::Send(message) => self.said.push(message),
+            Effect::SendBinary(message) => {
+                self.say();
+                self.offer(&super::frame(Opcode::Binary, &message));
+            }
             Effect::Open(identity, heartbeat) => self.open(&identity, heartbeat),
             Effect::Pong => self.link.awaits_pong.set(false),
             Effect::Unsubscribe(channel) => self.shard.unsubscribe(&channel, &self.link),
@@ -407,7 +411,7 @@ impl Connection {
         }
         if self.peer_closed || is_violation {
             // An error means that the peer is gone already.
-            drop(rustix::net::shutdown(&*self.stream, Shutdown::Write));
+            let _gone = rustix::net::shutdown(&*self.stream, Shutdown::Write);
         }
         if !self.peer_closed {
             self.read_to_the_end(is_violation).await;

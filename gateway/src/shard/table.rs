@@ -76,6 +76,7 @@ impl Table {
         Some(entry)
     }
 
+    #[cfg(test)]
     pub(super) fn len(&self) -> usize {
         self.slots.len() - self.free.len()
     }

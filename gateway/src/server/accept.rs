@@ -1,0 +1,255 @@
+//! Our own accept loop.
+//!
+//! `axum::serve` has no header timeout and sleeps a second when file descriptors run out; hyper-util's
+//! automatic builder answers HTTP/2 prefaces and never times out a silent connection.
+
+use std::convert::Infallible;
+use std::fs::File;
+use std::io;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use axum::http::{HeaderValue, Request, Response, StatusCode, header};
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tower::ServiceExt;
+
+use crate::metrics::Metrics;
+use crate::shard::Shard;
+use crate::transport::websocket::{self, Admission};
+
+/// Largest head of a request.
+const HEAD_BYTES_MAX: usize = 16 << 10;
+/// Most headers of a request.
+const HEADERS_MAX: usize = 64;
+/// Pending connections that the kernel may hold for a listener.
+const BACKLOG: u32 = 4096;
+/// How long to leave a listener alone that fails for a reason that no refusal can mend.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// What a listener needs to know.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// How long a client may take to send the head of its request.
+    pub header_timeout: Duration,
+    /// `SO_SNDBUF` of client connections, in bytes.
+    pub send_buffer_bytes: usize,
+    /// A permit for each connection that may be open; the rest is refused with 503.
+    pub connections: Arc<Semaphore>,
+    /// What happened, in numbers.
+    pub metrics: Arc<Metrics>,
+}
+
+/// Binds `address`; with `shared`, beside other sockets of this process that do the same.
+///
+/// # Errors
+/// What the system says, as that the port is in use.
+pub fn bind(address: SocketAddr, shared: bool) -> io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    socket.set_reuseaddr(true)?;
+    socket.set_reuseport(shared)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
+}
+
+/// Serves one connection of the shard's listener: HTTP until it is upgraded, then it belongs to `shard`.
+async fn serve_on_shard(
+    stream: TcpStream,
+    router: Router,
+    shard: Rc<Shard>,
+    options: Options,
+    permit: OwnedSemaphorePermit,
+) {
+    let permit = Rc::new(std::cell::Cell::new(Some(permit)));
+    let send_buffer_bytes = options.send_buffer_bytes;
+    let service = service_fn(|mut request: Request<Incoming>| {
+        let upgrade = hyper::upgrade::on(&mut request);
+        let (router, shard, permit) = (router.clone(), Rc::clone(&shard), Rc::clone(&permit));
+        async move {
+            let mut response = answer(router, request).await;
+            if let Some(admission) = response.extensions_mut().remove::<Admission>() {
+                let permit = permit.take();
+                tokio::task::spawn_local(websocket::upgrade(
+                    shard,
+                    upgrade,
+                    admission,
+                    send_buffer_bytes,
+                    permit,
+                ));
+            }
+            Ok::<_, Infallible>(response)
+        }
+    });
+    let connection = builder(&options).serve_connection(TokioIo::new(stream), service).with_upgrades();
+    if let Err(error) = connection.await {
+        tracing::debug!(%error, "request was not served");
+    }
+}
+
+/// Serves one connection of the internal listener.
+async fn serve_internal(stream: TcpStream, router: Router, options: Options) {
+    let service = service_fn(|request| {
+        let router = router.clone();
+        async move { Ok::<_, Infallible>(answer(router, request).await) }
+    });
+    if let Err(error) = builder(&options).serve_connection(TokioIo::new(stream), service).await {
+        tracing::debug!(%error, "request was not served");
+    }
+}
+
+fn builder(options: &Options) -> http1::Builder {
+    let mut builder = http1::Builder::new();
+    builder
+        .timer(TokioTimer::new())
+        .header_read_timeout(options.header_timeout)
+        .max_buf_size(HEAD_BYTES_MAX)
+        .max_headers(HEADERS_MAX);
+    builder
+}
+
+async fn answer(router: Router, request: Request<Incoming>) -> Response<Body> {
+    if is_ambiguous(&request) {
+        return closing(StatusCode::BAD_REQUEST);
+    }
+    let Ok(response) = router.oneshot(request.map(Body::new)).await;
+    response
+}
+
+/// Whether two readers of the head could disagree on where the request ends or whom it is for, which is how
+/// requests are smuggled (RFC 9112 §6.3, §3.2). hyper lets both pass.
+fn is_ambiguous(request: &Request<Incoming>) -> bool {
+    let headers = request.headers();
+    let hosts = headers.get_all(header::HOST).iter().count();
+    let has_both = headers.contains_key(header::CONTENT_LENGTH) && headers.contains_key(header::TRANSFER_ENCODING);
+    hosts > 1 || has_both || headers.get_all(header::CONTENT_LENGTH).iter().count() > 1
+}
+
+fn closing(status: StatusCode) -> Response<Body> {
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = status;
+    response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    response
+}
+
+/// A listener with its reserve.
+struct Listener {
+    listener: TcpListener,
+    /// A file descriptor to give up when there are none left, so that a client can be told instead of hanging.
+    reserve: Option<File>,
+}
+
+impl Listener {
+    fn new(listener: TcpListener) -> Self {
+        Self { listener, reserve: reserve() }
+    }
+
+    /// The next connection. Never spins: what cannot be accepted is refused or waited out.
+    async fn accept(&mut self, options: &Options) -> TcpStream {
+        loop {
+            match self.listener.accept().await {
+                Ok((stream, _)) => {
+                    // A frame that waits for more to come with it is a frame that comes late.
+                    drop(stream.set_nodelay(true));
+                    return stream;
+                }
+                Err(error) if is_out_of_files(&error) => self.refuse_one(options).await,
+                Err(error) => {
+                    tracing::debug!(%error, "a connection ended before it was accepted");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+            }
+        }
+    }
+
+    /// Uses the reserve to answer one client with 503.
+    async fn refuse_one(&mut self, options: &Options) {
+        drop(self.reserve.take());
+        let accepted = tokio::time::timeout(ACCEPT_PAUSE, self.listener.accept()).await;
+        if let Ok(Ok((stream, _))) = accepted {
+            refuse(&stream, "files", options);
+        } else {
+            tokio::time::sleep(ACCEPT_PAUSE).await;
+        }
+        self.reserve = reserve();
+    }
+}
+
+fn reserve() -> Option<File> {
+    File::open("/dev/null").ok()
+}
+
+fn is_out_of_files(error: &io::Error) -> bool {
+    use rustix::io::Errno;
+    [Errno::MFILE, Errno::NFILE].iter().any(|errno| error.raw_os_error() == Some(errno.raw_os_error()))
+}
+
+/// Says 503 without reading anything, and when to come back: not all at the same time.
+fn refuse(stream: &TcpStream, reason: &'static str, options: &Options) {
+    options.metrics.handshake_rejected(reason);
+    let seconds = rand::random_range(1..=5);
+    let text = format!(
+        "HTTP/1.1 503 Service Unavailable\r\nretry-after: {seconds}\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
+    );
+    // A fresh socket takes this much; a client that is gone needs no answer. Not reading the request first
+    // could cost the client the answer (a reset overtakes it), so what is there is read away.
+    drop(stream.try_write(text.as_bytes()));
+    drop(stream.try_read(&mut [0; 4096]));
+}
+
+/// Accepts for a shard until `stop`, then serves what already waits in the kernel's queue.
+///
+/// The listener is given back open: closing one of several that share a port resets what waits in its queue,
+/// so all of them are closed together.
+pub async fn run_on_shard(
+    listener: TcpListener,
+    router: Router,
+    shard: Rc<Shard>,
+    options: Options,
+    stop: impl Future<Output = ()>,
+) -> TcpListener {
+    let mut listener = Listener::new(listener);
+    let take = |stream: TcpStream| match Arc::clone(&options.connections).try_acquire_owned() {
+        Ok(permit) => {
+            let (router, shard, options) = (router.clone(), Rc::clone(&shard), options.clone());
+            tokio::task::spawn_local(serve_on_shard(stream, router, shard, options, permit));
+        }
+        Err(_) => refuse(&stream, "connections_max", &options),
+    };
+    tokio::pin!(stop);
+    loop {
+        tokio::select! {
+            biased;
+            () = &mut stop => break,
+            stream = listener.accept(&options) => take(stream),
+        }
+    }
+    while let Ok(stream) = accept_waiting(&listener.listener).await {
+        take(stream);
+    }
+    listener.listener
+}
+
+/// What is in the kernel's queue now; `Err` when nothing is.
+async fn accept_waiting(listener: &TcpListener) -> Result<TcpStream, ()> {
+    match tokio::time::timeout(Duration::ZERO, listener.accept()).await {
+        Ok(Ok((stream, _))) => Ok(stream),
+        _ => Err(()),
+    }
+}
+
+/// Accepts on the internal listener for as long as the future is polled. Requests under way go on by themselves.
+pub async fn run_internal(listener: TcpListener, router: Router, options: Options) {
+    let mut listener = Listener::new(listener);
+    loop {
+        let stream = listener.accept(&options).await;
+        tokio::spawn(serve_internal(stream, router.clone(), options.clone()));
+    }
+}

@@ -1,0 +1,11 @@
+//! The HTTP side: who listens where, and what is served there.
+//!
+//! Two listeners. The public one serves client transports and nothing else; the internal one serves the
+//! server API, metrics and health. In development one listener serves both.
+
+pub mod accept;
+pub mod api;
+mod body;
+pub mod ops;
+pub mod playground;
+pub mod public;

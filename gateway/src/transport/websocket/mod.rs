@@ -1,0 +1,134 @@
+//! WebSocket: the opening handshake (RFC 6455 §4.2), who the client is, and the upgrade.
+//!
+//! [`respond`] answers a request: with a refusal, or with 101 and an [`Admission`] in the extensions of the
+//! response, by which the accept loop of the shard calls [`upgrade`].
+
+mod handshake;
+mod origin;
+mod refusal;
+mod token;
+mod upgrade;
+
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::http::{Request, Response};
+
+pub use origin::{OriginError, Origins};
+pub use refusal::Refusal;
+pub use upgrade::{Admission, upgrade};
+
+use self::handshake::Handshake;
+use crate::auth::TokenError;
+use crate::config::Reject;
+use crate::model::{CloseReason, Identity};
+use crate::protocol::{Context, Rejection, bare, centrifuge};
+
+/// What the handshakes of a node have in common.
+#[derive(Debug)]
+pub struct Gate {
+    /// What conversations share.
+    pub context: Arc<Context>,
+    /// Which pages may connect.
+    pub origins: Origins,
+    /// How a bad token is told.
+    pub reject: Reject,
+}
+
+/// Which protocol a path speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Endpoint {
+    /// `/connection/websocket`
+    Native,
+    /// `/ws`
+    Bare,
+}
+
+/// Answers a handshake: 101, or why not. The token is verified before the 101.
+pub fn respond(gate: &Gate, endpoint: Endpoint, request: &Request<Body>) -> Response<Body> {
+    match admit(gate, endpoint, request) {
+        Ok((handshake, admission)) => handshake.accept(admission),
+        Err(refusal) => {
+            gate.context.metrics.handshake_rejected(refusal.code());
+            refusal.into_response()
+        }
+    }
+}
+
+fn admit(
+    gate: &Gate,
+    endpoint: Endpoint,
+    request: &Request<Body>,
+) -> Result<(Handshake, Admission), Refusal> {
+    let handshake = Handshake::parse(request)?;
+    gate.origins.check(request.headers())?;
+    let query = handshake::query(request.uri())?;
+    let token = token::find(&query, request.headers(), &handshake)?;
+    let verdict = token.map(|token| gate.context.authority.authenticate(&token)).transpose();
+    let context = Arc::clone(&gate.context);
+    let identity = match verdict {
+        Ok(identity) => identity,
+        Err(error) if gate.reject == Reject::Close => {
+            gate.context.metrics.handshake_rejected(error.reason());
+            return Ok((handshake, rejection(endpoint, close_reason(error))));
+        }
+        Err(error) => return Err(Refusal::Token(error.reason())),
+    };
+    let admission = match endpoint {
+        Endpoint::Native => Admission::new(move |client| {
+            Box::new(centrifuge::Client::new(Arc::clone(&context), client, identity.clone()))
+        }),
+        Endpoint::Bare => {
+            let identity = bare_identity(gate, identity)?;
+            let wishes = wishes(&query)?;
+            Admission::new(move |client| {
+                Box::new(bare::Client::new(Arc::clone(&context), client, identity.clone(), wishes.clone()))
+            })
+        }
+    };
+    Ok((handshake, admission))
+}
+
+/// Answers a handshake for something that needs no token: 101 with `admission`, or why not.
+pub fn accept(request: &Request<Body>, admission: Admission) -> Response<Body> {
+    Handshake::parse(request)
+        .map_or_else(Refusal::into_response, |handshake| handshake.accept(admission))
+}
+
+fn rejection(endpoint: Endpoint, reason: CloseReason) -> Admission {
+    let close_code = match endpoint {
+        Endpoint::Native => centrifuge::code::close_code,
+        Endpoint::Bare => bare::close_code,
+    };
+    Admission::new(move |_| Box::new(Rejection::new(reason.clone(), close_code)))
+}
+
+/// The bare form has no other place for a token than the handshake.
+fn bare_identity(gate: &Gate, identity: Option<Identity>) -> Result<Identity, Refusal> {
+    identity.or_else(|| gate.context.authority.anonymous()).ok_or(Refusal::NoToken)
+}
+
+/// What the query wants: `channels=a,b`, `channel=` for a name that holds a comma, `publish=a`.
+fn wishes(query: &handshake::Query) -> Result<bare::Wishes, Refusal> {
+    let mut wishes = bare::Wishes::default();
+    for (name, value) in query {
+        match name.as_ref() {
+            "channels" => {
+                let names = value.split(',').filter(|name| !name.is_empty());
+                wishes.channels.extend(names.map(str::to_owned));
+            }
+            "channel" => wishes.channels.push(value.to_string()),
+            "publish" if wishes.publish.is_some() => return Err(Refusal::DuplicateParameter),
+            "publish" => wishes.publish = Some(value.to_string()),
+            _ => {}
+        }
+    }
+    Ok(wishes)
+}
+
+fn close_reason(error: TokenError) -> CloseReason {
+    match error {
+        TokenError::Expired => CloseReason::Expired,
+        _ => CloseReason::InvalidToken,
+    }
+}
