@@ -395,6 +395,24 @@ fn a_public_key_is_no_shared_secret() {
     }
 }
 
+/// The library refuses a key of another family as well; the rule must hold without its help.
+#[test]
+fn a_key_is_tried_within_its_family_only() {
+    let of = |kind: Kind| Key { kind, kid: None, key: DecodingKey::from_secret(b"x") };
+    for (kind, served) in [
+        (Kind::Hmac, "HS256 HS384 HS512"),
+        (Kind::Public(KeyKind::Rsa), "RS256 RS384 RS512 PS256 PS384 PS512"),
+        (Kind::Public(KeyKind::P256), "ES256"),
+        (Kind::Public(KeyKind::P384), "ES384"),
+        (Kind::Public(KeyKind::Ed25519), "EdDSA"),
+    ] {
+        let tried: Vec<_> =
+            Algorithm::ALL.into_iter().filter(|name| of(kind).may_verify(*name, None)).collect();
+        let tried: Vec<_> = tried.into_iter().map(Algorithm::name).collect();
+        assert_eq!(tried.join(" "), served);
+    }
+}
+
 #[test]
 fn a_kid_selects_among_the_keys_that_have_one() {
     let claims = format!("{{\"exp\":{}}}", NOW + 60);
