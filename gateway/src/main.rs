@@ -1,3 +1,7 @@
 //! The `clarion` command.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    clarion::cli::run(std::env::args_os())
+}

@@ -3,7 +3,7 @@ use std::time::{Duration, SystemTime};
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use jsonwebtoken::{DecodingKey, EncodingKey, Header, crypto};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::members::{Members, WrongType};
 use crate::config::{Algorithm, Client, KeyKind, PublicKeyError, Token};
@@ -109,6 +109,11 @@ impl TokenError {
             Self::Lifetime => "lifetime",
             Self::Claim(_) => "claims",
         }
+    }
+
+    /// Whether the signature was good, so that the claims are at least whose they say they are.
+    pub fn is_authentic(&self) -> bool {
+        matches!(self, Self::Expired | Self::NotYetValid | Self::Lifetime | Self::Claim(_))
     }
 }
 
@@ -338,8 +343,9 @@ impl OneOrMany {
 /// production the application's back end signs.
 ///
 /// # Errors
-/// [`KeyError::NothingToSignWith`] without an HMAC key or algorithm.
-pub fn sign(config: &Token, claims: &serde_json::Map<String, serde_json::Value>) -> Result<Secret, KeyError> {
+/// [`KeyError::NothingToSignWith`] without an HMAC key or algorithm; [`KeyError::Sign`] for claims that
+/// are no JSON object.
+pub fn sign(config: &Token, claims: &impl Serialize) -> Result<Secret, KeyError> {
     let algorithm = config.algorithms.iter().find(|algorithm| algorithm.is_hmac());
     let algorithm =
         algorithm.filter(|_| !config.hmac_secret_key.is_empty()).ok_or(KeyError::NothingToSignWith)?;

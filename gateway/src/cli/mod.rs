@@ -1,1 +1,129 @@
-//! The command line.
+//! The command line: one file for each subcommand.
+//!
+//! Reads arguments, says what came of them, and answers with an exit code: 0 done, 1 failed, 2 used
+//! wrongly or bad configuration. What a command does is done elsewhere. Enter by [`run`].
+
+mod checkconfig;
+mod checktoken;
+mod genconfig;
+mod gentoken;
+mod output;
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::config::{Config, ConfigError};
+
+/// A real-time gateway: keeps the sockets of your users and delivers what your back end publishes.
+#[derive(Parser)]
+#[command(name = "clarion", version, arg_required_else_help = true)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    Genconfig(genconfig::Genconfig),
+    Checkconfig(checkconfig::Checkconfig),
+    Gentoken(gentoken::Gentoken),
+    Checktoken(checktoken::Checktoken),
+}
+
+/// Why a command did not do what it was asked.
+#[derive(Debug)]
+enum Failure {
+    /// It was asked rightly, and failed, or the answer is no. Exit code 1.
+    Failed(anyhow::Error),
+    /// It was used wrongly, or the configuration is bad. Exit code 2.
+    Usage(anyhow::Error),
+    /// As `Failed` and `Usage`, with everything already said on standard output.
+    Reported(u8),
+}
+
+impl Failure {
+    fn usage(error: impl Into<anyhow::Error>) -> Self {
+        Self::Usage(error.into())
+    }
+
+    /// Says what is wrong on standard error.
+    fn report(self) -> ExitCode {
+        match self {
+            Self::Failed(error) => output::complain(&error, 1),
+            Self::Usage(error) => output::complain(&error, 2),
+            Self::Reported(code) => ExitCode::from(code),
+        }
+    }
+}
+
+impl From<anyhow::Error> for Failure {
+    fn from(error: anyhow::Error) -> Self {
+        Self::Failed(error)
+    }
+}
+
+impl From<ConfigError> for Failure {
+    fn from(error: ConfigError) -> Self {
+        Self::usage(error)
+    }
+}
+
+/// Runs the command that `arguments` name; the first of them is the name of the program.
+pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let arguments = match Arguments::try_parse_from(arguments) {
+        Ok(arguments) => arguments,
+        // Also `--help` and `--version`, whose code is 0.
+        Err(error) => {
+            let _ = error.print();
+            return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
+        }
+    };
+    let outcome = match arguments.command {
+        Command::Genconfig(command) => command.run(),
+        Command::Checkconfig(command) => command.run(),
+        Command::Gentoken(command) => command.run(),
+        Command::Checktoken(command) => command.run(),
+    };
+    outcome.map_or_else(Failure::report, |()| ExitCode::SUCCESS)
+}
+
+/// Where a command finds the configuration.
+#[derive(Args)]
+struct ConfigFile {
+    /// Configuration file: .yaml, .toml or .json. Variables CLARION__SECTION__KEY go before it.
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+}
+
+impl ConfigFile {
+    /// Reads the file and the environment of this process.
+    fn load(&self) -> Result<Config, ConfigError> {
+        // A variable that is not UTF-8 is kept in a form that its setting can refuse.
+        let text = |text: OsString| text.to_string_lossy().into_owned();
+        let environment = std::env::vars_os().map(|(name, value)| (text(name), text(value)));
+        Config::load(self.config.as_deref(), environment)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn the_command_line_is_well_formed_and_every_command_has_an_example() {
+        let command = Arguments::command();
+        command.clone().debug_assert();
+        for subcommand in command.get_subcommands() {
+            let help = subcommand.get_after_help().map(ToString::to_string).unwrap_or_default();
+            assert!(
+                help.contains(&format!("clarion {}", subcommand.get_name())),
+                "{}",
+                subcommand.get_name()
+            );
+        }
+    }
+}

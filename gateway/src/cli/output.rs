@@ -1,0 +1,58 @@
+use std::io::{self, Write as _};
+use std::process::ExitCode;
+
+use clap::{Args, ValueEnum};
+use serde_json::Value;
+
+use super::Failure;
+
+/// How a command reports.
+#[derive(Args)]
+pub(super) struct Output {
+    /// How to report.
+    #[arg(long, value_enum, default_value_t = Format::Text, value_name = "FORMAT")]
+    output: Format,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Format {
+    /// For people.
+    Text,
+    /// For scripts: one object.
+    Json,
+}
+
+impl Output {
+    /// Whether a script reads it.
+    pub(super) fn is_json(&self) -> bool {
+        self.output == Format::Json
+    }
+
+    /// Writes `text` or `json` to standard output, whichever was asked for.
+    pub(super) fn report(&self, text: &str, json: &Value) -> Result<(), Failure> {
+        if self.is_json() { print(&json.to_string()) } else { print(text) }
+    }
+}
+
+/// Writes `text` and a line break to standard output: the only place that does.
+///
+/// A reader that has gone, as `head` does, is no failure.
+pub(super) fn print(text: &str) -> Result<(), Failure> {
+    match writeln!(io::stdout().lock(), "{text}") {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(Failure::Failed(error.into())),
+        _ => Ok(()),
+    }
+}
+
+/// Writes a sentence to standard error that is no failure.
+pub(super) fn warn(sentence: &str) {
+    let _ = writeln!(io::stderr().lock(), "warning: {sentence}");
+}
+
+/// Writes `error` with its causes to standard error, each line of it marked.
+pub(super) fn complain(error: &anyhow::Error, code: u8) -> ExitCode {
+    for line in format!("{error:#}").lines() {
+        let _ = writeln!(io::stderr().lock(), "error: {line}");
+    }
+    ExitCode::from(code)
+}
