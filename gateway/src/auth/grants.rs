@@ -4,7 +4,7 @@ use crate::model::{Channel, Identity};
 /// The client has no right to do it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("permission denied")]
-pub struct Denied;
+pub(super) struct Denied;
 
 /// Whether a client may subscribe to `channel` without a subscription token.
 ///
@@ -14,7 +14,7 @@ pub struct Denied;
 ///
 /// # Errors
 /// [`Denied`] if no rule allows it.
-pub fn may_subscribe(
+pub(super) fn may_subscribe(
     identity: &Identity,
     channel: &Channel,
     options: &ChannelOptions,
@@ -38,7 +38,7 @@ pub fn may_subscribe(
 ///
 /// # Errors
 /// [`Denied`] if no rule allows it.
-pub fn may_publish(
+pub(super) fn may_publish(
     identity: &Identity,
     options: &ChannelOptions,
     subscribed: bool,

@@ -128,7 +128,8 @@ async fn answer(router: Router, request: Request<Incoming>) -> Response<Body> {
 fn is_ambiguous(request: &Request<Incoming>) -> bool {
     let headers = request.headers();
     let hosts = headers.get_all(header::HOST).iter().count();
-    let has_both = headers.contains_key(header::CONTENT_LENGTH) && headers.contains_key(header::TRANSFER_ENCODING);
+    let has_both =
+        headers.contains_key(header::CONTENT_LENGTH) && headers.contains_key(header::TRANSFER_ENCODING);
     hosts > 1 || has_both || headers.get_all(header::CONTENT_LENGTH).iter().count() > 1
 }
 

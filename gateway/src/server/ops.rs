@@ -73,7 +73,6 @@ async fn ready(State(ops): State<Ops>, RawQuery(query): RawQuery) -> Response {
 
 async fn metrics(State(ops): State<Ops>) -> Response {
     let Ops { node, budget, .. } = ops;
-    let text =
-        node.metrics().render(node.channel_count(), node.subscription_count(), budget.used_bytes());
+    let text = node.metrics().render(node.channel_count(), node.subscription_count(), budget.used_bytes());
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text).into_response()
 }

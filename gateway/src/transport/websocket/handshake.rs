@@ -4,7 +4,9 @@ use std::borrow::Cow;
 
 use aws_lc_rs::digest::{SHA1_FOR_LEGACY_USE_ONLY, digest};
 use axum::body::Body;
-use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri, Version, header};
+use axum::http::{
+    HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri, Version, header,
+};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
@@ -140,7 +142,11 @@ pub(super) fn query(uri: &Uri) -> Result<Query, Refusal> {
     let pairs = form_urlencoded::parse(uri.query().unwrap_or_default().as_bytes());
     let owned = |text: Cow<'_, str>| {
         // The parser replaces what is not UTF-8, which would turn one channel into another.
-        if text.contains(char::REPLACEMENT_CHARACTER) { Err(Refusal::Malformed) } else { Ok(text.into_owned()) }
+        if text.contains(char::REPLACEMENT_CHARACTER) {
+            Err(Refusal::Malformed)
+        } else {
+            Ok(text.into_owned())
+        }
     };
     pairs.map(|(name, value)| Ok((owned(name)?, owned(value)?))).collect()
 }

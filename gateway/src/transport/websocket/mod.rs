@@ -91,8 +91,7 @@ fn admit(
 
 /// Answers a handshake for something that needs no token: 101 with `admission`, or why not.
 pub fn accept(request: &Request<Body>, admission: Admission) -> Response<Body> {
-    Handshake::parse(request)
-        .map_or_else(Refusal::into_response, |handshake| handshake.accept(admission))
+    Handshake::parse(request).map_or_else(Refusal::into_response, |handshake| handshake.accept(admission))
 }
 
 fn rejection(endpoint: Endpoint, reason: CloseReason) -> Admission {

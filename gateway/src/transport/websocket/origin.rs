@@ -21,7 +21,10 @@ enum Rule {
     Loopback,
     Exact(String),
     /// Any host below `domain`; any scheme if it is `None`.
-    Below { scheme: Option<String>, domain: String },
+    Below {
+        scheme: Option<String>,
+        domain: String,
+    },
 }
 
 impl Origins {
@@ -171,7 +174,9 @@ mod tests {
         for origin in ["http://localhost", "http://127.0.0.1:8000", "http://[::1]:3000", "null"] {
             assert!(check(origin), "{origin}");
         }
-        for origin in ["http://localhost.evil", "http://127.0.0.1.evil:80", "http://evil:localhost", "http://10.0.0.1"] {
+        for origin in
+            ["http://localhost.evil", "http://127.0.0.1.evil:80", "http://evil:localhost", "http://10.0.0.1"]
+        {
             assert!(!check(origin), "{origin}");
         }
     }

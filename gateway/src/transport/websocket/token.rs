@@ -15,7 +15,11 @@ const SCHEME: &str = "bearer ";
 ///
 /// # Errors
 /// [`Refusal::TwoTokens`] if there is more than one, wherever they are.
-pub(super) fn find(query: &Query, headers: &HeaderMap, handshake: &Handshake) -> Result<Option<Secret>, Refusal> {
+pub(super) fn find(
+    query: &Query,
+    headers: &HeaderMap,
+    handshake: &Handshake,
+) -> Result<Option<Secret>, Refusal> {
     let of_query = query.iter().filter(|(name, _)| name == "token").map(|(_, value)| value.as_str());
     let of_header = headers.get_all(header::AUTHORIZATION).iter().map(|value| {
         let value = value.to_str().unwrap_or_default();
@@ -25,7 +29,8 @@ pub(super) fn find(query: &Query, headers: &HeaderMap, handshake: &Handshake) ->
             _ => "",
         }
     });
-    let of_protocol = handshake.sub_protocols.iter().filter_map(|name| name.strip_prefix(SUB_PROTOCOL_PREFIX));
+    let of_protocol =
+        handshake.sub_protocols.iter().filter_map(|name| name.strip_prefix(SUB_PROTOCOL_PREFIX));
     let mut tokens = of_query.chain(of_header).chain(of_protocol);
     let token = tokens.next();
     if tokens.next().is_some() {
