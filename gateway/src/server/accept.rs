@@ -207,6 +207,8 @@ fn refuse(stream: &TcpStream, reason: &'static str, options: &Options) {
 
 /// Accepts for a shard until `stop`, then serves what already waits in the kernel's queue.
 ///
+/// While `is_stopping`, who comes is refused with 503: there is another node to go to.
+///
 /// The listener is given back open: closing one of several that share a port resets what waits in its queue,
 /// so all of them are closed together.
 pub async fn run_on_shard(
@@ -214,10 +216,12 @@ pub async fn run_on_shard(
     router: Router,
     shard: Rc<Shard>,
     options: Options,
+    mut is_stopping: impl FnMut() -> bool,
     stop: impl Future<Output = ()>,
 ) -> TcpListener {
     let mut listener = Listener::new(listener);
-    let take = |stream: TcpStream| match Arc::clone(&options.connections).try_acquire_owned() {
+    let mut take = |stream: TcpStream| match Arc::clone(&options.connections).try_acquire_owned() {
+        _ if is_stopping() => refuse(&stream, "stopping", &options),
         Ok(permit) => {
             let (router, shard, options) = (router.clone(), Rc::clone(&shard), options.clone());
             tokio::task::spawn_local(serve_on_shard(stream, router, shard, options, permit));

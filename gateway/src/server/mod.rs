@@ -6,6 +6,7 @@
 pub mod accept;
 pub mod api;
 mod body;
+pub mod in_flight;
 pub mod ops;
 pub mod playground;
 pub mod public;

@@ -1,0 +1,35 @@
+//! What this process may use of the machine.
+
+use std::fs;
+
+/// CPUs that this process may use; at least 1. Knows cgroup quotas and affinity.
+pub(super) fn cpus() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
+
+/// Memory that this process may use, in bytes: the cgroup's limit, or that of the machine.
+pub(super) fn memory_bytes() -> usize {
+    let cgroup = ["/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"]
+        .iter()
+        .filter_map(|path| fs::read_to_string(path).ok()?.trim().parse::<usize>().ok());
+    cgroup.chain(total_memory_bytes()).min().unwrap_or(1 << 30)
+}
+
+fn total_memory_bytes() -> Option<usize> {
+    let text = fs::read_to_string("/proc/meminfo").ok()?;
+    let line = text.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
+    let kibibytes: usize = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    Some(kibibytes << 10)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_machine_has_a_cpu_and_some_memory() {
+        assert!(cpus() >= 1);
+        let memory = memory_bytes();
+        assert!(memory >= 16 << 20 && memory <= total_memory_bytes().unwrap(), "{memory}");
+    }
+}

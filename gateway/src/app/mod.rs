@@ -1,0 +1,276 @@
+//! Wires a configuration into a running gateway, and owns the order of its start and its stop.
+//!
+//! Start: every listener is bound before any accepts. Stop: not ready → close everybody → listeners → requests
+//! of the API end. Both orders matter; see [`Gateway::start`] and [`Gateway::stop`].
+
+mod machine;
+mod shards;
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use tokio::net::TcpListener;
+use tokio::runtime::Runtime;
+use tokio::sync::Semaphore;
+
+use self::shards::{Plan, Shards};
+use crate::auth::{ApiKeys, Authority, KeyError};
+use crate::broker::MemoryBroker;
+use crate::config::{Channels, Config};
+use crate::metrics::Metrics;
+use crate::node::{Dispatch, INBOX_BYTES_MAX, Node};
+use crate::protocol::Context;
+use crate::server::accept::{self, Options};
+use crate::server::api::{self, Api};
+use crate::server::in_flight::InFlight;
+use crate::server::ops::{self, Ops, Phase};
+use crate::server::{playground, public};
+use crate::shard::{Budget, Settings};
+use crate::transport;
+use crate::transport::websocket::{Gate, Origins};
+
+/// How long connections may take to close after the node was told to stop.
+const CLOSE_DEADLINE: Duration = Duration::from_secs(3);
+/// How long requests of the API may take after that.
+const REQUESTS_DEADLINE: Duration = Duration::from_secs(1);
+/// Threads for everything that is not a socket of a client.
+const BACKBONE_THREADS: usize = 2;
+/// Open files that are not for clients: listeners, the API, health, metrics, logs.
+const RESERVED_FILES: usize = 128;
+
+/// The gateway could not be started.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// Somebody listens there already.
+    #[error("{address} is in use by another process; choose another port with {setting}")]
+    PortInUse {
+        /// Where.
+        address: SocketAddr,
+        /// What to change.
+        setting: &'static str,
+    },
+    /// The system does not let us listen there.
+    #[error("cannot listen on {address}")]
+    Listen {
+        /// Where.
+        address: SocketAddr,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// A key of the configuration cannot be used.
+    #[error("a key of the configuration cannot be used")]
+    Key(#[from] KeyError),
+    /// Threads or their event loops could not be made.
+    #[error("cannot start the event loops")]
+    Runtime(#[source] io::Error),
+}
+
+/// What development adds: the playground, pages of this machine, any namespace.
+#[derive(Clone, Debug)]
+pub struct Development {
+    /// The key that the playground shows.
+    pub api_key: String,
+}
+
+/// A running gateway. Dropping it without [`stop`](Self::stop) ends it without a word to the clients.
+pub struct Gateway {
+    node: Arc<Node>,
+    phase: Arc<Phase>,
+    in_flight: Arc<InFlight>,
+    shards: Shards,
+    backbone: Runtime,
+    internal_address: SocketAddr,
+}
+
+impl Gateway {
+    /// Starts what `config`, which has been validated, describes. Returns when every listener accepts.
+    ///
+    /// # Errors
+    /// [`StartError`]; nothing is left running then.
+    pub fn start(config: &Config, development: Option<&Development>) -> Result<Self, StartError> {
+        transport::raise_open_files();
+        let backbone = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(BACKBONE_THREADS)
+            .thread_name("backbone")
+            .enable_all()
+            .build()
+            .map_err(StartError::Runtime)?;
+        let parts = Parts::new(config, development.is_some(), &backbone)?;
+        let internal = parts.internal_routes(config, development);
+        let public = public::routes(Arc::new(parts.gate(config, development.is_some())));
+        let is_shared = is_shared(config);
+        let (public, internal) =
+            if is_shared { (public.merge(internal), None) } else { (public, Some(internal)) };
+        let shards = Shards::bind(&parts.plan(config, public))?;
+        let internal_address = match internal {
+            None => shards.address(),
+            Some(routes) => parts.serve_internal(config, routes, &backbone)?,
+        };
+        shards.accept();
+        parts.phase.start();
+        parts.metrics.broker_up(true);
+        let Parts { node, phase, in_flight, .. } = parts;
+        Ok(Self { node, phase, in_flight, shards, backbone, internal_address })
+    }
+
+    /// Where clients connect.
+    pub fn public_address(&self) -> SocketAddr {
+        self.shards.address()
+    }
+
+    /// Where the server API, metrics and health are.
+    pub fn internal_address(&self) -> SocketAddr {
+        self.internal_address
+    }
+
+    /// Stops: not ready, everybody is told and closed, listeners go, requests of the API end.
+    ///
+    /// Takes 4 s at the most, whatever clients do. Blocks the thread; call it outside of a runtime.
+    pub fn stop(self) {
+        tracing::info!("stopping: closing every connection");
+        self.phase.stop();
+        self.node.metrics().draining(true);
+        self.node.stop();
+        self.shards.stop(CLOSE_DEADLINE);
+        self.backbone.block_on(self.in_flight.ended(REQUESTS_DEADLINE));
+        self.backbone.shutdown_timeout(Duration::from_millis(100));
+        tracing::info!("stopped");
+    }
+}
+
+/// What the listeners share.
+struct Parts {
+    node: Arc<Node>,
+    context: Arc<Context>,
+    phase: Arc<Phase>,
+    budget: Arc<Budget>,
+    metrics: Arc<Metrics>,
+    in_flight: Arc<InFlight>,
+    shards: usize,
+}
+
+impl Parts {
+    fn new(config: &Config, is_development: bool, backbone: &Runtime) -> Result<Self, StartError> {
+        let metrics = Arc::new(Metrics::new());
+        let shards = config.shards.or_else(machine::cpus);
+        let dispatch = Dispatch::new(shards, INBOX_BYTES_MAX, Arc::clone(&metrics));
+        let broker = Arc::new(MemoryBroker::new(Arc::clone(&dispatch) as _));
+        let handle = backbone.handle().clone();
+        let node = Node::new(config.node.name.clone(), dispatch, broker, Arc::clone(&metrics), handle);
+        let channels = Channels::new(&config.channel);
+        let channels = if is_development { channels.with_unknown_namespaces_allowed() } else { channels };
+        let context = Context {
+            authority: Authority::new(&config.client, channels, config.channel.channel_bytes_max)?,
+            channels_max: config.client.channels_max,
+            ping_interval: config.client.ping_interval,
+            metrics: Arc::clone(&metrics),
+        };
+        let outboxes_bytes_max = config.client.outbox_bytes_total_max.or_else(|| machine::memory_bytes() / 8);
+        Ok(Self {
+            node,
+            context: Arc::new(context),
+            phase: Arc::default(),
+            budget: Arc::new(Budget::new(outboxes_bytes_max)),
+            metrics,
+            in_flight: Arc::default(),
+            shards,
+        })
+    }
+
+    fn gate(&self, config: &Config, is_development: bool) -> Gate {
+        let origins = Origins::new(&config.client.allowed_origins, config.client.allow_no_origin);
+        Gate {
+            context: Arc::clone(&self.context),
+            origins: if is_development { origins.with_loopback() } else { origins },
+            reject: config.client.token.reject,
+        }
+    }
+
+    fn internal_routes(&self, config: &Config, development: Option<&Development>) -> Router {
+        let ops = Ops {
+            phase: Arc::clone(&self.phase),
+            node: Arc::clone(&self.node),
+            budget: Arc::clone(&self.budget),
+        };
+        let api = Api {
+            node: Arc::clone(&self.node),
+            context: Arc::clone(&self.context),
+            keys: ApiKeys::new(&config.api.keys),
+            config: config.api.clone(),
+        };
+        let api = self.in_flight.watch(api::routes(api));
+        let routes = ops::routes(ops).merge(api);
+        match development {
+            Some(development) => {
+                routes.merge(playground::routes(config.client.token.clone(), development.api_key.clone()))
+            }
+            None => routes,
+        }
+    }
+
+    fn plan(&self, config: &Config, router: Router) -> Plan {
+        let client = &config.client;
+        let connections_max =
+            client.connections_max.or_else(|| transport::open_files_max().saturating_sub(RESERVED_FILES));
+        Plan {
+            address: SocketAddr::new(config.public.address, config.public.port),
+            count: self.shards,
+            router,
+            node: Arc::clone(&self.node),
+            budget: Arc::clone(&self.budget),
+            settings: Settings {
+                ping_interval: client.ping_interval,
+                pong_timeout: client.pong_timeout,
+                stale_close_delay: client.stale_close_delay,
+                expired_close_delay: client.expired_close_delay,
+                message_bytes_max: client.message_bytes_max,
+                outbox_bytes_max: client.outbox_bytes_max,
+                write_timeout: client.write_timeout,
+            },
+            options: self.options(config, connections_max),
+        }
+    }
+
+    fn options(&self, config: &Config, connections_max: usize) -> Options {
+        Options {
+            header_timeout: config.public.header_timeout,
+            send_buffer_bytes: config.client.send_buffer_bytes,
+            connections: Arc::new(Semaphore::new(connections_max.min(Semaphore::MAX_PERMITS))),
+            metrics: Arc::clone(&self.metrics),
+        }
+    }
+
+    /// Binds the internal listener and serves it on the backbone.
+    fn serve_internal(
+        &self,
+        config: &Config,
+        routes: Router,
+        backbone: &Runtime,
+    ) -> Result<SocketAddr, StartError> {
+        let address = SocketAddr::new(config.internal.address, config.internal.port);
+        let _entered = backbone.enter();
+        let listener = accept::bind(address, false)
+            .and_then(|listener: TcpListener| Ok((listener.local_addr()?, listener)))
+            .map_err(|error| listen_error(address, "internal.port", error));
+        let (address, listener) = listener?;
+        let options = self.options(config, RESERVED_FILES);
+        backbone.spawn(accept::run_internal(listener, routes, options));
+        Ok(address)
+    }
+}
+
+/// Whether one listener serves both faces.
+fn is_shared(config: &Config) -> bool {
+    let (public, internal) = (&config.public, &config.internal);
+    (public.address, public.port) == (internal.address, internal.port) && public.port != 0
+}
+
+fn listen_error(address: SocketAddr, setting: &'static str, source: io::Error) -> StartError {
+    match source.kind() {
+        io::ErrorKind::AddrInUse => StartError::PortInUse { address, setting },
+        _ => StartError::Listen { address, source },
+    }
+}
