@@ -33,7 +33,7 @@ fn generate() -> Result<String, Failure> {
 }
 
 /// 256 random bits, as text that needs no escaping anywhere.
-fn secret() -> Result<String, Failure> {
+pub(super) fn secret() -> Result<String, Failure> {
     let mut bytes = [0; SECRET_BYTES];
     rand::fill(&mut bytes).map_err(|_| anyhow::anyhow!("the system gives no random bytes"))?;
     Ok(URL_SAFE_NO_PAD.encode(bytes))

@@ -3,11 +3,18 @@
 //! Reads arguments, says what came of them, and answers with an exit code: 0 done, 1 failed, 2 used
 //! wrongly or bad configuration. What a command does is done elsewhere. Enter by [`run`].
 
+mod call;
 mod checkconfig;
 mod checktoken;
+mod dev;
 mod genconfig;
 mod gentoken;
+mod health;
+mod info;
 mod output;
+mod publish;
+mod serve;
+mod subscribe;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -27,10 +34,18 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
+    Serve(serve::Serve),
+    Dev(dev::Dev),
     Genconfig(genconfig::Genconfig),
     Checkconfig(checkconfig::Checkconfig),
     Gentoken(gentoken::Gentoken),
     Checktoken(checktoken::Checktoken),
+    #[command(name = "pub")]
+    Publish(publish::Publish),
+    #[command(name = "sub")]
+    Subscribe(subscribe::Subscribe),
+    Info(info::Info),
+    Health(health::Health),
 }
 
 /// Why a command did not do what it was asked.
@@ -82,6 +97,12 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         }
     };
     let outcome = match arguments.command {
+        Command::Serve(command) => command.run(),
+        Command::Dev(command) => command.run(),
+        Command::Publish(command) => command.run(),
+        Command::Subscribe(command) => command.run(),
+        Command::Info(command) => command.run(),
+        Command::Health(command) => command.run(),
         Command::Genconfig(command) => command.run(),
         Command::Checkconfig(command) => command.run(),
         Command::Gentoken(command) => command.run(),
@@ -101,11 +122,22 @@ struct ConfigFile {
 impl ConfigFile {
     /// Reads the file and the environment of this process.
     fn load(&self) -> Result<Config, ConfigError> {
-        // A variable that is not UTF-8 is kept in a form that its setting can refuse.
-        let text = |text: OsString| text.to_string_lossy().into_owned();
-        let environment = std::env::vars_os().map(|(name, value)| (text(name), text(value)));
-        Config::load(self.config.as_deref(), environment)
+        Config::load(self.config.as_deref(), environment())
     }
+
+    /// The same for a command that only wants to know where a node is: without a file and without variables
+    /// it is where the defaults say.
+    fn load_or_default(&self) -> Result<Config, ConfigError> {
+        let is_given = self.config.is_some() || environment().any(|(name, _)| name.starts_with("CLARION__"));
+        if is_given { self.load() } else { Ok(Config::default()) }
+    }
+}
+
+/// The environment of this process.
+fn environment() -> impl Iterator<Item = (String, String)> {
+    // A variable that is not UTF-8 is kept in a form that its setting can refuse.
+    let text = |text: OsString| text.to_string_lossy().into_owned();
+    std::env::vars_os().map(move |(name, value)| (text(name), text(value)))
 }
 
 #[cfg(test)]

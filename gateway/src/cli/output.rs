@@ -49,6 +49,11 @@ pub(super) fn warn(sentence: &str) {
     let _ = writeln!(io::stderr().lock(), "warning: {sentence}");
 }
 
+/// Writes a sentence to standard error that says how things go.
+pub(super) fn note(sentence: &str) {
+    let _ = writeln!(io::stderr().lock(), "{sentence}");
+}
+
 /// Writes `error` with its causes to standard error, each line of it marked.
 pub(super) fn complain(error: &anyhow::Error, code: u8) -> ExitCode {
     for line in format!("{error:#}").lines() {

@@ -1,0 +1,96 @@
+//! Calls of the commands to a running node.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use anyhow::{Context as _, anyhow, bail};
+use clap::Args;
+use serde_json::Value;
+
+use super::ConfigFile;
+use crate::config::Config;
+use crate::model::Secret;
+
+/// How long a node may take to answer.
+const TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Which node to call, and with which key.
+#[derive(Args)]
+pub(super) struct Server {
+    /// Where the internal listener is; by default where the configuration says.
+    #[arg(long, value_name = "URL")]
+    url: Option<String>,
+    /// The API key; by default the first of the configuration.
+    #[arg(long, value_name = "KEY", env = "CLARION_API_KEY", hide_env_values = true)]
+    key: Option<String>,
+    #[command(flatten)]
+    file: ConfigFile,
+}
+
+impl Server {
+    /// Calls a method of the server API and answers its result.
+    pub(super) fn call(&self, method: &str, request: &Value) -> anyhow::Result<Value> {
+        let key = self.key()?;
+        let url = format!("{}/api/{method}", self.base()?);
+        let mut response = agent()
+            .post(&url)
+            .header("X-API-Key", key.expose())
+            .send(request.to_string())
+            .with_context(|| format!("calling {url}"))?;
+        let status = response.status();
+        let body = response.body_mut().read_to_string().unwrap_or_default();
+        match status.as_u16() {
+            200 => {}
+            401 => bail!("{url} refuses the API key"),
+            _ => bail!("{url} answers {status}"),
+        }
+        let mut reply: Value =
+            serde_json::from_str(&body).with_context(|| format!("{url} is no server API"))?;
+        match reply.get_mut("result") {
+            Some(result) => Ok(result.take()),
+            None => Err(anyhow!("{method}: {}", reply["error"]["message"].as_str().unwrap_or("no result"))),
+        }
+    }
+
+    /// Asks `path` and answers the status with the text.
+    pub(super) fn ask(&self, path: &str) -> anyhow::Result<(u16, String)> {
+        let url = format!("{}{path}", self.base()?);
+        let mut response = agent().get(&url).call().with_context(|| format!("asking {url}"))?;
+        let status = response.status().as_u16();
+        Ok((status, response.body_mut().read_to_string().unwrap_or_default()))
+    }
+
+    fn base(&self) -> anyhow::Result<String> {
+        if let Some(url) = &self.url {
+            return Ok(url.trim_end_matches('/').to_owned());
+        }
+        Ok(format!("http://{}", internal_address(&self.file.load_or_default()?)))
+    }
+
+    fn key(&self) -> anyhow::Result<Secret> {
+        if let Some(key) = &self.key {
+            return Ok(Secret::new(key.as_str()));
+        }
+        let config = self.file.load_or_default()?;
+        let first = config.api.keys.into_iter().next();
+        let first = first.context("no API key: give --key, CLARION_API_KEY or a --config with api.keys")?;
+        Ok(first.key)
+    }
+}
+
+/// The internal listener of this machine; an address that means all of them is reached by the loopback.
+fn internal_address(config: &Config) -> SocketAddr {
+    let mut address = SocketAddr::new(config.internal.address, config.internal.port);
+    if address.ip().is_unspecified() {
+        address.set_ip(match address {
+            SocketAddr::V4(_) => std::net::Ipv4Addr::LOCALHOST.into(),
+            SocketAddr::V6(_) => std::net::Ipv6Addr::LOCALHOST.into(),
+        });
+    }
+    address
+}
+
+fn agent() -> ureq::Agent {
+    let config = ureq::Agent::config_builder().timeout_global(Some(TIMEOUT)).http_status_as_error(false);
+    config.build().into()
+}
