@@ -43,20 +43,24 @@ use clap::Parser as _;
 
 use fanout::options::{Mode, Options, Row};
 use fanout::report::Report;
-use fanout::{bare_loop, connections, delivery, server, swarm};
+use fanout::{bare_loop, connections, delivery, report, server, swarm};
 
-/// A run that hangs is a failed run; the longest one takes a third of this.
+/// A run that hangs is a failed run; one of full length takes less than half of this.
 const WATCHDOG: Duration = Duration::from_secs(600);
 
-fn main() -> Result<ExitCode> {
+fn main() -> ExitCode {
     let options = Options::parse();
-    match &options.mode {
+    let outcome = match &options.mode {
         Some(Mode::BareLoop(arguments)) => bare_loop::run(arguments).map(|()| ExitCode::SUCCESS),
         Some(Mode::Swarm(arguments)) => swarm::run(arguments).map(|()| ExitCode::SUCCESS),
         // `cargo test --all-targets` runs benches as well, without `--bench`: it only wants them to build.
         None if !options.bench => Ok(ExitCode::SUCCESS),
         None => measure(&options),
-    }
+    };
+    outcome.unwrap_or_else(|error| {
+        report::print_error(&error);
+        ExitCode::FAILURE
+    })
 }
 
 /// Measures the rows asked for, one group after another: each has a fresh gateway.

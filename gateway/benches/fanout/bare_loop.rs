@@ -7,7 +7,7 @@
 use std::io::Read as _;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread;
 
 use anyhow::{Context as _, Result, ensure};
@@ -80,10 +80,10 @@ pub(crate) fn run(arguments: &BareLoopArguments) -> Result<()> {
     let sockets = accept(&listener, arguments.connections)?;
     say(ACCEPTED)?;
 
-    let (done_tx, done) = channel();
+    let (done_tx, done) = sync_channel(1);
     let workers =
         spread(sockets, arguments.threads).into_iter().map(|share| start_worker(share, done_tx.clone()));
-    let workers: Vec<Sender<Arc<[u8]>>> = workers.collect();
+    let workers: Vec<SyncSender<Arc<[u8]>>> = workers.collect();
     while let Some(frame) = read_order()? {
         for worker in &workers {
             worker.send(frame.clone())?;
@@ -118,8 +118,8 @@ fn spread(sockets: Vec<TcpStream>, threads: u32) -> Vec<Vec<TcpStream>> {
     shares
 }
 
-fn start_worker(sockets: Vec<TcpStream>, done: Sender<Result<()>>) -> Sender<Arc<[u8]>> {
-    let (frames, orders): (_, Receiver<Arc<[u8]>>) = channel();
+fn start_worker(sockets: Vec<TcpStream>, done: SyncSender<Result<()>>) -> SyncSender<Arc<[u8]>> {
+    let (frames, orders): (_, Receiver<Arc<[u8]>>) = sync_channel(1);
     thread::spawn(move || {
         for frame in orders {
             if done.send(send_all(&sockets, &frame)).is_err() {

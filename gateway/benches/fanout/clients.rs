@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use super::helper::Helper;
 
 /// What the bench asks of a swarm, one JSON object per line.
-#[derive(Debug, Deserialize, Serialize)]
+#[derive(Deserialize, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Order {
     /// Sign the tokens with this; the first order of a swarm that is not bare.

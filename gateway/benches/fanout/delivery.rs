@@ -11,7 +11,7 @@ use serde_json::json;
 use super::bare_loop::BareLoop;
 use super::clients::Clients;
 use super::frame;
-use super::options::{BURST, Options, Row};
+use super::options::{BURST, Options, Row, bursts, publications};
 use super::process::CpuMeter;
 use super::report::{Figure, median};
 use super::server::Server;
@@ -41,7 +41,7 @@ pub(crate) fn measure(options: &Options, subscribers: u32) -> Result<[Figure; 2]
     ensure!(!sample.is_empty(), "no publication came in a frame of its own");
 
     let mut bare = Bare::start(subscribers, sample)?;
-    let (publications, bursts) = (options.publications(subscribers), options.bursts(subscribers));
+    let (publications, bursts) = (publications(subscribers), bursts(subscribers));
     let mut rounds = Vec::new();
     for _ in 0..options.rounds() {
         rounds.push(Round {

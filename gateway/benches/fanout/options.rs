@@ -7,8 +7,10 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use serde::Serialize;
 
-/// Deliveries of one turn: enough for the noise of waking and sleeping threads to disappear in them.
-const DELIVERIES_PER_ROUND: u32 = 200_000;
+/// Deliveries of one turn. Enough for the noise of waking and sleeping threads to disappear in them; few enough for
+/// gateway and reference to take turns within the same fraction of a second, since other tenants of the machine
+/// double the cost of both for seconds at a time.
+const DELIVERIES_PER_TURN: u32 = 60_000;
 
 /// Publications of one burst, sent to the gateway in one API call.
 pub(crate) const BURST: u32 = 16;
@@ -124,17 +126,7 @@ impl Options {
 
     /// Turns that gateway and reference each take.
     pub(crate) fn rounds(&self) -> u32 {
-        if self.quick { 3 } else { 9 }
-    }
-
-    /// Publications of one turn, one at a time.
-    pub(crate) fn publications(&self, subscribers: u32) -> u32 {
-        (self.deliveries() / subscribers).clamp(10, 2_000)
-    }
-
-    /// Bursts of one turn. A delivery in a burst costs a fraction of a single one, so a turn has more of them.
-    pub(crate) fn bursts(&self, subscribers: u32) -> u32 {
-        (4 * self.deliveries() / (BURST * subscribers)).clamp(4, 500)
+        if self.quick { 5 } else { 25 }
     }
 
     /// API calls that reach nobody.
@@ -147,8 +139,14 @@ impl Options {
     pub(crate) fn idle_window(&self) -> Duration {
         Duration::from_secs(self.idle_seconds.unwrap_or(if self.quick { 10 } else { 50 }))
     }
+}
 
-    fn deliveries(&self) -> u32 {
-        if self.quick { DELIVERIES_PER_ROUND / 4 } else { DELIVERIES_PER_ROUND }
-    }
+/// Publications of one turn, one at a time.
+pub(crate) fn publications(subscribers: u32) -> u32 {
+    (DELIVERIES_PER_TURN / subscribers).clamp(2, 1_000)
+}
+
+/// Bursts of one turn. A delivery in a burst costs a fraction of a single one, so a turn has more of them.
+pub(crate) fn bursts(subscribers: u32) -> u32 {
+    (4 * DELIVERIES_PER_TURN / (BURST * subscribers)).clamp(2, 250)
 }

@@ -93,6 +93,12 @@ impl Report {
     }
 }
 
+/// Says why the run failed, on standard error.
+pub(crate) fn print_error(error: &anyhow::Error) {
+    // Nothing is left to be done if even that cannot be written.
+    let _ = writeln!(std::io::stderr(), "fanout: {error:#}");
+}
+
 /// The median of `values`; of an even number, the upper of the two in the middle. `NaN` if there are none.
 pub(crate) fn median(values: impl IntoIterator<Item = f64>) -> f64 {
     let mut values: Vec<f64> = values.into_iter().collect();

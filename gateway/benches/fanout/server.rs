@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result, anyhow, bail, ensure};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -18,6 +18,7 @@ use uuid::Uuid;
 use super::frame::{self, CHANNEL};
 use super::options::Options;
 use super::process::{self, CpuMeter};
+use super::report::print_error;
 
 const API_KEY: &str = "bench-key";
 const START_TIMEOUT: Duration = Duration::from_secs(10);
@@ -33,7 +34,7 @@ static RUNNING: Mutex<Option<Pid>> = Mutex::new(None);
 pub(crate) fn kill_all_after(limit: Duration) {
     thread::spawn(move || {
         thread::sleep(limit);
-        eprint(&format!("the bench did not end within {} s", limit.as_secs()));
+        print_error(&anyhow!("the bench did not end within {} s", limit.as_secs()));
         if let Ok(mut running) = RUNNING.lock()
             && let Some(pid) = running.take()
         {
@@ -44,7 +45,6 @@ pub(crate) fn kill_all_after(limit: Duration) {
 }
 
 /// A running gateway; killed when dropped, unless it was [stopped](Self::stop) before.
-#[derive(Debug)]
 pub(crate) struct Server {
     child: Child,
     directory: PathBuf,
@@ -235,9 +235,4 @@ fn work_directory() -> Result<PathBuf> {
     let directory = std::env::temp_dir().join(format!("clarion-bench-{}-{number}", std::process::id()));
     fs::create_dir_all(&directory)?;
     Ok(directory)
-}
-
-fn eprint(line: &str) {
-    use std::io::Write as _;
-    let _ = writeln!(std::io::stderr(), "{line}");
 }
