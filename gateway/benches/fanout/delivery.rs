@@ -16,12 +16,17 @@ use super::process::CpuMeter;
 use super::report::{Figure, median};
 use super::server::Server;
 
-/// Publications before the first turn, and between two of them a pause. A socket that has just conversed delays its
-/// acknowledgements, and the next send then pays for them; one that missed that timer (40 ms, at most 200)
-/// acknowledges what it reads at once. The pauses bring the clients of both servers, of which only one side has had
-/// a handshake, into the same state. It shows nowhere that could be waited for.
+/// Who acknowledges, and when, decides who pays for it: an acknowledgement that the receiver's kernel sends at once is
+/// made on the sender's CPU time. These two bring the clients of both servers into the same state before anything is
+/// counted; it shows nowhere that could be waited for.
+///
+/// A socket that has just conversed delays its acknowledgements until it misses one of its timers (40 ms, at most
+/// 200). Only one side has had a handshake, so both get a few publications with pauses first.
 const WARM_UPS: u32 = 5;
 const WARM_UP_PAUSE: Duration = Duration::from_millis(250);
+/// A socket that was silent for some 200 ms, as each is while the others have their turn, acknowledges the next 16
+/// segments at once. So many, and a few more, go before each turn.
+const LEAD_IN: u32 = 20;
 
 /// CPU per delivery of one turn of each kind, in nanoseconds.
 #[derive(Debug, Serialize)]
@@ -126,14 +131,18 @@ fn warm_up(clients: &mut Clients, mut publish: impl FnMut(Range<u64>) -> Result<
     Ok(())
 }
 
-/// Publishes `times` bursts of `size`, each once all clients have the one before, and returns the CPU time that the
-/// process of `cpu` used per delivery, in nanoseconds.
+/// After a lead-in, publishes `times` bursts of `size`, each once all clients have the one before. Returns the CPU
+/// time that the process of `cpu` used per delivery, in nanoseconds.
 fn turn(
     cpu: &CpuMeter,
     clients: &mut Clients,
     (times, size): (u32, u32),
     mut publish: impl FnMut(Range<u64>) -> Result<()>,
 ) -> Result<f64> {
+    for _ in 0..LEAD_IN {
+        publish(clients.expect(1)?)?;
+        clients.received()?;
+    }
     let before = cpu.settled()?;
     for _ in 0..times {
         publish(clients.expect(size)?)?;
