@@ -1,0 +1,137 @@
+//! The client's side of the wire: just enough of RFC 6455 and of the native JSON protocol to check what arrives.
+//!
+//! Written apart from the gateway's own codec on purpose: a mistake there must not be agreed with here.
+
+use anyhow::{Context as _, Result, bail, ensure};
+
+/// The one channel of the bench.
+pub(crate) const CHANNEL: &str = "bench";
+/// Size of a publication's data, as JSON text.
+const DATA_BYTES: usize = 128;
+/// What the publication's number follows, and how many digits it has.
+const SEQUENCE_KEY: &[u8] = br#""seq":""#;
+const SEQUENCE_DIGITS: usize = 10;
+/// Frames towards a server are masked so that proxies cannot be fooled; on loopback any mask does.
+const MASK: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
+
+/// What a server said in one line of a text frame, or in a control frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Line {
+    /// The reply to the command with this id, without an error.
+    Reply(u32),
+    /// A publication with this number.
+    Publication(u64),
+    /// The protocol's own ping, to be answered with [`pong`].
+    Ping,
+}
+
+/// The data of publication `sequence`: a JSON object of 128 bytes.
+pub(crate) fn data(sequence: u64) -> String {
+    let head = format!(r#"{{"seq":"{sequence:0SEQUENCE_DIGITS$}","pad":""#);
+    let padding = "x".repeat(DATA_BYTES - head.len() - 2);
+    format!(r#"{head}{padding}"}}"#)
+}
+
+/// The commands that make a connection a subscriber, as one frame. They have the ids 1 and 2.
+pub(crate) fn connect_and_subscribe(token: &str) -> Vec<u8> {
+    let connect = format!(r#"{{"id":1,"connect":{{"token":"{token}"}}}}"#);
+    let subscribe = format!(r#"{{"id":2,"subscribe":{{"channel":"{CHANNEL}"}}}}"#);
+    masked_text(format!("{connect}\n{subscribe}").as_bytes())
+}
+
+/// The answer to [`Line::Ping`], as one frame.
+pub(crate) fn pong() -> Vec<u8> {
+    masked_text(b"{}")
+}
+
+/// Calls `each` with every line of the whole frames at the start of `bytes`, and returns how many bytes they take.
+///
+/// # Errors
+/// The server closed, refused a command, or said something that is not expected in this bench.
+pub(crate) fn read_frames(bytes: &[u8], mut each: impl FnMut(Line) -> Result<()>) -> Result<usize> {
+    let mut taken = 0;
+    while let Some((payload, end)) = next_text(&bytes[taken..])? {
+        for line in payload.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
+            each(read_line(line)?)?;
+        }
+        taken += end;
+    }
+    Ok(taken)
+}
+
+/// Makes a received `frame` with one publication into that of publication `sequence`, of the same length.
+pub(crate) fn renumber(frame: &mut [u8], sequence: u64) -> Result<()> {
+    let start = sequence_start(frame).context("the frame has no publication")?;
+    let digits = frame.get_mut(start..start + SEQUENCE_DIGITS).context("the frame is cut short")?;
+    digits.copy_from_slice(format!("{sequence:0SEQUENCE_DIGITS$}").as_bytes());
+    Ok(())
+}
+
+/// The payload of the first frame, if it is there as a whole, and where that frame ends.
+fn next_text(bytes: &[u8]) -> Result<Option<(&[u8], usize)>> {
+    let [first, second, rest @ ..] = bytes else { return Ok(None) };
+    ensure!(second & 0x80 == 0, "the server masked a frame");
+    let (length_bytes, length) = match (second, rest) {
+        (126, [a, b, ..]) => (2, usize::from(u16::from_be_bytes([*a, *b]))),
+        (127, [0, 0, 0, 0, a, b, c, d, ..]) => (8, u32::from_be_bytes([*a, *b, *c, *d]) as usize),
+        (126, _) => return Ok(None),
+        (127, _) if rest.len() < 8 => return Ok(None),
+        (127, _) => bail!("the server announced a frame above 4 GiB"),
+        (length, _) => (0, usize::from(*length)),
+    };
+    let Some(payload) = rest.get(length_bytes..length_bytes + length) else { return Ok(None) };
+    match first {
+        0x81 => Ok(Some((payload, 2 + length_bytes + length))),
+        0x88 => bail!("the server closed: {}", close_reason(payload)),
+        _ => bail!(
+            "the server sent a frame that starts with {first:#04x}; only whole text frames are expected"
+        ),
+    }
+}
+
+fn read_line(line: &[u8]) -> Result<Line> {
+    if line == b"{}" {
+        return Ok(Line::Ping);
+    }
+    if line.starts_with(br#"{"push""#) {
+        let start = sequence_start(line).context("a push that is no publication of this bench")?;
+        let digits = line.get(start..start + SEQUENCE_DIGITS).context("a publication is cut short")?;
+        let sequence = std::str::from_utf8(digits)?.parse();
+        return Ok(Line::Publication(sequence.context("a publication has no number")?));
+    }
+    let reply: serde_json::Value = serde_json::from_slice(line).context("a line is not JSON")?;
+    ensure!(reply.get("error").is_none(), "a command was refused: {}", reply["error"]);
+    let id = reply["id"].as_u64().context("a line is neither push nor reply nor ping")?;
+    Ok(Line::Reply(u32::try_from(id)?))
+}
+
+fn sequence_start(bytes: &[u8]) -> Option<usize> {
+    bytes
+        .windows(SEQUENCE_KEY.len())
+        .position(|window| window == SEQUENCE_KEY)
+        .map(|at| at + SEQUENCE_KEY.len())
+}
+
+fn close_reason(payload: &[u8]) -> String {
+    match payload {
+        [a, b, reason @ ..] => {
+            format!("{} {}", u16::from_be_bytes([*a, *b]), String::from_utf8_lossy(reason))
+        }
+        _ => "no code".to_owned(),
+    }
+}
+
+fn masked_text(payload: &[u8]) -> Vec<u8> {
+    let mut frame = vec![0x81];
+    match u8::try_from(payload.len()) {
+        Ok(length @ ..=125) => frame.push(0x80 | length),
+        _ => {
+            let length = u16::try_from(payload.len()).expect("commands of the bench are short");
+            frame.push(0x80 | 126);
+            frame.extend(length.to_be_bytes());
+        }
+    }
+    frame.extend(MASK);
+    frame.extend(payload.iter().zip(MASK.iter().cycle()).map(|(byte, mask)| byte ^ mask));
+    frame
+}

@@ -1,0 +1,152 @@
+//! The command line of the bench, and how much work each run does.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use serde::Serialize;
+
+/// Deliveries of one turn. Enough for the noise of waking and sleeping threads to disappear in them; few enough for
+/// gateway and reference to take turns within the same fraction of a second, since other tenants of the machine
+/// double the cost of both for seconds at a time.
+const DELIVERIES_PER_TURN: u32 = 60_000;
+
+/// Publications of one burst, sent to the gateway in one API call.
+pub(crate) const BURST: u32 = 16;
+
+/// Measures memory and CPU of the gateway per connection and per delivery.
+#[derive(Debug, Parser, Serialize)]
+#[command(name = "fanout")]
+pub(crate) struct Options {
+    /// Fewer rounds and a short idle window: shows that it works, not how fast it is.
+    #[arg(long)]
+    pub(crate) quick: bool,
+
+    /// Measure only this row; may be repeated.
+    #[arg(long, value_name = "ROW")]
+    only: Vec<Row>,
+
+    /// Connections of the large runs.
+    #[arg(long, value_name = "N", default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..=60_000))]
+    pub(crate) connections: u32,
+
+    /// How long idle connections are watched; default: two ping intervals, or 10 s with --quick.
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=300))]
+    idle_seconds: Option<u64>,
+
+    /// Exit with 1 if a target is missed.
+    #[arg(long)]
+    pub(crate) assert: bool,
+
+    /// Measure this gateway instead of the one just built, to compare two builds.
+    #[arg(long, value_name = "PATH", default_value = env!("CARGO_BIN_EXE_clarion"))]
+    #[serde(skip)]
+    pub(crate) server: PathBuf,
+
+    /// Passed by `cargo bench`.
+    #[arg(long, hide = true)]
+    #[serde(skip)]
+    pub(crate) bench: bool,
+
+    #[command(subcommand)]
+    #[serde(skip)]
+    pub(crate) mode: Option<Mode>,
+}
+
+/// What this process is, if it is not the one that measures. Internal to the bench.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Mode {
+    /// The reference: a loop of `send` calls over accepted sockets.
+    #[command(hide = true)]
+    BareLoop(BareLoopArguments),
+    /// The clients of one server.
+    #[command(hide = true)]
+    Swarm(SwarmArguments),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct BareLoopArguments {
+    /// Sockets to accept before anything is sent.
+    #[arg(long)]
+    pub(crate) connections: u32,
+    /// Threads that share the sockets.
+    #[arg(long)]
+    pub(crate) threads: u32,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct SwarmArguments {
+    /// Where to connect to.
+    #[arg(long)]
+    pub(crate) address: SocketAddr,
+    /// Clients to connect.
+    #[arg(long)]
+    pub(crate) connections: u32,
+    /// Only open the sockets: no upgrade, no commands. The secret is not read either.
+    #[arg(long)]
+    pub(crate) bare: bool,
+}
+
+/// A figure, or a family of them, that can be asked for by name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Row {
+    /// RSS per idle subscribed connection.
+    Memory,
+    /// CPU per connect, from SYN to the reply to `subscribe`.
+    Connect,
+    /// CPU per idle connection and second.
+    Idle,
+    /// CPU per API call that reaches nobody.
+    Api,
+    /// CPU per delivery, one publication at a time.
+    Delivery,
+    /// CPU per delivery, several publications per API call.
+    Burst,
+}
+
+impl Options {
+    /// Whether `row` was asked for; all are unless `--only` names some.
+    pub(crate) fn wants(&self, row: Row) -> bool {
+        self.only.is_empty() || self.only.contains(&row)
+    }
+
+    /// Whether any of `rows` was asked for.
+    pub(crate) fn wants_any(&self, rows: &[Row]) -> bool {
+        rows.iter().any(|row| self.wants(*row))
+    }
+
+    /// The sizes of the channel that deliveries are measured at.
+    pub(crate) fn subscribers(&self) -> Vec<u32> {
+        let mut sizes = vec![self.connections.min(1_000), self.connections];
+        sizes.dedup();
+        sizes
+    }
+
+    /// Turns that gateway and reference each take.
+    pub(crate) fn rounds(&self) -> u32 {
+        if self.quick { 5 } else { 25 }
+    }
+
+    /// API calls that reach nobody.
+    pub(crate) fn api_calls(&self) -> u32 {
+        if self.quick { 500 } else { 5_000 }
+    }
+
+    /// How long idle connections are watched. The default is a whole number of ping intervals (25 s), so that each
+    /// connection is pinged equally often in it, whenever it was opened.
+    pub(crate) fn idle_window(&self) -> Duration {
+        Duration::from_secs(self.idle_seconds.unwrap_or(if self.quick { 10 } else { 50 }))
+    }
+}
+
+/// Publications of one turn, one at a time.
+pub(crate) fn publications(subscribers: u32) -> u32 {
+    (DELIVERIES_PER_TURN / subscribers).clamp(2, 1_000)
+}
+
+/// Bursts of one turn. A delivery in a burst costs a fraction of a single one, so a turn has more of them.
+pub(crate) fn bursts(subscribers: u32) -> u32 {
+    (4 * DELIVERIES_PER_TURN / (BURST * subscribers)).clamp(2, 250)
+}
