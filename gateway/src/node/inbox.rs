@@ -102,6 +102,12 @@ impl Inbox {
         self.held_bytes.fetch_sub(cost_bytes, Ordering::Relaxed);
     }
 
+    /// Bytes that are not delivered yet.
+    #[cfg(test)]
+    pub(crate) fn held_bytes(&self) -> usize {
+        self.held_bytes.load(Ordering::Relaxed)
+    }
+
     /// Whether more than half of the bytes are taken: publishers should be told to come back later.
     pub fn is_above_watermark(&self) -> bool {
         self.held_bytes.load(Ordering::Relaxed) > self.bytes_max / 2

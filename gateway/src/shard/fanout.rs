@@ -176,3 +176,242 @@ fn encode(encoding: Encoding, batch: &[Delivery]) -> Bytes {
     }
     out.into()
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+    use std::sync::Arc;
+
+    use super::super::link::Link;
+    use super::super::table::{Entry, Key, Sink};
+    use super::super::{Budget, Settings};
+    use super::*;
+    use crate::broker::MemoryBroker;
+    use crate::metrics::Metrics;
+    use crate::model::{Channel, ClientId, Publication, RawJson};
+    use crate::node::{Dispatch, Node, ShardId};
+    use crate::wire::{Decoder, Event, Role};
+
+    /// A shard without sockets: what is offered stays in the outboxes, where the test reads it.
+    struct Bench {
+        shard: Rc<Shard>,
+        channel: Channel,
+        walks: VecDeque<Walk>,
+        published: u64,
+    }
+
+    /// A subscriber with what must and what may have reached it.
+    struct Witness {
+        key: Key,
+        link: Rc<Link>,
+        /// Everything published from here on must arrive…
+        joined_at: u64,
+        /// … up to here; later nothing may.
+        left_at: Option<u64>,
+    }
+
+    impl Bench {
+        fn new() -> Self {
+            let metrics = Arc::new(Metrics::new());
+            let dispatch = Dispatch::new(1, usize::MAX / 2, Arc::clone(&metrics));
+            let broker = Arc::new(MemoryBroker::new(Arc::clone(&dispatch) as _));
+            let backbone = tokio::runtime::Handle::current();
+            let node = Node::new("test".into(), dispatch, broker, metrics, backbone);
+            let second = std::time::Duration::from_secs(1);
+            let settings = Settings {
+                ping_interval: second,
+                pong_timeout: second,
+                stale_close_delay: second,
+                expired_close_delay: second,
+                message_bytes_max: 1 << 16,
+                outbox_bytes_max: 1 << 20,
+                write_timeout: second,
+            };
+            let shard = Shard::new(ShardId::new(0), node, settings, Arc::new(Budget::new(usize::MAX / 2)));
+            let channel = Channel::parse("a", 255).unwrap();
+            Self { shard, channel, walks: VecDeque::new(), published: 0 }
+        }
+
+        async fn join(&self) -> Witness {
+            let link = Rc::new(Link::new(ClientId::random()));
+            let entry = Entry { sink: Sink::Queued, blocked: true.into(), link: Rc::clone(&link) };
+            let key = self.shard.table.borrow_mut().insert(entry);
+            let interest = self.shard.node.subscribe(ShardId::new(0), self.channel.clone()).await.unwrap();
+            self.shard.subscribe(&self.channel, key, &link, (Encoding::BareData, interest));
+            Witness { key, link, joined_at: self.published, left_at: None }
+        }
+
+        fn unsubscribe(&self, witness: &mut Witness) {
+            self.shard.unsubscribe(&self.channel, &witness.link);
+            witness.left_at = Some(self.published);
+        }
+
+        fn close(&self, witness: &mut Witness) {
+            self.shard.forget(witness.key);
+            witness.left_at = Some(self.published);
+        }
+
+        async fn publish(&mut self, count: u64) {
+            let number =
+                |number: u64| Publication::of(RawJson::parse(number.to_string().as_bytes()).unwrap());
+            let run = (self.published..self.published + count).map(number).collect();
+            self.published += count;
+            self.shard.node.publish(&self.channel, run).await.unwrap();
+        }
+
+        /// One turn of the delivery task.
+        fn turn(&mut self) {
+            let mut drained = Vec::new();
+            self.shard.inbox().drain(DRAIN_MAX, &mut drained);
+            queue(&self.shard, &mut drained, &mut self.walks);
+            turn(&self.shard, &mut self.walks);
+        }
+
+        fn finish(&mut self) {
+            self.turn();
+            while !self.walks.is_empty() {
+                self.turn();
+            }
+        }
+    }
+
+    impl Witness {
+        fn received(&self) -> Vec<u64> {
+            let outbox = self.link.outbox.borrow();
+            let mut bytes: Vec<u8> = Vec::new();
+            outbox.for_each(|frame| bytes.extend_from_slice(frame));
+            let mut decoder = Decoder::new(Role::Client, 1 << 16);
+            let mut input = &mut bytes[..];
+            let mut numbers = Vec::new();
+            while !input.is_empty() {
+                let decoded = decoder.decode(input).unwrap();
+                if let Some(Event::Text(text)) = &decoded.event {
+                    numbers.push(text.parse().unwrap());
+                }
+                let consumed = decoded.consumed;
+                drop(decoded);
+                input = &mut input[consumed..];
+            }
+            numbers
+        }
+
+        fn check(&self, published: u64) {
+            let received = self.received();
+            let end = self.left_at.unwrap_or(published);
+            for pair in received.windows(2) {
+                assert_eq!(pair[1], pair[0] + 1, "a hole, a repeat or a swap: {received:?}");
+            }
+            if self.left_at.is_none() && self.joined_at < end {
+                assert!(received[0] <= self.joined_at, "missed what came after it joined: {received:?}");
+                assert_eq!(received.last(), Some(&(end - 1)), "missed the end");
+            }
+            assert!(received.iter().all(|number| *number < end), "got something after it left: {received:?}");
+        }
+    }
+
+    /// A generator whose sequence is known by its seed (xorshift64*).
+    struct Random(u64);
+
+    impl Random {
+        fn below(&mut self, limit: usize) -> usize {
+            self.0 ^= self.0 >> 12;
+            self.0 ^= self.0 << 25;
+            self.0 ^= self.0 >> 27;
+            (self.0.wrapping_mul(0x2545_F491_4F6C_DD1D) >> 33) as usize % limit
+        }
+    }
+
+    #[tokio::test]
+    async fn who_joins_leaves_or_closes_in_the_middle_of_a_walk_hurts_nobody() {
+        for seed in 1..=4 {
+            let mut random = Random(seed);
+            let mut bench = Bench::new();
+            let mut witnesses = Vec::new();
+            for _ in 0..10_000 {
+                witnesses.push(bench.join().await);
+            }
+            for _ in 0..120 {
+                for _ in 0..random.below(40) {
+                    let index = random.below(witnesses.len());
+                    let witness = &mut witnesses[index];
+                    match (witness.left_at, random.below(3)) {
+                        (None, 0) => bench.unsubscribe(witness),
+                        (None, 1) => bench.close(witness),
+                        _ => witnesses.push(bench.join().await),
+                    }
+                }
+                if random.below(4) == 0 {
+                    bench.publish(1 + random.below(3) as u64).await;
+                }
+                bench.turn();
+            }
+            bench.finish();
+            assert!(bench.published > 20, "seed {seed}");
+            for witness in &witnesses {
+                witness.check(bench.published);
+            }
+            let live = witnesses.iter().filter(|witness| witness.left_at.is_none()).count();
+            assert_eq!(bench.shard.node.subscription_count(), live, "seed {seed}");
+            for witness in &mut witnesses {
+                bench.close(witness);
+            }
+            assert_eq!(bench.shard.hub.borrow().len(), 0);
+            assert_eq!(bench.shard.table.borrow().len(), 0);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_walk_over_many_is_suspended_and_other_channels_have_their_turn() {
+        let mut bench = Bench::new();
+        let mut crowd = Vec::new();
+        for _ in 0..SENDS_PER_TURN * 4 {
+            crowd.push(bench.join().await);
+        }
+        let channel = std::mem::replace(&mut bench.channel, Channel::parse("b", 255).unwrap());
+        let alone = bench.join().await;
+        bench
+            .shard
+            .node
+            .publish(&channel, vec![Publication::of(RawJson::parse(b"0").unwrap())])
+            .await
+            .unwrap();
+        bench.publish(1).await;
+        bench.turn();
+        assert!(crowd.iter().any(|witness| witness.received().is_empty()), "the first turn has an end");
+        bench.turn();
+        assert_eq!(alone.received(), [0], "a small channel does not wait for a large one");
+        bench.finish();
+        assert!(crowd.iter().all(|witness| witness.received() == [0]));
+    }
+
+    #[tokio::test]
+    async fn a_burst_goes_out_in_one_piece_encoded_once() {
+        let mut bench = Bench::new();
+        let witnesses = [bench.join().await, bench.join().await];
+        bench.publish(16).await;
+        bench.finish();
+        let mut buffers = HashSet::new();
+        for witness in &witnesses {
+            let mut frames = 0;
+            witness.link.outbox.borrow().for_each(|frame| {
+                frames += 1;
+                buffers.insert(frame.as_ptr());
+            });
+            assert_eq!(frames, 1, "one offer for sixteen publications");
+            assert_eq!(witness.received().len(), 16);
+        }
+        assert_eq!(buffers.len(), 1, "subscribers share the bytes");
+    }
+
+    #[tokio::test]
+    async fn the_inbox_is_free_again_after_delivery_or_when_nobody_is_there() {
+        let mut bench = Bench::new();
+        let mut witness = bench.join().await;
+        bench.publish(3).await;
+        bench.finish();
+        bench.publish(1).await;
+        bench.close(&mut witness);
+        bench.finish();
+        assert_eq!(bench.shard.inbox().held_bytes(), 0);
+    }
+}

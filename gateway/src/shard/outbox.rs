@@ -72,6 +72,12 @@ impl Outbox {
         self.started = true;
     }
 
+    /// Calls `each` for every frame that waits, in order.
+    #[cfg(test)]
+    pub(super) fn for_each(&self, each: impl FnMut(&Bytes)) {
+        self.frames.iter().for_each(each);
+    }
+
     /// The front of the queue, for one vectored write.
     pub(super) fn slices(&self) -> Vec<IoSlice<'_>> {
         self.frames.iter().take(SLICES_MAX).map(|frame| IoSlice::new(frame)).collect()
