@@ -1,0 +1,46 @@
+# Commands of the project. `make help` lists them.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+
+CARGO ?= cargo
+TARGET := $(or $(CARGO_TARGET_DIR),$(CURDIR)/target)
+CLIENTS := gateway/tests/clients
+
+.PHONY: help
+help: ## List the commands
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+
+.PHONY: run
+run: ## Start a gateway for development, with its playground
+	$(CARGO) run --locked --quiet --package clarion -- dev
+
+.PHONY: check
+check: ## Format and lints, without tests
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --locked --workspace --all-targets -- --deny warnings
+
+.PHONY: unit
+unit: ## Unit, property and integration tests
+	$(CARGO) test --locked --workspace
+
+.PHONY: clients
+clients: ## Tests with published clients and a real browser
+	$(CLIENTS)/install.sh
+	$(CARGO) build --locked --package clarion
+	cd $(CLIENTS) && CLARION_BIN="$(TARGET)/debug/clarion" npm test
+
+.PHONY: fuzz-check
+fuzz-check: ## Whether the fuzz targets build (as plain programs, without instrumentation)
+	CARGO_TARGET_DIR="$(TARGET)/fuzz" $(CARGO) check --locked --manifest-path gateway/fuzz/Cargo.toml
+
+.PHONY: test
+test: check unit fuzz-check clients ## Everything that proves the project
+
+.PHONY: release
+release: ## The binary to ship
+	$(CARGO) build --locked --release --package clarion
+
+.PHONY: bench
+bench: ## Measure speed and memory of the release binary
+	$(CARGO) bench --locked --package clarion --bench fanout

@@ -1,0 +1,120 @@
+//! Echoes every message, for conformance suites such as Autobahn's.
+//!
+//! Uses the gateway's own accept loop, upgrade, decoder, outbox and close handshake; only the conversation is
+//! another one.
+//!
+//! ```text
+//! cargo run --release --example conformance_echo -- --listen 127.0.0.1:9001
+//! ```
+
+use std::borrow::Cow;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::Request;
+use axum::http::Response;
+use clap::Parser;
+use clarion::broker::MemoryBroker;
+use clarion::metrics::Metrics;
+use clarion::model::CloseReason;
+use clarion::node::{Dispatch, INBOX_BYTES_MAX, Node, Order, ShardId};
+use clarion::protocol::{Conversation, Effect, Encoding, Framing, Message, Outcome, bare};
+use clarion::server::accept::{self, Options};
+use clarion::shard::{Budget, Settings, Shard};
+use clarion::transport::websocket::{self, Admission};
+use tokio::runtime::{Builder, LocalOptions};
+use tokio::sync::Semaphore;
+
+/// Echo every WebSocket message.
+#[derive(Parser)]
+struct Arguments {
+    /// Where to listen.
+    #[arg(long)]
+    listen: SocketAddr,
+    /// Largest message, in bytes.
+    #[arg(long, default_value_t = 16 << 20)]
+    message_bytes_max: usize,
+}
+
+/// Says what it hears.
+struct Echo;
+
+impl Conversation for Echo {
+    fn name(&self) -> &'static str {
+        "echo"
+    }
+
+    fn framing(&self) -> Framing {
+        Framing::Single
+    }
+
+    fn encoding(&self) -> Encoding {
+        Encoding::BareData
+    }
+
+    fn on_start(&mut self, _: &mut Vec<Effect>) {}
+
+    fn on_message(&mut self, message: Message<'_>, effects: &mut Vec<Effect>) {
+        effects.push(match message {
+            Message::Text(text) => Effect::Send(text.as_bytes().to_vec()),
+            Message::Binary(bytes) => Effect::SendBinary(bytes.to_vec()),
+        });
+    }
+
+    fn on_outcome(&mut self, _: Outcome, _: &mut Vec<Effect>) {}
+
+    fn on_order(&mut self, _: Order, _: &mut Vec<Effect>) {}
+
+    fn backlog_bytes(&self) -> usize {
+        0
+    }
+
+    fn close_code(&self, reason: &CloseReason) -> (u16, Cow<'static, str>) {
+        bare::close_code(reason)
+    }
+}
+
+async fn echo(request: Request) -> Response<Body> {
+    websocket::accept(&request, Admission::new(|_| Box::new(Echo)))
+}
+
+fn main() -> anyhow::Result<()> {
+    let arguments = Arguments::parse();
+    let runtime = Builder::new_current_thread().enable_all().build_local(LocalOptions::default())?;
+    runtime.block_on(serve(&arguments))
+}
+
+async fn serve(arguments: &Arguments) -> anyhow::Result<()> {
+    let metrics = Arc::new(Metrics::new());
+    let dispatch = Dispatch::new(1, INBOX_BYTES_MAX, Arc::clone(&metrics));
+    let broker = Arc::new(MemoryBroker::new(Arc::clone(&dispatch) as _));
+    let backbone = tokio::runtime::Handle::current();
+    let node = Node::new("echo".into(), dispatch, broker, Arc::clone(&metrics), backbone);
+    let hour = Duration::from_secs(3600);
+    let settings = Settings {
+        ping_interval: Duration::ZERO,
+        pong_timeout: hour,
+        // Nobody authenticates here.
+        stale_close_delay: hour,
+        expired_close_delay: hour,
+        message_bytes_max: arguments.message_bytes_max,
+        // A suite sends faster than it reads.
+        outbox_bytes_max: arguments.message_bytes_max * 16,
+        write_timeout: Duration::from_secs(60),
+    };
+    let shard = Shard::new(ShardId::new(0), node, settings, Arc::new(Budget::new(usize::MAX / 2)));
+    shard.start();
+    let options = Options {
+        header_timeout: Duration::from_secs(5),
+        send_buffer_bytes: 64 << 10,
+        connections: Arc::new(Semaphore::new(10_000)),
+        metrics,
+    };
+    let listener = accept::bind(arguments.listen, false)?;
+    let router = Router::new().fallback(echo);
+    accept::run_on_shard(listener, router, shard, options, || false, std::future::pending()).await;
+    Ok(())
+}
