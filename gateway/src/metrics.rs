@@ -97,24 +97,24 @@ impl Metrics {
             connections: make.gauges("connections", "Open client connections.", &["transport", "protocol"]),
             connections_accepted: make.counters(
                 "connections_accepted_total",
-                "Client connections that completed their handshake.",
+                "Handshakes completed.",
                 &["transport"],
             ),
             connections_closed: make.counters(
                 "connections_closed_total",
-                "Client connections that ended, by close code and reason.",
+                "Connections ended.",
                 &["code", "reason"],
             ),
             handshakes_rejected: make.counters(
                 "handshakes_rejected_total",
-                "Handshakes answered with a refusal.",
+                "Handshakes refused.",
                 &["reason"],
             ),
             subscriptions: make.gauge("subscriptions", "Subscriptions of local clients."),
             channels: make.gauge("channels", "Channels with at least one local subscriber."),
             publications_received: make.counters(
                 "publications_received_total",
-                "Publications accepted on this node.",
+                "Publications accepted.",
                 &["source"],
             ),
             publications_delivered: make.counters(
@@ -127,22 +127,18 @@ impl Metrics {
                 "Publications that did not go to somebody who was subscribed.",
                 &["reason"],
             ),
-            bytes_sent: make.counters(
-                "bytes_sent_total",
-                "Bytes given to client connections.",
-                &["transport"],
-            ),
+            bytes_sent: make.counters("bytes_sent_total", "Bytes given to clients.", &["transport"]),
             bytes_received: make.counters("bytes_received_total", "Bytes read from clients.", &["transport"]),
             commands: make.counters("commands_total", "Client commands.", &["command", "outcome"]),
             command_duration: make.histograms(
                 "command_duration_seconds",
-                "From reading a client command to its reply.",
+                "From a command to its reply.",
                 &["command"],
             ),
             api_requests: make.counters("api_requests_total", "Server API calls.", &["method", "outcome"]),
             api_request_duration: make.histograms(
                 "api_request_duration_seconds",
-                "Server API calls, by method.",
+                "Server API calls.",
                 &["method"],
             ),
             delivery_duration: make.histogram(
@@ -152,7 +148,7 @@ impl Metrics {
             outbox_bytes: make.gauge("outbox_bytes", "Bytes queued for connections that do not take them."),
             slow_consumers: make.counters(
                 "slow_consumers_total",
-                "Connections that overflowed their outbox.",
+                "Connections that overflowed.",
                 &["policy"],
             ),
             broker_up: make.gauge("broker_up", "Whether the broker is heard."),

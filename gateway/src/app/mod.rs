@@ -11,7 +11,6 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Router;
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
 use tokio::sync::Semaphore;
@@ -27,7 +26,7 @@ use crate::server::accept::{self, Options};
 use crate::server::api::{self, Api};
 use crate::server::in_flight::InFlight;
 use crate::server::ops::{self, Ops, Phase};
-use crate::server::{playground, public};
+use crate::server::{Routes, playground, public};
 use crate::shard::{Budget, Settings};
 use crate::transport;
 use crate::transport::websocket::{Gate, Origins};
@@ -189,7 +188,7 @@ impl Parts {
         }
     }
 
-    fn internal_routes(&self, config: &Config, development: Option<&Development>) -> Router {
+    fn internal_routes(&self, config: &Config, development: Option<&Development>) -> Routes {
         let ops = Ops {
             phase: Arc::clone(&self.phase),
             node: Arc::clone(&self.node),
@@ -211,7 +210,7 @@ impl Parts {
         }
     }
 
-    fn plan(&self, config: &Config, router: Router) -> Plan {
+    fn plan(&self, config: &Config, router: Routes) -> Plan {
         let client = &config.client;
         let connections_max =
             client.connections_max.or_else(|| transport::open_files_max().saturating_sub(RESERVED_FILES));
@@ -247,7 +246,7 @@ impl Parts {
     fn serve_internal(
         &self,
         config: &Config,
-        routes: Router,
+        routes: Routes,
         backbone: &Runtime,
     ) -> Result<SocketAddr, StartError> {
         let address = SocketAddr::new(config.internal.address, config.internal.port);

@@ -7,12 +7,12 @@ use std::sync::mpsc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use axum::Router;
 use tokio::net::TcpListener;
 use tokio::sync::{Barrier, watch};
 
 use super::{StartError, listen_error};
 use crate::node::{Node, ShardId};
+use crate::server::Routes;
 use crate::server::accept::{self, Options};
 use crate::shard::{Budget, Settings, Shard};
 
@@ -21,7 +21,7 @@ use crate::shard::{Budget, Settings, Shard};
 pub(super) struct Plan {
     pub(super) address: SocketAddr,
     pub(super) count: usize,
-    pub(super) router: Router,
+    pub(super) router: Routes,
     pub(super) node: Arc<Node>,
     pub(super) budget: Arc<Budget>,
     pub(super) settings: Settings,

@@ -24,7 +24,10 @@ use tower::ServiceExt;
 
 use crate::metrics::Metrics;
 use crate::shard::Shard;
-use crate::transport::websocket::{self, Admission};
+use crate::transport::{
+    self,
+    websocket::{self, Admission},
+};
 
 /// Largest head of a request.
 const HEAD_BYTES_MAX: usize = 16 << 10;
@@ -161,7 +164,7 @@ impl Listener {
                     drop(stream.set_nodelay(true));
                     return stream;
                 }
-                Err(error) if is_out_of_files(&error) => self.refuse_one(options).await,
+                Err(error) if transport::is_out_of_files(&error) => self.refuse_one(options).await,
                 Err(error) => {
                     tracing::debug!(%error, "a connection ended before it was accepted");
                     tokio::time::sleep(ACCEPT_PAUSE).await;
@@ -185,11 +188,6 @@ impl Listener {
 
 fn reserve() -> Option<File> {
     File::open("/dev/null").ok()
-}
-
-fn is_out_of_files(error: &io::Error) -> bool {
-    use rustix::io::Errno;
-    [Errno::MFILE, Errno::NFILE].iter().any(|errno| error.raw_os_error() == Some(errno.raw_os_error()))
 }
 
 /// Says 503 without reading anything, and when to come back: not all at the same time.

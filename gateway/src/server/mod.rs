@@ -10,3 +10,6 @@ pub mod in_flight;
 pub mod ops;
 pub mod playground;
 pub mod public;
+
+/// What a listener serves.
+pub type Routes = axum::Router;

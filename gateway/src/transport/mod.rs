@@ -2,6 +2,9 @@
 
 pub mod websocket;
 
+use std::io;
+
+use rustix::io::Errno;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 /// How many files this process may have open.
@@ -20,4 +23,9 @@ pub fn raise_open_files() {
     {
         tracing::warn!(%error, "the limit of open files stays as it is");
     }
+}
+
+/// Whether `error` says that this process or the system has no file descriptor left.
+pub fn is_out_of_files(error: &io::Error) -> bool {
+    [Errno::MFILE, Errno::NFILE].iter().any(|errno| error.raw_os_error() == Some(errno.raw_os_error()))
 }
