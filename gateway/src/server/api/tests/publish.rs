@@ -74,8 +74,10 @@ async fn an_overloaded_node_says_when_to_come_back() {
     let body = json!({"channels": ["b", "x:a"], "data": 1});
     let responses = json!([failure(INTERNAL), failure(UNKNOWN_CHANNEL)]);
     assert_eq!(backend.call("broadcast", &body).await, json!({"result": {"responses": responses}}));
-    let body = json!({"commands": [{"publish": {"channel": "b", "data": 1}}]});
-    assert_eq!(backend.call("batch", &body).await, json!({"replies": [failure(INTERNAL)]}));
+    let publish = |channel: &str| json!({"publish": {"channel": channel, "data": 1}});
+    let body = json!({"commands": [publish("x:a"), publish("b"), publish("c"), publish("b")]});
+    let replies = [UNKNOWN_CHANNEL, INTERNAL, INTERNAL, INTERNAL].map(failure);
+    assert_eq!(backend.call("batch", &body).await, json!({ "replies": replies }));
     assert!(backend.has_metric(r#"clarion_publications_received_total{source="api"} 1"#));
 }
 
