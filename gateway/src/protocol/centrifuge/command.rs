@@ -1,5 +1,10 @@
 //! What a client may say: one line of JSON to one [`Command`].
 
+use std::fmt;
+use std::marker::PhantomData;
+
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{self, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
@@ -132,20 +137,29 @@ pub struct Malformed;
 #[serde(default)]
 struct Line {
     id: u32,
+    #[serde(deserialize_with = "object")]
     connect: Option<ConnectRequest>,
     #[serde(deserialize_with = "is_present")]
     ping: bool,
+    #[serde(deserialize_with = "object")]
     subscribe: Option<SubscribeRequest>,
+    #[serde(deserialize_with = "object")]
     unsubscribe: Option<ChannelRequest>,
+    #[serde(deserialize_with = "object")]
     publish: Option<PublishRequest>,
+    #[serde(deserialize_with = "object")]
     presence: Option<ChannelRequest>,
+    #[serde(deserialize_with = "object")]
     presence_stats: Option<ChannelRequest>,
+    #[serde(deserialize_with = "object")]
     history: Option<ChannelRequest>,
     #[serde(deserialize_with = "is_present")]
     rpc: bool,
     #[serde(deserialize_with = "is_present")]
     send: bool,
+    #[serde(deserialize_with = "object")]
     refresh: Option<RefreshRequest>,
+    #[serde(deserialize_with = "object")]
     sub_refresh: Option<ChannelRequest>,
 }
 
@@ -158,7 +172,9 @@ pub fn parse(line: &str) -> Result<Command, Malformed> {
     if line == "{}" {
         return Ok(Command { id: 0, request: None, cost_bytes: 0 });
     }
-    let parsed: Line = serde_json::from_str(line).map_err(|_| Malformed)?;
+    let mut deserializer = serde_json::Deserializer::from_str(line);
+    let parsed: Line = object(&mut deserializer).ok().flatten().ok_or(Malformed)?;
+    deserializer.end().map_err(|_| Malformed)?;
     let id = parsed.id;
     Ok(Command { id, request: request(parsed), cost_bytes: line.len() })
 }
@@ -177,6 +193,29 @@ fn request(line: Line) -> Option<Request> {
         .or(line.send.then_some(Request::Send))
         .or(line.refresh.map(Request::Refresh))
         .or(line.sub_refresh.map(Request::SubRefresh))
+}
+
+/// Reads a message; `null` is none. By itself a struct could be read from an array too, field by field.
+fn object<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<Option<T>, D::Error> {
+    deserializer.deserialize_any(ObjectVisitor(PhantomData))
+}
+
+struct ObjectVisitor<T>(PhantomData<T>);
+
+impl<'de, T: Deserialize<'de>> Visitor<'de> for ObjectVisitor<T> {
+    type Value = Option<T>;
+
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("an object or null")
+    }
+
+    fn visit_unit<E: de::Error>(self) -> Result<Self::Value, E> {
+        Ok(None)
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Self::Value, A::Error> {
+        T::deserialize(MapAccessDeserializer::new(map)).map(Some)
+    }
 }
 
 /// Keeps a raw value, `null` included; without it `null` would read as absent.
@@ -238,6 +277,8 @@ mod tests {
             "nope",
             "[]",
             "1",
+            "null",
+            "{} {}",
             r#"{"id":"1"}"#,
             r#"{"id":-1}"#,
             r#"{"id":9007199254740993}"#,
