@@ -1,9 +1,19 @@
 //! What a client may say: one line of JSON to one [`Command`].
 
+use std::fmt;
+use std::marker::PhantomData;
+
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{self, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
 use crate::model::{RawJson, Secret};
+
+/// How deep the arrays and objects of a line may be nested; the same as where they are read field by field.
+///
+/// A payload is forwarded without being read, and subscribers may well have parsers that recurse.
+const NESTING_MAX: usize = 128;
 
 /// One command.
 #[derive(Debug)]
@@ -132,35 +142,68 @@ pub struct Malformed;
 #[serde(default)]
 struct Line {
     id: u32,
+    #[serde(deserialize_with = "object")]
     connect: Option<ConnectRequest>,
     #[serde(deserialize_with = "is_present")]
     ping: bool,
+    #[serde(deserialize_with = "object")]
     subscribe: Option<SubscribeRequest>,
+    #[serde(deserialize_with = "object")]
     unsubscribe: Option<ChannelRequest>,
+    #[serde(deserialize_with = "object")]
     publish: Option<PublishRequest>,
+    #[serde(deserialize_with = "object")]
     presence: Option<ChannelRequest>,
+    #[serde(deserialize_with = "object")]
     presence_stats: Option<ChannelRequest>,
+    #[serde(deserialize_with = "object")]
     history: Option<ChannelRequest>,
     #[serde(deserialize_with = "is_present")]
     rpc: bool,
     #[serde(deserialize_with = "is_present")]
     send: bool,
+    #[serde(deserialize_with = "object")]
     refresh: Option<RefreshRequest>,
+    #[serde(deserialize_with = "object")]
     sub_refresh: Option<ChannelRequest>,
 }
 
 /// Reads one line. Unknown fields are ignored; of several requests the first in the protocol's order counts.
 ///
 /// # Errors
-/// [`Malformed`] if it is not a JSON object, a known field has another type, or a field comes twice.
+/// [`Malformed`] if it is not a JSON object, a known field has another type, a field comes twice, or
+/// something is nested too deep.
 pub fn parse(line: &str) -> Result<Command, Malformed> {
     // A pong is by far the most frequent line.
     if line == "{}" {
         return Ok(Command { id: 0, request: None, cost_bytes: 0 });
     }
-    let parsed: Line = serde_json::from_str(line).map_err(|_| Malformed)?;
+    let mut deserializer = serde_json::Deserializer::from_str(line);
+    let parsed: Line = object(&mut deserializer).ok().flatten().ok_or(Malformed)?;
+    deserializer.end().map_err(|_| Malformed)?;
+    if nesting(line) > NESTING_MAX {
+        return Err(Malformed);
+    }
     let id = parsed.id;
     Ok(Command { id, request: request(parsed), cost_bytes: line.len() })
+}
+
+/// How deep arrays and objects are nested in `json`, which is valid.
+fn nesting(json: &str) -> usize {
+    let (mut depth, mut deepest, mut is_string) = (0_usize, 0, false);
+    let mut bytes = json.bytes();
+    while let Some(byte) = bytes.next() {
+        match byte {
+            b'"' => is_string = !is_string,
+            // Skips what is escaped, which may be a quote.
+            b'\\' => drop(bytes.next()),
+            b'[' | b'{' if !is_string => depth += 1,
+            b']' | b'}' if !is_string => depth -= 1,
+            _ => {}
+        }
+        deepest = deepest.max(depth);
+    }
+    deepest
 }
 
 fn request(line: Line) -> Option<Request> {
@@ -177,6 +220,29 @@ fn request(line: Line) -> Option<Request> {
         .or(line.send.then_some(Request::Send))
         .or(line.refresh.map(Request::Refresh))
         .or(line.sub_refresh.map(Request::SubRefresh))
+}
+
+/// Reads a message; `null` is none. By itself a struct could be read from an array too, field by field.
+fn object<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<Option<T>, D::Error> {
+    deserializer.deserialize_any(ObjectVisitor(PhantomData))
+}
+
+struct ObjectVisitor<T>(PhantomData<T>);
+
+impl<'de, T: Deserialize<'de>> Visitor<'de> for ObjectVisitor<T> {
+    type Value = Option<T>;
+
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("an object or null")
+    }
+
+    fn visit_unit<E: de::Error>(self) -> Result<Self::Value, E> {
+        Ok(None)
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Self::Value, A::Error> {
+        T::deserialize(MapAccessDeserializer::new(map)).map(Some)
+    }
 }
 
 /// Keeps a raw value, `null` included; without it `null` would read as absent.
@@ -238,6 +304,8 @@ mod tests {
             "nope",
             "[]",
             "1",
+            "null",
+            "{} {}",
             r#"{"id":"1"}"#,
             r#"{"id":-1}"#,
             r#"{"id":9007199254740993}"#,
@@ -251,6 +319,16 @@ mod tests {
         for line in lines {
             assert_eq!(parse(line).err(), Some(Malformed), "{line:.60}");
         }
+    }
+
+    #[test]
+    fn nesting_is_limited_and_what_stands_in_a_string_is_no_nesting() {
+        let line = |data: &str| format!(r#"{{"id":1,"publish":{{"channel":"a","data":{data}}}}}"#);
+        let deep = |depth| format!("{}{}", "[".repeat(depth), "]".repeat(depth));
+        assert!(parse(&line(&deep(NESTING_MAX - 2))).is_ok());
+        assert_eq!(parse(&line(&deep(NESTING_MAX - 1))).err(), Some(Malformed));
+        assert!(parse(&line(&format!(r#""\"{}""#, "[".repeat(1_000)))).is_ok());
+        assert!(parse(&line(&format!("[{}]", vec!["[[]]"; 200].join(",")))).is_ok());
     }
 
     #[test]
