@@ -18,7 +18,7 @@ use tokio::sync::Semaphore;
 use self::shards::{Plan, Shards};
 use crate::auth::{ApiKeys, Authority, KeyError};
 use crate::broker::MemoryBroker;
-use crate::config::{Channels, Config};
+use crate::config::{Auto, Channels, Config};
 use crate::metrics::Metrics;
 use crate::node::{Dispatch, INBOX_BYTES_MAX, Node};
 use crate::protocol::Context;
@@ -37,8 +37,12 @@ const CLOSE_DEADLINE: Duration = Duration::from_secs(3);
 const REQUESTS_DEADLINE: Duration = Duration::from_secs(1);
 /// Threads for everything that is not a socket of a client.
 const BACKBONE_THREADS: usize = 2;
-/// Open files that are not for clients: listeners, the API, health, metrics, logs.
-const RESERVED_FILES: usize = 128;
+/// Of the open files, the share that is not for clients but for the API, health, metrics and ourselves.
+const RESERVED_SHARE: usize = 8;
+/// Least and most of it.
+const RESERVED_FILES: std::ops::RangeInclusive<usize> = 64..=1024;
+/// Of the reserve, what listeners, event loops and logs need.
+const OWN_FILES: usize = 32;
 
 /// The gateway could not be started.
 #[derive(Debug, thiserror::Error)]
@@ -212,8 +216,7 @@ impl Parts {
 
     fn plan(&self, config: &Config, router: Routes) -> Plan {
         let client = &config.client;
-        let connections_max =
-            client.connections_max.or_else(|| transport::open_files_max().saturating_sub(RESERVED_FILES));
+        let connections_max = connections_max(client.connections_max);
         Plan {
             address: SocketAddr::new(config.public.address, config.public.port),
             count: self.shards,
@@ -255,10 +258,30 @@ impl Parts {
             .and_then(|listener: TcpListener| Ok((listener.local_addr()?, listener)))
             .map_err(|error| listen_error(address, "internal.port", error));
         let (address, listener) = listener?;
-        let options = self.options(config, RESERVED_FILES);
+        let options = self.options(config, reserved_files() - OWN_FILES);
         backbone.spawn(accept::run_internal(listener, routes, options));
         Ok(address)
     }
+}
+
+/// How many clients may be connected. Never so many that the API, health and metrics find no file left.
+fn connections_max(setting: Auto<usize>) -> usize {
+    let possible = transport::open_files_max().saturating_sub(reserved_files());
+    let wanted = setting.or_else(|| possible);
+    if wanted > possible {
+        tracing::warn!(
+            wanted,
+            possible,
+            "client.connections_max is more than the limit of open files allows"
+        );
+    }
+    wanted.min(possible)
+}
+
+/// Open files that are not for clients.
+fn reserved_files() -> usize {
+    let share = transport::open_files_max() / RESERVED_SHARE;
+    share.clamp(*RESERVED_FILES.start(), *RESERVED_FILES.end())
 }
 
 /// Whether one listener serves both faces.

@@ -98,7 +98,7 @@ async fn serve_on_shard(
 }
 
 /// Serves one connection of the internal listener.
-async fn serve_internal(stream: TcpStream, router: Router, options: Options) {
+async fn serve_internal(stream: TcpStream, router: Router, options: Options, _permit: OwnedSemaphorePermit) {
     let service = service_fn(|request| {
         let router = router.clone();
         async move { Ok::<_, Infallible>(answer(router, request).await) }
@@ -253,6 +253,11 @@ pub async fn run_internal(listener: TcpListener, router: Router, options: Option
     let mut listener = Listener::new(listener);
     loop {
         let stream = listener.accept(&options).await;
-        tokio::spawn(serve_internal(stream, router.clone(), options.clone()));
+        match Arc::clone(&options.connections).try_acquire_owned() {
+            Ok(permit) => {
+                tokio::spawn(serve_internal(stream, router.clone(), options.clone(), permit));
+            }
+            Err(_) => refuse(&stream, "internal_connections_max", &options),
+        }
     }
 }

@@ -40,6 +40,9 @@ const READ_BUFFER_BYTES: usize = 64 << 10;
 /// A timer this late says that we were not running, not that clients are gone.
 const LAG_MAX: Duration = Duration::from_secs(1);
 
+/// An alarm further away than that, as the expiry that a token without a limit may name, never comes.
+const ALARM_MAX: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
+
 /// What connections of a node have in common.
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -209,6 +212,7 @@ impl Shard {
     }
 
     fn set_alarm(&self, after: Duration, key: Key, alarm: Alarm) {
+        let after = after.min(ALARM_MAX);
         self.wheel.borrow_mut().set(Instant::now() + after, key, alarm);
     }
 

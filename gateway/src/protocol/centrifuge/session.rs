@@ -299,7 +299,6 @@ impl Session {
             client: self.client,
             conn_info: self.identity.info.clone(),
         };
-        self.context.metrics.publications_received(Source::Client, 1);
         Publication { data, info: Some(info), tags: BTreeMap::new() }
     }
 
@@ -393,6 +392,9 @@ impl Session {
                 }
             }
             (Some(Pending::Publish { ticket }), Outcome::Published(result)) => {
+                if result.is_ok() {
+                    self.context.metrics.publications_received(Source::Client, 1);
+                }
                 let result = result.map_err(|error| (&error).into());
                 let result = result.map(|()| reply::empty(ticket.id, "publish"));
                 self.finish(&ticket, result, effects);
