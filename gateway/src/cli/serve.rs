@@ -1,13 +1,13 @@
 use std::process::exit;
 use std::thread;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, anyhow};
 use clap::Args;
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::{ConfigFile, Failure};
-use crate::app::{Development, Gateway};
+use crate::app::{Development, Gateway, StartError};
 use crate::config::Config;
 use crate::telemetry;
 
@@ -47,7 +47,12 @@ pub(super) fn run(
 ) -> Result<(), Failure> {
     // Before anything is bound: a signal during the start must not be lost.
     let mut signals = Signals::catch()?;
-    let gateway = Gateway::start(config, development).map_err(anyhow::Error::from)?;
+    let gateway = Gateway::start(config, development).map_err(|error| match error {
+        StartError::PortInUse { address, .. } if development.is_some() => {
+            anyhow!("{address} is in use by another process; choose another port with --port")
+        }
+        error => error.into(),
+    })?;
     started(&gateway)?;
     signals.next();
     thread::spawn(move || {
