@@ -10,6 +10,7 @@ mod interest;
 
 use std::collections::HashSet;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use tokio::runtime::Handle;
@@ -61,6 +62,7 @@ pub struct Node {
     id: NodeId,
     name: String,
     started_at: Instant,
+    clients: AtomicUsize,
     dispatch: Arc<Dispatch>,
     broker: Arc<dyn Broker>,
     metrics: Arc<Metrics>,
@@ -96,7 +98,8 @@ impl Node {
         backbone: Handle,
     ) -> Arc<Self> {
         let id = NodeId::random();
-        Arc::new(Self { id, name, started_at: Instant::now(), dispatch, broker, metrics, backbone })
+        let (started_at, clients) = (Instant::now(), AtomicUsize::new(0));
+        Arc::new(Self { id, name, started_at, clients, dispatch, broker, metrics, backbone })
     }
 
     /// Its id, random at every start.
@@ -220,6 +223,21 @@ impl Node {
         users
     }
 
+    /// A client has authenticated.
+    pub fn client_opened(&self) {
+        self.clients.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// A client that had authenticated is gone.
+    pub fn client_closed(&self) {
+        self.clients.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// Clients that have authenticated on this node and are not gone.
+    pub fn client_count(&self) -> usize {
+        self.clients.load(Ordering::Relaxed)
+    }
+
     /// Channels of this node for which `wanted` holds, with the number of subscribers here.
     ///
     /// Looks at every channel: for diagnosis.
@@ -245,8 +263,6 @@ impl Node {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::{AtomicUsize, Ordering};
-
     use async_trait::async_trait;
 
     use super::*;

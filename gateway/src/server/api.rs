@@ -1,17 +1,136 @@
-//! The server API.
+//! The server API over HTTP and JSON: `POST /api/{method}`, as existing back-end libraries call it.
+//!
+//! Owns the door (keys, scopes, limits, statuses) and what each method asks of the node. It must not know
+//! client protocols or sockets: it speaks to [`Node`] alone. Enter by [`routes`].
+//!
+//! As the JSON convention of this API says, fields that nothing uses are ignored. Features that are not built
+//! yet make these such fields: `skip_history`, `delta`, `version` and `version_epoch` (no channel has
+//! history), `idempotency_key` (**a repeated publish is delivered again**), and of `subscribe` `expire_at`,
+//! `info`, `b64info`, `recover_since` and `override`. The methods of presence, history and refresh are known
+//! and answer that they are not available.
+
+mod access;
+mod batch;
+mod call;
+mod diagnosis;
+mod methods;
+mod payload;
+mod reply;
+#[cfg(test)]
+mod tests;
+
 use std::sync::Arc;
-/// x
+use std::time::Instant;
+
+use axum::Router;
+use axum::body::{Body, Bytes};
+use axum::extract::{Request, State};
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::post;
+
+use self::access::Caller;
+use self::call::{Call, Method};
+use self::reply::{ErrorMode, Failure, Outcome};
+use super::body;
+use crate::auth::ApiKeys;
+use crate::config;
+use crate::node::Node;
+use crate::protocol::Context;
+
+/// What the methods work with.
+#[derive(Clone)]
 pub struct Api {
-    /// x
-    pub node: Arc<crate::node::Node>,
-    /// x
-    pub context: Arc<crate::protocol::Context>,
-    /// x
-    pub keys: crate::auth::ApiKeys,
-    /// x
-    pub config: crate::config::Api,
+    /// The node.
+    pub node: Arc<Node>,
+    /// Holds the rules for channels.
+    pub context: Arc<Context>,
+    /// Who may call.
+    pub keys: ApiKeys,
+    /// Limits, and whether keys are asked for.
+    pub config: config::Api,
 }
-/// x
-pub fn routes(_: Api) -> axum::Router {
-    axum::Router::new()
+
+/// What a path asks for.
+#[derive(Clone, Copy)]
+enum Endpoint {
+    One(Method),
+    Batch,
+}
+
+impl Endpoint {
+    fn name(self) -> &'static str {
+        match self {
+            Self::One(method) => method.name(),
+            Self::Batch => "batch",
+        }
+    }
+}
+
+/// Every method under `/api/`. Other paths are 404, other verbs 405.
+pub fn routes(api: Api) -> Router {
+    let one = Method::ALL.into_iter().map(Endpoint::One);
+    let mut router = Router::new();
+    for endpoint in one.chain([Endpoint::Batch]) {
+        let handler = move |State(api): State<Arc<Api>>, request| api.serve(endpoint, request);
+        router = router.route(&format!("/api/{}", endpoint.name()), post(handler));
+    }
+    router.with_state(Arc::new(api))
+}
+
+impl Api {
+    async fn serve(self: Arc<Self>, endpoint: Endpoint, request: Request) -> Response {
+        let started_at = Instant::now();
+        let outcome = self.answer(endpoint, request).await;
+        let name = endpoint.name();
+        self.node.metrics().api_request(name, outcome.label(), started_at.elapsed());
+        let mut response = outcome.into_response();
+        response.headers_mut().insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+        response
+    }
+
+    async fn answer(&self, endpoint: Endpoint, request: Request) -> Outcome {
+        let (head, body) = request.into_parts();
+        let Some(caller) = Caller::identify(&self.keys, self.config.insecure, &head) else {
+            return Outcome::Refused(StatusCode::UNAUTHORIZED);
+        };
+        tracing::trace!(api.method = endpoint.name(), api.key = caller.name(), "server API is called");
+        if let Endpoint::One(method) = endpoint
+            && !caller.may(method.scope())
+        {
+            return Outcome::Refused(StatusCode::FORBIDDEN);
+        }
+        let body = match self.read(body).await {
+            Ok(body) => body,
+            Err(status) => return Outcome::Refused(status),
+        };
+        let Some(text) = payload::text(&body) else { return Outcome::BadRequest };
+        match endpoint {
+            Endpoint::One(method) => self.one(method, text, ErrorMode::of(&head.headers)).await,
+            Endpoint::Batch => self.batch(&caller, text).await,
+        }
+    }
+
+    async fn read(&self, body: Body) -> Result<Bytes, StatusCode> {
+        body::read(body, self.config.body_bytes_max, self.config.timeout).await
+    }
+
+    async fn one(&self, method: Method, text: &str, mode: ErrorMode) -> Outcome {
+        let Ok(call) = Call::decode(method, text) else { return Outcome::BadRequest };
+        let result = tokio::time::timeout(self.config.timeout, self.execute(&call)).await;
+        // Who publishes and hears this does not know whether it was published.
+        result
+            .unwrap_or(Err(Failure::Busy))
+            .map_or_else(|failure| Outcome::Failed(failure, mode), Outcome::Done)
+    }
+
+    async fn batch(&self, caller: &Caller<'_>, text: &str) -> Outcome {
+        let Ok(commands) = batch::decode(caller, text, self.config.batch_max) else {
+            return Outcome::BadRequest;
+        };
+        match tokio::time::timeout(self.config.timeout, self.run_batch(&commands)).await {
+            Ok(replies) => Outcome::Batch(replies),
+            Err(_) => Outcome::Failed(Failure::Busy, ErrorMode::Default),
+        }
+    }
 }

@@ -300,6 +300,7 @@ impl Connection {
 
     /// The client has authenticated: it can be addressed, is pinged, and ends with its token.
     fn open(&mut self, identity: &Identity, heartbeat: Heartbeat) {
+        self.shard.node.client_opened();
         self.shard.add_user(&identity.user, self.key);
         *self.link.user.borrow_mut() = Some(identity.user.clone());
         self.link.heartbeat.set(heartbeat);

@@ -332,6 +332,7 @@ impl Shard {
             self.remove_subscriber(held);
         }
         if let Some(user) = link.user.borrow_mut().take() {
+            self.node.client_closed();
             let mut users = self.users.borrow_mut();
             if let Some(keys) = users.get_mut(&user) {
                 keys.retain(|known| *known != key);
