@@ -1,3 +1,6 @@
-//! Black-box tests of the gateway.
+//! Black-box tests: real gateways on ports of this machine, real sockets, all tests in parallel.
+//!
+//! One file for each behavior; `support` is the only place with plumbing.
 
-fn main() {}
+mod chat;
+mod support;
