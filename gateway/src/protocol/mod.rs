@@ -6,6 +6,8 @@
 
 pub mod bare;
 pub mod centrifuge;
+#[cfg(test)]
+mod testing;
 
 use std::borrow::Cow;
 use std::sync::Arc;

@@ -3,6 +3,9 @@
 //! The token of the handshake has authenticated the client, the query names its channels, and the server
 //! speaks first. With `publish=` in the query there are no messages at all, only data in both directions.
 
+#[cfg(test)]
+mod tests;
+
 use std::borrow::Cow;
 use std::sync::Arc;
 

@@ -153,8 +153,9 @@ impl Conversation for Client {
     fn on_message(&mut self, message: Message<'_>, effects: &mut Vec<Effect>) {
         let Message::Text(text) = message else {
             match &mut self.stage {
+                Stage::Handshake(_) => self.stage = refuse(CloseReason::BadRequest, effects),
                 Stage::Open(session) => session.accept_violation(CloseReason::BadRequest, effects),
-                _ => self.stage = refuse(CloseReason::BadRequest, effects),
+                Stage::Refused => {}
             }
             return self.notice_close(effects);
         };

@@ -10,6 +10,8 @@ pub mod reply;
 
 mod client;
 mod session;
+#[cfg(test)]
+mod tests;
 
 pub use client::Client;
 pub use session::{Manner, Session};

@@ -141,6 +141,10 @@ impl Session {
             self.start(job, effects);
             return;
         }
+        if matches!(self.waiting.back(), Some(Job::Violation(_))) {
+            // It will never be carried out, so it must not take memory: a violation costs nothing by itself.
+            return;
+        }
         self.waiting_bytes += cost_bytes;
         self.waiting.push_back(job);
     }
