@@ -3,4 +3,6 @@
 //! One file for each behavior; `support` is the only place with plumbing.
 
 mod chat;
+mod frames;
+mod handshake;
 mod support;

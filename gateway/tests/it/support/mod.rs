@@ -14,7 +14,7 @@ use std::time::Duration;
 pub(crate) use client::{Client, Publication};
 pub(crate) use gateway::Gateway;
 pub(crate) use http::Answer;
-pub(crate) use raw::{Frame, Raw, frame};
+pub(crate) use raw::{Raw, bare_path, frame, upgrade_request};
 
 /// How long a fact may take: far more than it does, on a machine that is busy with other tests.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);

@@ -1,6 +1,7 @@
 use std::io;
 use std::net::SocketAddr;
 
+use bytes::{Buf as _, BytesMut};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpSocket, TcpStream};
@@ -16,7 +17,7 @@ pub(crate) struct Raw {
 /// What a raw client receives.
 pub(crate) struct Reader {
     stream: OwnedReadHalf,
-    received: Vec<u8>,
+    received: BytesMut,
 }
 
 /// A frame from the gateway.
@@ -41,7 +42,7 @@ impl Raw {
     fn of(stream: TcpStream) -> Self {
         stream.set_nodelay(true).expect("the socket is open");
         let (stream, writer) = stream.into_split();
-        Self { reader: Reader { stream, received: Vec::new() }, writer }
+        Self { reader: Reader { stream, received: BytesMut::new() }, writer }
     }
 
     /// Asks for a WebSocket and reads the 101.
@@ -132,7 +133,7 @@ impl Reader {
             }
             assert!(self.fill().await, "the connection ended before the answer");
         };
-        let head = String::from_utf8(self.received.drain(..end).collect()).expect("a head is text");
+        let head = String::from_utf8(self.received.split_to(end).into()).expect("a head is text");
         let status = head.split(' ').nth(1).and_then(|status| status.parse().ok());
         let mut answer = Answer { status: status.expect("there is a status"), head, body: String::new() };
         let length = answer.header("content-length").map(|length| length.parse().expect("it is a number"));
@@ -140,7 +141,7 @@ impl Reader {
         while self.received.len() < length {
             assert!(self.fill().await, "the connection ended before the end of the body");
         }
-        answer.body = String::from_utf8(self.received.drain(..length).collect()).expect("a body is text");
+        answer.body = String::from_utf8(self.received.split_to(length).into()).expect("a body is text");
         answer
     }
 
@@ -150,8 +151,9 @@ impl Reader {
             if let Some((header, length)) = self.header()
                 && self.received.len() >= header + length
             {
-                let frame: Vec<u8> = self.received.drain(..header + length).collect();
-                return Some(Frame { opcode: frame[0] & 0xF, payload: frame[header..].to_vec() });
+                let opcode = self.received[0] & 0xF;
+                self.received.advance(header);
+                return Some(Frame { opcode, payload: self.received.split_to(length).into() });
             }
             if !self.fill().await {
                 return None;
@@ -161,7 +163,8 @@ impl Reader {
 
     /// How long the header and the payload of the next frame are.
     fn header(&self) -> Option<(usize, usize)> {
-        match (*self.received.get(1)?, &self.received[2..]) {
+        let start = self.received.get(1)?;
+        match (*start, &self.received[2..]) {
             (126, [high, low, ..]) => Some((4, usize::from(u16::from_be_bytes([*high, *low])))),
             (127, rest) => {
                 let length = u64::from_be_bytes(rest.get(..8)?.try_into().expect("eight bytes were cut"));
@@ -172,9 +175,10 @@ impl Reader {
         }
     }
 
-    async fn rest(&mut self) -> Vec<u8> {
+    /// Waits for the end of the connection; answers what came before it.
+    pub(crate) async fn rest(&mut self) -> Vec<u8> {
         while self.fill().await {}
-        std::mem::take(&mut self.received)
+        std::mem::take(&mut self.received).into()
     }
 
     /// Receives more; `false` when the connection has ended or was reset.
