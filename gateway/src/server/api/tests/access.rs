@@ -1,7 +1,9 @@
 use super::*;
 
 fn backend() -> Backend {
-    Backend::new(config::Api { insecure: false, ..limits() })
+    let mut config = limits();
+    config.insecure = false;
+    Backend::new(config)
 }
 
 async fn status_with(backend: &Backend, header: &[(&str, &str)], query: &str) -> StatusCode {
