@@ -8,12 +8,13 @@ mod contract;
 mod memory;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 
 pub use memory::MemoryBroker;
 
-use crate::model::{Channel, Publication};
+use crate::model::{Channel, Epoch, Position, Publication};
 
 /// The broker did not do what was asked.
 #[derive(Debug, thiserror::Error)]
@@ -25,10 +26,84 @@ pub enum BrokerError {
 
 /// Takes what a broker delivers.
 pub trait Receiver: Send + Sync + 'static {
-    /// Takes `publications` of `channel`, in their order.
+    /// Takes `publications` of `channel`, in their order. `epoch` is that of their offsets; `None` if they are
+    /// in no history.
     ///
     /// Called for one channel at a time, in the order of the channel; never waits.
-    fn deliver(&self, channel: &Channel, publications: &[Arc<Publication>]);
+    fn deliver(&self, channel: &Channel, epoch: Option<&Epoch>, publications: &[Arc<Publication>]);
+}
+
+/// How a channel keeps what is published.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Retention {
+    /// Most publications kept; at least 1.
+    pub size: usize,
+    /// How long they are kept after the last one; above zero.
+    pub ttl: Duration,
+    /// How long the epoch and the top offset are kept after the last publication; at least `ttl`.
+    pub meta_ttl: Duration,
+}
+
+/// What is to be published.
+#[derive(Clone, Debug)]
+pub struct Draft {
+    /// The publication; its offset is for the broker to set.
+    pub publication: Publication,
+    /// A key by which a repetition is known, within the channel; `None` for none.
+    pub idempotency_key: Option<String>,
+    /// Version of the data; 0 for none. Only with a history: one that is not above the last of the same
+    /// `version_epoch` is suppressed.
+    pub version: u64,
+    /// Which versions can be compared; empty: with whatever was last.
+    pub version_epoch: String,
+}
+
+impl Draft {
+    /// Publishes `publication` without any condition.
+    pub fn of(publication: Publication) -> Self {
+        Self { publication, idempotency_key: None, version: 0, version_epoch: String::new() }
+    }
+}
+
+/// How publishing treats a channel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PublishOptions {
+    /// `None`: the publications are delivered and not kept.
+    pub retention: Option<Retention>,
+    /// How long a key is remembered.
+    pub idempotency_ttl: Duration,
+}
+
+/// What became of a draft.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Published {
+    /// Its place in the history: its own, or for a suppressed one what the first answer was (key) or the top
+    /// (version). `None` without a history.
+    pub position: Option<Position>,
+    /// Whether it was suppressed, because of its key or its version: neither kept nor delivered.
+    pub is_suppressed: bool,
+}
+
+/// Which part of a history to read.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Range {
+    /// Strictly after this offset, or before it in `reverse`. `None`: from the oldest kept, or the newest.
+    pub since: Option<u64>,
+    /// Newest first.
+    pub reverse: bool,
+    /// Most publications; `None` for all, 0 for the position alone.
+    pub limit: Option<usize>,
+    /// Most bytes of them together ([`Publication::cost_bytes`]), but at least one; `None` for no limit.
+    pub bytes_max: Option<usize>,
+}
+
+/// A part of a history.
+#[derive(Clone, Debug)]
+pub struct History {
+    /// The top of the history at the moment of reading, with its epoch.
+    pub top: Position,
+    /// In ascending order of offsets, or descending if read in reverse.
+    pub publications: Vec<Arc<Publication>>,
 }
 
 /// Publish and subscribe between nodes.
@@ -50,16 +125,34 @@ pub trait Broker: Send + Sync + 'static {
     /// [`BrokerError`] when publications may still arrive.
     async fn unsubscribe(&self, channel: &Channel) -> Result<(), BrokerError>;
 
-    /// Sends `publications` to every node that is subscribed to `channel`, this one included.
+    /// Sends `drafts` to every node that is subscribed to `channel`, this one included, and keeps them if
+    /// `options` say so. Keeping and sending are one step.
     ///
-    /// They reach each receiver in this order and in one piece, and calls that follow one another in the
-    /// order of the calls. Delivery is at most once.
+    /// What is not suppressed reaches each receiver in this order and in one piece, and calls that follow one
+    /// another in the order of the calls. Delivery is at most once. With a history their offsets follow one
+    /// another. Answers each draft, in order.
     ///
     /// # Errors
-    /// [`BrokerError`] when the broker did not answer: they may or may not have been sent.
+    /// [`BrokerError`] when the broker did not answer: they may or may not have been kept and sent.
     async fn publish(
         &self,
         channel: &Channel,
-        publications: Vec<Arc<Publication>>,
-    ) -> Result<(), BrokerError>;
+        drafts: Vec<Draft>,
+        options: PublishOptions,
+    ) -> Result<Vec<Published>, BrokerError>;
+
+    /// Reads `range` of the history of `channel`.
+    ///
+    /// Asking makes the metadata of a history that has none: the epoch that is answered stays, before the first
+    /// publication too, for `meta_ttl` after the last call that needed it.
+    ///
+    /// # Errors
+    /// [`BrokerError`] when the broker did not answer.
+    async fn history(&self, channel: &Channel, range: Range, meta_ttl: Duration) -> Result<History, BrokerError>;
+
+    /// Removes what is kept of `channel`. Epoch and top offset stay.
+    ///
+    /// # Errors
+    /// [`BrokerError`] when the broker did not answer.
+    async fn remove_history(&self, channel: &Channel) -> Result<(), BrokerError>;
 }

@@ -5,11 +5,13 @@
 mod channel;
 mod close;
 mod identity;
+mod position;
 mod publication;
 mod secret;
 
 pub use channel::{Channel, ChannelError};
 pub use close::CloseReason;
 pub use identity::{ClientId, ClientInfo, Identity, NodeId, UserId, UserIdError};
+pub use position::{Epoch, Position};
 pub use publication::{Publication, RawJson, RawJsonError};
 pub use secret::Secret;

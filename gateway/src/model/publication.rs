@@ -71,12 +71,14 @@ pub struct Publication {
     pub info: Option<ClientInfo>,
     /// Free-form labels given by the publisher; empty if none.
     pub tags: BTreeMap<String, String>,
+    /// Its place in the channel's history, from 1; 0 if it is in none. The broker sets it.
+    pub offset: u64,
 }
 
 impl Publication {
     /// A publication of the server API: data alone.
     pub fn of(data: RawJson) -> Self {
-        Self { data, info: None, tags: BTreeMap::new() }
+        Self { data, info: None, tags: BTreeMap::new(), offset: 0 }
     }
 
     /// How much memory it holds on to, roughly, in bytes. Queues count with it.
