@@ -2,6 +2,9 @@
 //!
 //! A channel's subscribers are a dense list. While a walk over it is suspended, who leaves becomes a
 //! tombstone, so that nobody is moved across the walk's place, and who joins comes after its end.
+//!
+//! A subscriber that tracks its position is given each publication of the history once and in order, or is
+//! marked as having lost something, once; see [`Tracking`].
 
 use std::collections::HashMap;
 
@@ -20,6 +23,55 @@ pub(super) struct Subscriber {
     /// `None` for a tombstone.
     pub(super) connection: Option<Key>,
     pub(super) encoding: Encoding,
+    pub(super) tracking: Tracking,
+}
+
+/// What a subscriber has of the channel's history.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Tracking {
+    /// It does not care.
+    Free,
+    /// The history is being read for it: what comes meanwhile is set aside.
+    Buffering,
+    /// It has everything up to this offset, of the room's epoch.
+    At(u64),
+    /// It missed something and will be told; nothing more is for it.
+    Lost,
+}
+
+/// What a run of publications means to a subscriber.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Share {
+    /// All of it.
+    All,
+    /// What comes after this offset.
+    After(u64),
+    /// Nothing: it has it already, or is lost.
+    Nothing,
+    /// It is to be set aside.
+    Later,
+    /// Something before it is missing.
+    Gap,
+}
+
+impl Tracking {
+    /// What a subscriber gets of the offsets `first..=last`, of the room's epoch, which it has from now on.
+    pub(super) fn advance(&mut self, first: u64, last: u64) -> Share {
+        match *self {
+            Self::Free => Share::All,
+            Self::Buffering => Share::Later,
+            Self::Lost => Share::Nothing,
+            Self::At(offset) if last <= offset => Share::Nothing,
+            Self::At(offset) if first <= offset + 1 => {
+                *self = Self::At(last);
+                if first == offset + 1 { Share::All } else { Share::After(offset) }
+            }
+            Self::At(_) => {
+                *self = Self::Lost;
+                Share::Gap
+            }
+        }
+    }
 }
 
 /// A connection's side of a subscription: where its entry is, and the node's claim on the channel.
