@@ -227,6 +227,19 @@ fn after_a_malformed_line_the_rest_of_the_frame_is_not_heard() {
 }
 
 #[test]
+fn an_outcome_after_a_close_changes_nothing() {
+    let (mut refused, _) = data_client("ann", &["open:a"], "closed:a");
+    let mut broken = connected();
+    broken.say("nope");
+    for bench in [&mut refused, &mut broken] {
+        let mut effects = Vec::new();
+        bench.conversation.on_outcome(Outcome::Published(Ok(())), &mut effects);
+        bench.conversation.on_outcome(Outcome::Subscribed(vec![Ok(())]), &mut effects);
+        assert!(effects.is_empty(), "{effects:?}");
+    }
+}
+
+#[test]
 fn a_binary_frame_closes() {
     assert_eq!(connected().say_binary(b"{}"), [Did::Close(CloseReason::UnsupportedData)]);
     assert_eq!(echo().say_binary(b"{}"), [Did::Close(CloseReason::UnsupportedData)]);

@@ -1,7 +1,7 @@
 use super::*;
 use crate::model::CloseReason;
-use crate::protocol::testing::{INFO, anonymous, channel};
-use crate::protocol::{Conversation as _, Encoding};
+use crate::protocol::testing::{INFO, anonymous, channel, expired_token};
+use crate::protocol::{Conversation as _, Encoding, Outcome};
 
 fn closes(bench: &mut Bench<Client>, text: &str) {
     assert_eq!(bench.say(text), [Did::Close(CloseReason::BadRequest)], "{text}");
@@ -63,6 +63,23 @@ fn after_a_malformed_line_nothing_more_is_kept() {
     }
     assert_eq!(bench.conversation.backlog_bytes(), backlog);
     assert_eq!(bench.succeed().last(), Some(&Did::Close(CloseReason::BadRequest)));
+}
+
+#[test]
+fn an_outcome_after_a_close_changes_nothing() {
+    for first in [connect(""), connect(&expired_token("ann")), "nope".into()] {
+        let mut bench = arrived(&config());
+        bench.say(&first);
+        let mut effects = Vec::new();
+        bench.conversation.on_outcome(Outcome::Published(Ok(())), &mut effects);
+        bench.conversation.on_outcome(Outcome::Subscribed(vec![Ok(())]), &mut effects);
+        assert!(effects.is_empty(), "{effects:?}");
+    }
+    let mut bench = connected_as("ann");
+    bench.say("nope");
+    let mut effects = Vec::new();
+    bench.conversation.on_outcome(Outcome::Subscribed(vec![Ok(())]), &mut effects);
+    assert!(effects.is_empty(), "{effects:?}");
 }
 
 #[test]
