@@ -30,6 +30,10 @@ const LINGER_TIMEOUT: Duration = Duration::from_secs(1);
 /// How much of what it still sends is read meanwhile.
 const LINGER_BYTES_MAX: usize = 64 << 10;
 
+/// How much is read before the others of the shard have their turn. The runtime counts reads, not what is in
+/// them: 64 KiB hold thousands of tiny frames, and a client that floods would keep the thread for seconds.
+const READ_BYTES_PER_TURN: usize = 64 << 10;
+
 /// What a subscription needs beside its channel.
 pub(super) type Subscription = (Encoding, Interest);
 
@@ -115,16 +119,21 @@ impl Shard {
 impl Connection {
     async fn run(mut self, unread: Bytes) {
         self.start(unread);
+        let mut read_bytes = 0;
         loop {
             if let Some(reason) = self.link.closing() {
                 // Boxed, so that an open connection does not carry the room for closing.
                 return Box::pin(self.finish(reason)).await;
             }
             match poll_fn(|ctx| self.poll_wake(ctx)).await {
-                Wake::Readable => self.read(),
+                Wake::Readable => read_bytes += self.read(),
                 Wake::Writable => self.flush(),
                 Wake::Finished(finished) => self.on_finished(finished),
                 Wake::Told => self.take_orders(),
+            }
+            if read_bytes >= READ_BYTES_PER_TURN {
+                read_bytes = 0;
+                tokio::task::yield_now().await;
             }
         }
     }
@@ -161,7 +170,8 @@ impl Connection {
         Poll::Pending
     }
 
-    fn read(&mut self) {
+    /// Takes in what the socket has, up to the size of the buffer; answers how many bytes it was.
+    fn read(&mut self) -> usize {
         let shard = Rc::clone(&self.shard);
         let mut buffer = shard.read_buffer.borrow_mut();
         match self.stream.try_read(&mut buffer) {
@@ -169,10 +179,12 @@ impl Connection {
             Ok(count) => {
                 shard.metrics.bytes_received(count);
                 self.take_in(&mut buffer[..count]);
+                return count;
             }
             Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
             Err(_) => self.link.close(CloseReason::ConnectionLost),
         }
+        0
     }
 
     /// Decodes what the client sent, event by event, until one of them closes.
