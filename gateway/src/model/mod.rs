@@ -11,5 +11,5 @@ mod secret;
 pub use channel::{Channel, ChannelError};
 pub use close::CloseReason;
 pub use identity::{ClientId, ClientInfo, Identity, NodeId, UserId, UserIdError};
-pub use publication::{Publication, RawJson, RawJsonError};
+pub use publication::{Publication, RawJson, RawJsonError, is_too_deep};
 pub use secret::Secret;

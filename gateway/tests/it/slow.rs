@@ -138,3 +138,20 @@ async fn a_client_that_sends_without_reading_its_replies_is_closed() {
     gateway.metric_is("clarion_outbox_bytes", 0.0).await;
     gateway.serves_honest_clients().await;
 }
+
+#[tokio::test]
+async fn a_client_that_resets_while_it_is_being_closed_keeps_nobody_busy() {
+    let gateway = Gateway::start_with(|config| {
+        narrow(config);
+        config.shards = Auto::Fixed(1);
+    })
+    .await;
+    let mut healthy = gateway.connect("healthy").await.subscribe("hot").await;
+    let slow = stalled(&gateway).await;
+    publish_until(&mut healthy, async || gateway.metric("clarion_slow_consumers_total").await == 1.0).await;
+    // Its close frame waits behind what it did not take.
+    slow.reset();
+    gateway.metric_is("clarion_connections", 1.0).await;
+    gateway.metric_is("clarion_outbox_bytes", 0.0).await;
+    gateway.serves_honest_clients().await;
+}

