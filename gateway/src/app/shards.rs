@@ -5,7 +5,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::mpsc;
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::net::TcpListener;
 use tokio::sync::{Barrier, watch};
@@ -15,6 +15,9 @@ use crate::node::{Node, ShardId};
 use crate::server::Routes;
 use crate::server::accept::{self, Options};
 use crate::shard::{Budget, Settings, Shard};
+
+/// How often to look whether a thread has ended.
+const LOOK_INTERVAL: Duration = Duration::from_millis(5);
 
 /// What the shards are to serve.
 #[derive(Clone)]
@@ -85,9 +88,17 @@ impl Shards {
     pub(super) fn stop(self, deadline: Duration) {
         self.stage.send_replace(Stage::Stopping { deadline });
         drop(self.stage);
+        // Twice: for the connections, and for the shards to meet.
+        let end = Instant::now() + deadline * 2;
         for thread in self.threads {
-            // A shard that panicked has said so, and has no connections left.
-            drop(thread.join());
+            while !thread.is_finished() && Instant::now() < end {
+                std::thread::sleep(LOOK_INTERVAL);
+            }
+            match thread.is_finished() {
+                // A shard that panicked has said so, and has no connections left.
+                true => drop(thread.join()),
+                false => tracing::error!("a shard does not stop; it is left behind"),
+            }
         }
     }
 }
@@ -142,20 +153,25 @@ impl World {
         let shard = Shard::new(id, plan.node, plan.settings, plan.budget);
         shard.start();
         let stop = async {
-            // An error means that the gateway was dropped without being stopped: nobody is waited for.
-            let stage = stage.wait_for(|stage| matches!(stage, Stage::Stopping { .. })).await;
-            let deadline = match stage.as_deref() {
-                Ok(Stage::Stopping { deadline }) => *deadline,
-                _ => Duration::ZERO,
-            };
+            let deadline = stop_deadline(&mut stage).await;
+            // Who is not gone by then is left behind.
             drop(tokio::time::timeout(deadline, shard.stopped()).await);
+            // Until all shards are ready everybody goes on answering: closing one of several listeners of a port
+            // resets what waits in its queue.
+            drop(tokio::time::timeout(deadline, closed.wait()).await);
         };
         let is_stopping = move || matches!(*stopping.borrow_and_update(), Stage::Stopping { .. });
-        let listener =
-            accept::run_on_shard(listener, plan.router, Rc::clone(&shard), plan.options, is_stopping, stop)
-                .await;
-        // Closing one of several listeners of a port resets what waits in its queue for it.
-        closed.wait().await;
-        drop(listener);
+        let (router, options) = (plan.router, plan.options);
+        drop(accept::run_on_shard(listener, router, Rc::clone(&shard), options, is_stopping, stop).await);
+    }
+}
+
+/// Waits for the word to stop; answers how long connections may take.
+async fn stop_deadline(stage: &mut watch::Receiver<Stage>) -> Duration {
+    // An error means that the gateway was dropped without being stopped: nobody is waited for.
+    let stopping = stage.wait_for(|stage| matches!(stage, Stage::Stopping { .. })).await;
+    match stopping.as_deref() {
+        Ok(Stage::Stopping { deadline }) => *deadline,
+        _ => Duration::ZERO,
     }
 }

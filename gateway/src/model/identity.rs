@@ -125,6 +125,13 @@ pub struct ClientInfo {
     pub conn_info: Option<RawJson>,
 }
 
+impl ClientInfo {
+    /// What it adds to the size of a publication, in bytes.
+    pub(super) fn cost_bytes(&self) -> usize {
+        self.user.as_str().len() + self.conn_info.as_ref().map_or(0, |info| info.as_bytes().len())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -13,5 +13,5 @@ pub use channel::{Channel, ChannelError};
 pub use close::CloseReason;
 pub use identity::{ClientId, ClientInfo, Identity, NodeId, UserId, UserIdError};
 pub use position::{Epoch, Position};
-pub use publication::{Publication, RawJson, RawJsonError};
+pub use publication::{Publication, RawJson, RawJsonError, is_too_deep};
 pub use secret::Secret;

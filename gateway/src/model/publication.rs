@@ -19,11 +19,14 @@ pub struct RawJson(Bytes);
 pub struct RawJsonError;
 
 impl RawJson {
-    /// Checks that `text` is exactly one JSON value and keeps it.
+    /// Checks that `text` is exactly one JSON value, not [too deep](is_too_deep), and keeps it.
     ///
     /// # Errors
     /// [`RawJsonError`] if it is not.
     pub fn parse(text: &[u8]) -> Result<Self, RawJsonError> {
+        if is_too_deep(text) {
+            return Err(RawJsonError);
+        }
         let value: &serde_json::value::RawValue = serde_json::from_slice(text).map_err(|_| RawJsonError)?;
         Ok(Self::from_raw(value))
     }
@@ -62,6 +65,30 @@ impl fmt::Debug for RawJson {
     }
 }
 
+/// Most arrays and objects within one another, in requests and in payloads. Parsers of clients recurse.
+const DEPTH_MAX: usize = 128;
+
+/// Whether JSON text is nested too deep. Of other text it says nothing.
+///
+/// The parser skips raw values without recursion and so without a limit of its own.
+pub fn is_too_deep(text: &[u8]) -> bool {
+    let (mut depth, mut is_string, mut is_escaped) = (0_usize, false, false);
+    for byte in text {
+        match byte {
+            _ if is_escaped => is_escaped = false,
+            b'\\' => is_escaped = is_string,
+            b'"' => is_string = !is_string,
+            b'[' | b'{' if !is_string => depth += 1,
+            b']' | b'}' if !is_string => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        if depth > DEPTH_MAX {
+            return true;
+        }
+    }
+    false
+}
+
 /// Data published to a channel.
 #[derive(Clone, Debug)]
 pub struct Publication {
@@ -84,7 +111,8 @@ impl Publication {
     /// How much memory it holds on to, roughly, in bytes. Queues count with it.
     pub fn cost_bytes(&self) -> usize {
         let tags: usize = self.tags.iter().map(|(key, value)| key.len() + value.len() + 48).sum();
-        size_of::<Self>() + self.data.0.len() + tags
+        let info = self.info.as_ref().map_or(0, ClientInfo::cost_bytes);
+        size_of::<Self>() + self.data.0.len() + tags + info
     }
 }
 
@@ -103,6 +131,16 @@ mod tests {
         for bad in ["", "{", "1 2", "nope", "\"\u{1}\""] {
             assert!(RawJson::parse(bad.as_bytes()).is_err(), "{bad:?}");
         }
+    }
+
+    #[test]
+    fn depth_counts_brackets_outside_of_strings() {
+        let nested = |count| format!("{}{}", "[{\"a\":".repeat(count), "}]".repeat(count));
+        assert!(!is_too_deep(nested(DEPTH_MAX / 2).as_bytes()));
+        assert!(is_too_deep(nested(DEPTH_MAX / 2 + 1).as_bytes()));
+        assert!(!is_too_deep("[[],[]]".repeat(1_000).as_bytes()));
+        assert!(!is_too_deep(format!(r#"["\"{}"]"#, "[".repeat(1_000)).as_bytes()));
+        assert!(is_too_deep(format!(r#"["\\",{}"#, "[".repeat(1_000)).as_bytes()));
     }
 
     #[test]

@@ -11,6 +11,10 @@ use crate::broker::Receiver;
 use crate::metrics::{DropReason, Metrics};
 use crate::model::{Channel, Publication};
 
+/// Most bytes that are delivered in one piece: a socket that cannot take it at once must have room for it in its
+/// outbox.
+const RUN_BYTES_MAX: usize = 64 << 10;
+
 /// Hands what the broker delivers to the shards that have subscribers for it.
 #[derive(Debug)]
 pub struct Dispatch {
@@ -28,8 +32,20 @@ impl Dispatch {
 }
 
 impl Receiver for Dispatch {
-    /// One push per shard with subscribers. A shard whose inbox is full loses its copy, which is counted.
+    /// One push per shard with subscribers, or several if it is much. A shard whose inbox is full loses its copy,
+    /// which is counted.
     fn deliver(&self, channel: &Channel, publications: &[Arc<Publication>]) {
+        let mut rest = publications;
+        while !rest.is_empty() {
+            let (run, next) = rest.split_at(count_within(rest, RUN_BYTES_MAX));
+            self.deliver_run(channel, run);
+            rest = next;
+        }
+    }
+}
+
+impl Dispatch {
+    fn deliver_run(&self, channel: &Channel, publications: &[Arc<Publication>]) {
         let accepted_at = Instant::now();
         let cost_bytes = publications.iter().map(|publication| publication.cost_bytes()).sum();
         self.interests.for_each_shard(channel, |shard: ShardId| {
@@ -41,4 +57,14 @@ impl Receiver for Dispatch {
             }
         });
     }
+}
+
+/// How many of `publications` are within `bytes_max` together; at least one.
+fn count_within(publications: &[Arc<Publication>], bytes_max: usize) -> usize {
+    let mut bytes = 0;
+    let fits = |publication: &&Arc<Publication>| {
+        bytes += publication.cost_bytes();
+        bytes <= bytes_max
+    };
+    publications.iter().take_while(fits).count().max(1)
 }

@@ -4,9 +4,11 @@ use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use smallvec::SmallVec;
+use tokio::time::Instant;
 
 use super::ShardId;
 use crate::model::Channel;
@@ -28,6 +30,21 @@ pub(super) struct Interests {
 struct Interest {
     subscribers: SmallVec<[u32; 4]>,
     feed: Arc<Feed>,
+    /// When the last subscriber left, the last time that happened.
+    left_at: Option<Instant>,
+    /// Somebody will ask for its [`Fate`]. One is enough, however often the last one leaves.
+    is_awaited: bool,
+}
+
+/// What is to become of a channel whose last subscriber had left.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Fate {
+    /// It has subscribers, or is forgotten.
+    Taken,
+    /// Nobody came back in time.
+    Idle,
+    /// Somebody came and left: the grace counts from then.
+    LeftAgain(Instant),
 }
 
 impl Interest {
@@ -66,6 +83,8 @@ impl Interests {
         let interest = stripe.entry(channel.clone()).or_insert_with(|| Interest {
             subscribers: SmallVec::from_elem(0, self.shards),
             feed: Arc::default(),
+            left_at: None,
+            is_awaited: false,
         });
         if interest.total() == 0 {
             self.channels.fetch_add(1, Ordering::Relaxed);
@@ -75,17 +94,37 @@ impl Interests {
         Arc::clone(&interest.feed)
     }
 
-    /// Counts a subscriber out; `true` if it was the node's last one.
+    /// Counts a subscriber out; `true` if the caller has to see to the channel's [`Fate`].
     pub(super) fn remove(&self, shard: ShardId, channel: &Channel) -> bool {
         let mut stripe = self.stripe(channel).lock();
         let Some(interest) = stripe.get_mut(channel) else { return false };
         interest.subscribers[shard.index()] -= 1;
         self.subscriptions.fetch_sub(1, Ordering::Relaxed);
-        let last = interest.total() == 0;
-        if last {
-            self.channels.fetch_sub(1, Ordering::Relaxed);
+        if interest.total() > 0 {
+            return false;
         }
-        last
+        self.channels.fetch_sub(1, Ordering::Relaxed);
+        interest.left_at = Some(Instant::now());
+        !std::mem::replace(&mut interest.is_awaited, true)
+    }
+
+    /// What is to become of `channel`, which gets `grace` after its last subscriber left.
+    pub(super) fn fate(&self, channel: &Channel, grace: Duration) -> Fate {
+        let mut stripe = self.stripe(channel).lock();
+        let Some(interest) = stripe.get_mut(channel) else { return Fate::Taken };
+        let left_at = interest.left_at.filter(|_| interest.total() == 0);
+        match left_at {
+            Some(left_at) if left_at + grace > Instant::now() => return Fate::LeftAgain(left_at),
+            _ => interest.is_awaited = false,
+        }
+        if left_at.is_some() { Fate::Idle } else { Fate::Taken }
+    }
+
+    /// Nobody will ask for the channel's [`Fate`] any more.
+    pub(super) fn skip_grace(&self, channel: &Channel) {
+        if let Some(interest) = self.stripe(channel).lock().get_mut(channel) {
+            interest.is_awaited = false;
+        }
     }
 
     /// The feed of a channel without subscribers, if it is still there and still has none.
@@ -122,6 +161,12 @@ impl Interests {
     /// Subscribers of all channels.
     pub(super) fn subscription_count(&self) -> usize {
         self.subscriptions.load(Ordering::Relaxed)
+    }
+
+    /// Channels that take memory, with subscribers or without.
+    #[cfg(test)]
+    pub(super) fn known(&self) -> usize {
+        self.stripes.iter().map(|stripe| stripe.lock().len()).sum()
     }
 
     /// Every channel with subscribers for which `wanted` holds, with their number. Looks at all channels.

@@ -9,13 +9,15 @@ mod inbox;
 mod interest;
 
 use std::collections::HashSet;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
+use std::sync::{Arc, Weak};
+use std::time::Duration;
 
 use tokio::runtime::Handle;
-use tokio::sync::oneshot;
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
 
+use self::interest::Fate;
 pub use control::{Control, Order, Target};
 pub use delivery::Dispatch;
 pub use inbox::{Delivery, INBOX_BYTES_MAX, Inbox, InboxFull};
@@ -26,6 +28,12 @@ use crate::model::{Channel, ClientId, CloseReason, NodeId, Publication, UserId};
 
 /// How long the broker stays subscribed to a channel whose last local subscriber left: reconnects are common.
 const UNSUBSCRIBE_GRACE: Duration = Duration::from_secs(5);
+
+/// Most channels that wait for the end of their grace. Above it there is no grace: clients must not be able to
+/// fill the memory with channels that nobody holds.
+const LEAVING_MAX: usize = 10_000;
+/// How long a shard may take to say who its users are.
+const USERS_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Names one shard of a node: 0, 1, …
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,6 +75,27 @@ pub struct Node {
     broker: Arc<dyn Broker>,
     metrics: Arc<Metrics>,
     backbone: Handle,
+    leaving: mpsc::Sender<Leaving>,
+}
+
+/// A channel whose last local subscriber left.
+struct Leaving {
+    channel: Channel,
+    since: Instant,
+}
+
+/// Lets channels go when their grace is over. Ends with the node.
+async fn let_go_of(mut channels: mpsc::Receiver<Leaving>, node: Weak<Node>) {
+    while let Some(Leaving { channel, since }) = channels.recv().await {
+        // All have the same grace, so the first to leave is the first to go.
+        tokio::time::sleep_until(since + UNSUBSCRIBE_GRACE).await;
+        let Some(node) = node.upgrade() else { return };
+        match node.dispatch.interests.fate(&channel, UNSUBSCRIBE_GRACE) {
+            Fate::Taken => {}
+            Fate::Idle => node.let_go(&channel).await,
+            Fate::LeftAgain(since) => node.let_go_later(Leaving { channel, since }),
+        }
+    }
 }
 
 /// A local subscriber's claim on a channel: while it lives, the node holds the channel.
@@ -81,7 +110,7 @@ pub struct Interest {
 impl Drop for Interest {
     fn drop(&mut self) {
         if self.node.dispatch.interests.remove(self.shard, &self.channel) {
-            self.node.let_go_later(self.channel.clone());
+            self.node.let_go_later(Leaving { channel: self.channel.clone(), since: Instant::now() });
         }
     }
 }
@@ -99,7 +128,12 @@ impl Node {
     ) -> Arc<Self> {
         let id = NodeId::random();
         let (started_at, clients) = (Instant::now(), AtomicUsize::new(0));
-        Arc::new(Self { id, name, started_at, clients, dispatch, broker, metrics, backbone })
+        let (leaving, channels) = mpsc::channel(LEAVING_MAX);
+        let tasks = backbone.clone();
+        let node =
+            Arc::new(Self { id, name, started_at, clients, dispatch, broker, metrics, backbone, leaving });
+        tasks.spawn(let_go_of(channels, Arc::downgrade(&node)));
+        node
     }
 
     /// Its id, random at every start.
@@ -144,28 +178,33 @@ impl Node {
         Ok(interest)
     }
 
-    fn let_go_later(self: &Arc<Self>, channel: Channel) {
-        let node = Arc::clone(self);
-        self.backbone.spawn(async move {
-            tokio::time::sleep(UNSUBSCRIBE_GRACE).await;
-            node.let_go(&channel).await;
-        });
+    /// Unsubscribes the broker in a while; at once if too many channels are waiting for that.
+    fn let_go_later(self: &Arc<Self>, leaving: Leaving) {
+        if let Err(refused) = self.leaving.try_send(leaving) {
+            let Leaving { channel, .. } = refused.into_inner();
+            self.dispatch.interests.skip_grace(&channel);
+            let node = Arc::clone(self);
+            self.backbone.spawn(async move { node.let_go(&channel).await });
+        }
     }
 
     /// Unsubscribes the broker, unless somebody is interested again.
     async fn let_go(&self, channel: &Channel) {
-        let Some(feed) = self.dispatch.interests.idle_feed(channel) else { return };
+        let interests = &self.dispatch.interests;
+        let Some(feed) = interests.idle_feed(channel) else { return };
         let mut subscribed = feed.subscribed.lock().await;
-        if self.dispatch.interests.idle_feed(channel).is_none() {
+        // While we waited for the lock the channel may have been taken again, or forgotten and made anew.
+        if !interests.idle_feed(channel).is_some_and(|now| Arc::ptr_eq(&now, &feed)) {
             return;
         }
-        if *subscribed && let Err(error) = self.broker.unsubscribe(channel).await {
+        // A subscribe that failed or was given up may have taken effect all the same.
+        if let Err(error) = self.broker.unsubscribe(channel).await {
             // The channel stays known, so the next subscriber finds the broker as it is.
             tracing::warn!(%error, "could not unsubscribe a channel that nobody holds");
             return;
         }
         *subscribed = false;
-        self.dispatch.interests.forget(channel);
+        interests.forget(channel);
     }
 
     /// Publishes `publications` to `channel` on every node, in this order and in one piece.
@@ -212,13 +251,15 @@ impl Node {
 
     /// The distinct users connected to this node, the anonymous one included if there is one.
     ///
-    /// A shard that stops meanwhile has none.
+    /// A shard that does not answer within a second, as one that stops, has none.
     pub async fn users(&self) -> HashSet<UserId> {
         let mut users = HashSet::new();
         for inbox in &self.dispatch.inboxes {
             let (answer, answered) = oneshot::channel();
             inbox.control(Control::Users(answer));
-            users.extend(answered.await.unwrap_or_default());
+            if let Ok(Ok(known)) = tokio::time::timeout(USERS_TIMEOUT, answered).await {
+                users.extend(known);
+            }
         }
         users
     }
@@ -336,6 +377,36 @@ mod tests {
         assert_eq!(broker.unsubscribed.load(Ordering::SeqCst), 0);
         assert_eq!(broker.subscribed.load(Ordering::SeqCst), 1);
         drop(interest);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn however_often_the_last_one_leaves_it_is_seen_to_once() {
+        let (node, broker) = node(INBOX_BYTES_MAX);
+        for _ in 0..1_000 {
+            drop(node.subscribe(ShardId::new(0), channel()).await);
+        }
+        assert!(node.leaving.capacity() >= LEAVING_MAX - 1);
+        tokio::time::sleep(UNSUBSCRIBE_GRACE * 2).await;
+        assert_eq!(broker.subscribed.load(Ordering::SeqCst), 1);
+        assert_eq!(broker.unsubscribed.load(Ordering::SeqCst), 1);
+        drop(node.subscribe(ShardId::new(0), channel()).await);
+        tokio::time::sleep(UNSUBSCRIBE_GRACE * 2).await;
+        assert_eq!(broker.unsubscribed.load(Ordering::SeqCst), 2);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn with_too_many_channels_in_their_grace_the_next_has_none() {
+        let (node, broker) = node(INBOX_BYTES_MAX);
+        for index in 0..LEAVING_MAX + 100 {
+            let channel = Channel::parse(&index.to_string(), 255).unwrap();
+            drop(node.subscribe(ShardId::new(0), channel).await);
+        }
+        tokio::time::sleep(UNSUBSCRIBE_GRACE / 2).await;
+        let at_once = broker.unsubscribed.load(Ordering::SeqCst);
+        assert!((1..=100).contains(&at_once), "{at_once}");
+        tokio::time::sleep(UNSUBSCRIBE_GRACE * 2).await;
+        assert_eq!(broker.unsubscribed.load(Ordering::SeqCst), LEAVING_MAX + 100);
+        assert_eq!(node.dispatch.interests.known(), 0);
     }
 
     #[tokio::test(start_paused = true)]

@@ -5,10 +5,12 @@
 
 use std::convert::Infallible;
 use std::fs::File;
+use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use axum::Router;
@@ -33,6 +35,8 @@ use crate::transport::{
 const HEAD_BYTES_MAX: usize = 16 << 10;
 /// Most headers of a request.
 const HEADERS_MAX: usize = 64;
+/// How long a client connection may stay with HTTP. It asks for an upgrade, or for a page in development.
+const HTTP_TIMEOUT: Duration = Duration::from_secs(60);
 /// Pending connections that the kernel may hold for a listener.
 const BACKLOG: u32 = 4096;
 /// How long to leave a listener alone that fails for a reason that no refusal can mend.
@@ -92,8 +96,10 @@ async fn serve_on_shard(
         }
     });
     let connection = builder(&options).serve_connection(TokioIo::new(stream), service).with_upgrades();
-    if let Err(error) = connection.await {
-        tracing::debug!(%error, "request was not served");
+    match tokio::time::timeout(HTTP_TIMEOUT, connection).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => tracing::debug!(%error, "request was not served"),
+        Err(_) => tracing::debug!("a connection stayed with HTTP for too long"),
     }
 }
 
@@ -234,18 +240,19 @@ pub async fn run_on_shard(
             stream = listener.accept(&options) => take(stream),
         }
     }
-    while let Ok(stream) = accept_waiting(&listener.listener).await {
+    while let Some(stream) = accept_waiting(&listener.listener).await {
         take(stream);
     }
     listener.listener
 }
 
-/// What is in the kernel's queue now; `Err` when nothing is.
-async fn accept_waiting(listener: &TcpListener) -> Result<TcpStream, ()> {
-    match tokio::time::timeout(Duration::ZERO, listener.accept()).await {
-        Ok(Ok((stream, _))) => Ok(stream),
-        _ => Err(()),
-    }
+/// What is in the kernel's queue now; `None` when nothing is, whatever of the runtime's budget is spent.
+async fn accept_waiting(listener: &TcpListener) -> Option<TcpStream> {
+    let accept = poll_fn(|ctx| match listener.poll_accept(ctx) {
+        Poll::Ready(Ok((stream, _))) => Poll::Ready(Some(stream)),
+        Poll::Ready(Err(_)) | Poll::Pending => Poll::Ready(None),
+    });
+    tokio::task::unconstrained(accept).await
 }
 
 /// Accepts on the internal listener for as long as the future is polled. Requests under way go on by themselves.

@@ -29,6 +29,12 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 const LINGER_TIMEOUT: Duration = Duration::from_secs(1);
 /// How much of what it still sends is read meanwhile.
 const LINGER_BYTES_MAX: usize = 64 << 10;
+/// How much of what another peer still sends is read until it answers the close frame.
+const FAREWELL_BYTES_MAX: usize = 1 << 20;
+
+/// How much is read before the others of the shard have their turn. The runtime counts reads, not what is in
+/// them: 64 KiB hold thousands of tiny frames, and a client that floods would keep the thread for seconds.
+const READ_BYTES_PER_TURN: usize = 64 << 10;
 
 /// What a subscription needs beside its channel.
 pub(super) type Subscription = (Encoding, Interest);
@@ -115,16 +121,21 @@ impl Shard {
 impl Connection {
     async fn run(mut self, unread: Bytes) {
         self.start(unread);
+        let mut read_bytes = 0;
         loop {
             if let Some(reason) = self.link.closing() {
                 // Boxed, so that an open connection does not carry the room for closing.
                 return Box::pin(self.finish(reason)).await;
             }
             match poll_fn(|ctx| self.poll_wake(ctx)).await {
-                Wake::Readable => self.read(),
+                Wake::Readable => read_bytes += self.read(),
                 Wake::Writable => self.flush(),
                 Wake::Finished(finished) => self.on_finished(finished),
                 Wake::Told => self.take_orders(),
+            }
+            if read_bytes >= READ_BYTES_PER_TURN {
+                read_bytes = 0;
+                tokio::task::yield_now().await;
             }
         }
     }
@@ -161,7 +172,8 @@ impl Connection {
         Poll::Pending
     }
 
-    fn read(&mut self) {
+    /// Takes in what the socket has, up to the size of the buffer; answers how many bytes it was.
+    fn read(&mut self) -> usize {
         let shard = Rc::clone(&self.shard);
         let mut buffer = shard.read_buffer.borrow_mut();
         match self.stream.try_read(&mut buffer) {
@@ -169,32 +181,45 @@ impl Connection {
             Ok(count) => {
                 shard.metrics.bytes_received(count);
                 self.take_in(&mut buffer[..count]);
+                return count;
             }
             Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
             Err(_) => self.link.close(CloseReason::ConnectionLost),
         }
+        0
     }
 
     /// Decodes what the client sent, event by event, until one of them closes.
+    ///
+    /// Pongs to pings that follow one another leave in one piece: a flood of pings is no flood of sends.
     fn take_in(&mut self, mut input: &mut [u8]) {
+        let mut pongs = Vec::new();
         while !self.link.is_closing() {
             let Decoded { consumed, event, .. } = match self.decoder.decode(input) {
                 Ok(decoded) => decoded,
                 Err(error) => return self.link.close(close_reason(error)),
             };
-            let Some(event) = event else { return };
-            self.on_event(&event);
+            let Some(event) = event else { break };
+            if !matches!(event, Event::Ping(_)) {
+                self.offer_all(&mut pongs);
+            }
+            self.on_event(&event, &mut pongs);
             drop(event);
             input = &mut input[consumed..];
         }
+        self.offer_all(&mut pongs);
+        // What came with the cause of the close may hold the peer's own close frame.
+        if self.link.is_closing() && !self.peer_closed {
+            self.peer_closed = self.has_close(input);
+        }
     }
 
-    fn on_event(&mut self, event: &Event<'_>) {
+    fn on_event(&mut self, event: &Event<'_>, pongs: &mut Vec<u8>) {
         let mut effects = Vec::new();
         match event {
             Event::Text(text) => self.conversation.on_message(Message::Text(text), &mut effects),
             Event::Binary(bytes) => self.conversation.on_message(Message::Binary(bytes), &mut effects),
-            Event::Ping(payload) => self.offer(&super::frame(Opcode::Pong, payload)),
+            Event::Ping(payload) => wire::encode_frame(Opcode::Pong, payload, pongs),
             Event::Pong(_) if self.link.heartbeat.get() == Heartbeat::Transport => {
                 self.link.awaits_pong.set(false);
             }
@@ -313,7 +338,7 @@ impl Connection {
         if let Some(expires_at) = identity.expires_at {
             let rest = expires_at.duration_since(SystemTime::now()).unwrap_or_default();
             let delay = self.shard.settings.expired_close_delay;
-            self.shard.set_alarm(rest.saturating_add(delay), self.key, Alarm::Expiry);
+            self.shard.expire_after(&self.link, self.key, rest.saturating_add(delay));
         }
     }
 
@@ -335,6 +360,13 @@ impl Connection {
         self.offer(&out.into());
     }
 
+    /// Offers the frames collected in `frames`, if any.
+    fn offer_all(&self, frames: &mut Vec<u8>) {
+        if !frames.is_empty() {
+            self.offer(&std::mem::take(frames).into());
+        }
+    }
+
     fn offer(&self, frame: &Bytes) {
         match self.shard.offer(self.key, frame) {
             Offer::Sent | Offer::Queued => self.shard.metrics.bytes_sent(frame.len()),
@@ -354,6 +386,8 @@ impl Connection {
                 }
                 Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => return,
                 Err(_) => {
+                    // Nobody reads it any more; and what waits would be tried again for ever.
+                    outbox.clear(&self.shard.budget);
                     drop(outbox);
                     return self.link.close(CloseReason::ConnectionLost);
                 }
@@ -421,20 +455,17 @@ impl Connection {
 
     /// Reads and forgets until the peer closes, or a violator has sent its fill.
     async fn read_to_the_end(&mut self, is_violation: bool) {
+        let bytes_max = if is_violation { LINGER_BYTES_MAX } else { FAREWELL_BYTES_MAX };
         let mut total = 0;
-        while self.stream.readable().await.is_ok() {
+        while total <= bytes_max && self.stream.readable().await.is_ok() {
+            // Reading takes nothing from the runtime's budget: a peer that floods would keep the thread.
+            tokio::task::yield_now().await;
             let shard = Rc::clone(&self.shard);
             let mut buffer = shard.read_buffer.borrow_mut();
             match self.stream.try_read(&mut buffer) {
                 Ok(0) => return,
-                Ok(count) if is_violation => {
-                    total += count;
-                    if total > LINGER_BYTES_MAX {
-                        return;
-                    }
-                }
-                Ok(count) if self.has_close(&mut buffer[..count]) => return,
-                Ok(_) => {}
+                Ok(count) if !is_violation && self.has_close(&mut buffer[..count]) => return,
+                Ok(count) => total += count,
                 Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
                 Err(_) => return,
             }

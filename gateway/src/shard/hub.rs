@@ -6,7 +6,7 @@
 //! A subscriber that tracks its position is given each publication of the history once and in order, or is
 //! marked as having lost something, once; see [`Tracking`].
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 
 use super::table::Key;
 use crate::model::Channel;
@@ -120,7 +120,7 @@ struct Room {
     tombstones: usize,
     is_walked: bool,
     /// What came while a walk was under way, or is about to be walked.
-    backlog: Vec<Delivery>,
+    backlog: VecDeque<Delivery>,
 }
 
 impl Hub {
@@ -186,7 +186,7 @@ impl Hub {
     /// Queues `delivery` for its channel; `true` if a walk has to be begun for it.
     pub(super) fn queue(&mut self, key: ChannelKey, delivery: Delivery) -> bool {
         let room = self.room_mut(key);
-        room.backlog.push(delivery);
+        room.backlog.push_back(delivery);
         !room.is_walked && room.backlog.len() == 1
     }
 
@@ -203,9 +203,13 @@ impl Hub {
             bytes <= bytes_max
         };
         let count = room.backlog.iter().take_while(|delivery| fits(delivery)).count().max(1);
-        let rest = room.backlog.split_off(count);
+        let batch = room.backlog.drain(..count).collect();
+        if room.backlog.is_empty() {
+            // A burst that passed leaves no memory behind.
+            room.backlog = VecDeque::new();
+        }
         room.is_walked = true;
-        Some((std::mem::replace(&mut room.backlog, rest), room.subscribers.len()))
+        Some((batch, room.subscribers.len()))
     }
 
     /// Ends a walk: the tombstones go. Calls `moved` for everybody who got another place.

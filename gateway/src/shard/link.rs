@@ -23,7 +23,9 @@ pub(super) struct Link {
     pub(super) awaits_pong: Cell<bool>,
     /// Since when the socket has taken nothing; `None` while nothing waits.
     pub(super) blocked_since: Cell<Option<Instant>>,
-    /// Whether an alarm for that is set.
+    /// When what authenticated the client is no longer good; `None` if never.
+    pub(super) expires_at: Cell<Option<Instant>>,
+    /// Whether an alarm for a blocked socket is set.
     pub(super) watches_writes: Cell<bool>,
     orders: RefCell<VecDeque<Order>>,
     closing: RefCell<Option<CloseReason>>,
@@ -40,6 +42,7 @@ impl Link {
             heartbeat: Cell::new(Heartbeat::Transport),
             awaits_pong: Cell::new(false),
             blocked_since: Cell::new(None),
+            expires_at: Cell::new(None),
             watches_writes: Cell::new(false),
             orders: RefCell::default(),
             closing: RefCell::default(),

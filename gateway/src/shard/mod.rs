@@ -21,6 +21,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use smallvec::SmallVec;
 use tokio::sync::Notify;
+use tokio::task::JoinHandle;
 
 pub use connection::Arrival;
 pub use outbox::Budget;
@@ -40,8 +41,9 @@ const READ_BUFFER_BYTES: usize = 64 << 10;
 /// A timer this late says that we were not running, not that clients are gone.
 const LAG_MAX: Duration = Duration::from_secs(1);
 
-/// An alarm further away than that, as the expiry that a token without a limit may name, never comes.
-const ALARM_MAX: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
+/// An expiry further away than that is looked at again by then, so that the wheel forgets a connection that is
+/// gone. A token may be good for days.
+const EXPIRY_LOOK: Duration = Duration::from_secs(30);
 
 /// What connections of a node have in common.
 #[derive(Clone, Debug)]
@@ -124,8 +126,8 @@ impl Shard {
     /// # Panics
     /// Outside of a local runtime.
     pub fn start(self: &Rc<Self>) {
-        tokio::task::spawn_local(fanout::run(Rc::clone(self)));
-        tokio::task::spawn_local(turn_wheel(Rc::clone(self)));
+        supervise(tokio::task::spawn_local(fanout::run(Rc::clone(self))));
+        supervise(tokio::task::spawn_local(turn_wheel(Rc::clone(self))));
     }
 
     /// Waits until the shard was told to stop and its last connection has ended. Cancel safe.
@@ -212,7 +214,6 @@ impl Shard {
     }
 
     fn set_alarm(&self, after: Duration, key: Key, alarm: Alarm) {
-        let after = after.min(ALARM_MAX);
         self.wheel.borrow_mut().set(Instant::now() + after, key, alarm);
     }
 
@@ -225,7 +226,7 @@ impl Shard {
         match alarm {
             Alarm::Stale if link.user.borrow().is_none() => link.close(CloseReason::Stale),
             Alarm::Stale => {}
-            Alarm::Expiry => link.close(CloseReason::Expired),
+            Alarm::Expiry => self.on_expiry_alarm(key, &link),
             Alarm::Ping => {
                 let ping = match link.heartbeat.get() {
                     Heartbeat::Message(_) => &self.message_ping,
@@ -245,8 +246,26 @@ impl Shard {
                 let rest = self.settings.ping_interval.saturating_sub(self.settings.pong_timeout);
                 self.set_alarm(rest, key, Alarm::Ping);
             }
+            // It may be us who did not write.
+            Alarm::Write if late => self.set_alarm(self.settings.write_timeout, key, Alarm::Write),
             Alarm::Write => self.on_write_alarm(key, &link),
         }
+    }
+
+    /// Closes the connection when `after` has passed.
+    fn expire_after(&self, link: &Link, key: Key, after: Duration) {
+        // What is too far away for the clock never comes.
+        link.expires_at.set(Instant::now().checked_add(after));
+        self.on_expiry_alarm(key, link);
+    }
+
+    fn on_expiry_alarm(&self, key: Key, link: &Link) {
+        let Some(expires_at) = link.expires_at.get() else { return };
+        let rest = expires_at.saturating_duration_since(Instant::now());
+        if rest.is_zero() {
+            return link.close(CloseReason::Expired);
+        }
+        self.set_alarm(rest.min(EXPIRY_LOOK), key, Alarm::Expiry);
     }
 
     fn on_write_alarm(&self, key: Key, link: &Link) {
@@ -347,6 +366,18 @@ impl Shard {
         }
         self.table.borrow_mut().remove(key);
     }
+}
+
+/// Ends the process if `task` panics: a shard that accepts and does not deliver is worse than a node that is gone.
+fn supervise(task: JoinHandle<()>) {
+    tokio::task::spawn_local(async move {
+        if let Err(error) = task.await
+            && error.is_panic()
+        {
+            tracing::error!("a shard's own task panicked; the node ends");
+            std::process::abort();
+        }
+    });
 }
 
 /// Turns the wheel for ever.

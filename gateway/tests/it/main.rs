@@ -5,4 +5,7 @@
 mod chat;
 mod frames;
 mod handshake;
+mod leaks;
+mod slow;
 mod support;
+mod token;

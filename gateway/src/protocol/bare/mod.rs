@@ -7,6 +7,7 @@
 mod tests;
 
 use std::borrow::Cow;
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use super::centrifuge::code::{self, Error};
@@ -62,8 +63,9 @@ impl Client {
     /// Looks at the channels of the query, each once.
     fn admit(&mut self) {
         let Stage::Opening { wishes, verdicts, admitted } = &mut self.stage else { return };
+        let mut known = HashSet::new();
         for name in std::mem::take(&mut wishes.channels) {
-            if verdicts.iter().any(|(known, _)| *known == name) {
+            if !known.insert(name.clone()) {
                 continue;
             }
             let verdict = self.session.admit(&name, false, admitted.len());

@@ -8,12 +8,7 @@ use serde::de::{self, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
-use crate::model::{RawJson, Secret};
-
-/// How deep the arrays and objects of a line may be nested; the same as where they are read field by field.
-///
-/// A payload is forwarded without being read, and subscribers may well have parsers that recurse.
-const NESTING_MAX: usize = 128;
+use crate::model::{RawJson, Secret, is_too_deep};
 
 /// One command.
 #[derive(Debug)]
@@ -178,32 +173,14 @@ pub fn parse(line: &str) -> Result<Command, Malformed> {
     if line == "{}" {
         return Ok(Command { id: 0, request: None, cost_bytes: 0 });
     }
+    if is_too_deep(line.as_bytes()) {
+        return Err(Malformed);
+    }
     let mut deserializer = serde_json::Deserializer::from_str(line);
     let parsed: Line = object(&mut deserializer).ok().flatten().ok_or(Malformed)?;
     deserializer.end().map_err(|_| Malformed)?;
-    if nesting(line) > NESTING_MAX {
-        return Err(Malformed);
-    }
     let id = parsed.id;
     Ok(Command { id, request: request(parsed), cost_bytes: line.len() })
-}
-
-/// How deep arrays and objects are nested in `json`, which is valid.
-fn nesting(json: &str) -> usize {
-    let (mut depth, mut deepest, mut is_string) = (0_usize, 0, false);
-    let mut bytes = json.bytes();
-    while let Some(byte) = bytes.next() {
-        match byte {
-            b'"' => is_string = !is_string,
-            // Skips what is escaped, which may be a quote.
-            b'\\' => drop(bytes.next()),
-            b'[' | b'{' if !is_string => depth += 1,
-            b']' | b'}' if !is_string => depth -= 1,
-            _ => {}
-        }
-        deepest = deepest.max(depth);
-    }
-    deepest
 }
 
 fn request(line: Line) -> Option<Request> {
@@ -325,8 +302,8 @@ mod tests {
     fn nesting_is_limited_and_what_stands_in_a_string_is_no_nesting() {
         let line = |data: &str| format!(r#"{{"id":1,"publish":{{"channel":"a","data":{data}}}}}"#);
         let deep = |depth| format!("{}{}", "[".repeat(depth), "]".repeat(depth));
-        assert!(parse(&line(&deep(NESTING_MAX - 2))).is_ok());
-        assert_eq!(parse(&line(&deep(NESTING_MAX - 1))).err(), Some(Malformed));
+        assert!(parse(&line(&deep(128 - 2))).is_ok());
+        assert_eq!(parse(&line(&deep(128 - 1))).err(), Some(Malformed));
         assert!(parse(&line(&format!(r#""\"{}""#, "[".repeat(1_000)))).is_ok());
         assert!(parse(&line(&format!("[{}]", vec!["[[]]"; 200].join(",")))).is_ok());
     }

@@ -145,7 +145,8 @@ impl Session {
             // It will never be carried out, so it must not take memory: a violation costs nothing by itself.
             return;
         }
-        self.waiting_bytes += cost_bytes;
+        // A tiny command takes more room than its text.
+        self.waiting_bytes += cost_bytes + size_of::<Job>();
         self.waiting.push_back(job);
     }
 

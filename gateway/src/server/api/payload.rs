@@ -5,10 +5,7 @@ use base64::prelude::BASE64_STANDARD;
 use serde_json::value::RawValue;
 
 use super::reply::Failure;
-use crate::model::RawJson;
-
-/// Most arrays and objects within one another, in requests and in payloads. Parsers of clients recurse.
-const DEPTH_MAX: usize = 128;
+use crate::model::{RawJson, is_too_deep};
 
 /// The body as text; `None` if it is not UTF-8 or nested too deep to be taken as JSON.
 pub(super) fn text(body: &[u8]) -> Option<&str> {
@@ -26,9 +23,6 @@ pub(super) fn optional(data: Option<&RawValue>, b64data: &str) -> Result<Option<
         return Ok(data.map(RawJson::from_raw));
     }
     let bytes = BASE64_STANDARD.decode(b64data).map_err(|_| Failure::BadRequest)?;
-    if is_too_deep(&bytes) {
-        return Err(Failure::BadRequest);
-    }
     RawJson::parse(&bytes).map(Some).map_err(|_| Failure::BadRequest)
 }
 
@@ -40,40 +34,9 @@ pub(super) fn required(data: Option<&RawValue>, b64data: &str) -> Result<RawJson
     optional(data, b64data)?.ok_or(Failure::BadRequest)
 }
 
-/// Whether JSON text is nested too deep. Of other text it says nothing.
-///
-/// The parser skips raw values without recursion and so without a limit of its own.
-fn is_too_deep(text: &[u8]) -> bool {
-    let (mut depth, mut is_string, mut is_escaped) = (0_usize, false, false);
-    for byte in text {
-        match byte {
-            _ if is_escaped => is_escaped = false,
-            b'\\' => is_escaped = is_string,
-            b'"' => is_string = !is_string,
-            b'[' | b'{' if !is_string => depth += 1,
-            b']' | b'}' if !is_string => depth = depth.saturating_sub(1),
-            _ => {}
-        }
-        if depth > DEPTH_MAX {
-            return true;
-        }
-    }
-    false
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn depth_counts_brackets_outside_of_strings() {
-        let nested = |count| format!("{}{}", "[{\"a\":".repeat(count), "}]".repeat(count));
-        assert!(!is_too_deep(nested(DEPTH_MAX / 2).as_bytes()));
-        assert!(is_too_deep(nested(DEPTH_MAX / 2 + 1).as_bytes()));
-        assert!(!is_too_deep("[[],[]]".repeat(1_000).as_bytes()));
-        assert!(!is_too_deep(format!(r#"["\"{}"]"#, "[".repeat(1_000)).as_bytes()));
-        assert!(is_too_deep(format!(r#"["\\",{}"#, "[".repeat(1_000)).as_bytes()));
-    }
 
     #[test]
     fn binary_takes_precedence_and_must_be_json() {

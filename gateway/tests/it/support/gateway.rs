@@ -83,7 +83,13 @@ impl Gateway {
 
     /// A good token for `user`.
     pub(crate) fn token(&self, user: &str) -> String {
-        self.sign(&json!({"sub": user, "exp": token::now() + 3600}))
+        let rules = &self.config.client.token;
+        self.sign(&json!({
+            "sub": user,
+            "exp": token::now() + 3600,
+            "aud": rules.audience,
+            "iss": rules.issuer,
+        }))
     }
 
     /// A token with these claims.

@@ -15,6 +15,7 @@ pub(crate) use client::{Client, Publication};
 pub(crate) use gateway::Gateway;
 pub(crate) use http::Answer;
 pub(crate) use raw::{Raw, bare_path, frame, upgrade_request};
+pub(crate) use token::{SECRET, encode, forge, now};
 
 /// How long a fact may take: far more than it does, on a machine that is busy with other tests.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);

@@ -86,6 +86,12 @@ impl Raw {
         self.send_frame(0x81, text).await;
     }
 
+    /// Breaks the connection off: the gateway gets a reset.
+    pub(crate) fn reset(self) {
+        let stream = self.writer.reunite(self.reader.stream).expect("they are halves of one");
+        stream.set_zero_linger().expect("the socket is open");
+    }
+
     /// The next HTTP response.
     pub(crate) async fn answer(&mut self) -> Answer {
         self.reader.answer().await

@@ -1,3 +1,5 @@
+use std::time::Duration;
+
 use super::*;
 
 #[tokio::test]
@@ -80,7 +82,9 @@ async fn a_body_that_does_not_come_is_408() {
 
 #[tokio::test(start_paused = true)]
 async fn a_method_that_takes_too_long_is_503() {
-    let backend = Backend::new(limits());
+    let mut config = limits();
+    config.timeout = Duration::from_millis(500);
+    let backend = Backend::new(config);
     // Nobody drains the inbox of the shard, so it is never said who is connected.
     for (method, body) in [("info", json!({})), ("batch", json!({"commands": [{"info": {}}]}))] {
         let answered = backend.post(method, body.to_string()).await;
