@@ -125,6 +125,14 @@ pub struct ClientInfo {
     pub conn_info: Option<RawJson>,
 }
 
+impl ClientInfo {
+    /// How much memory it holds on to, roughly, in bytes.
+    pub(super) fn cost_bytes(&self) -> usize {
+        let conn_info = self.conn_info.as_ref().map_or(0, |info| info.as_bytes().len());
+        size_of::<Self>() + self.user.as_str().len() + conn_info
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

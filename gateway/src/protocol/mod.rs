@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::auth::Authority;
-use crate::broker::BrokerError;
+use crate::broker::{BrokerError, PublishOptions};
 use crate::metrics::Metrics;
 use crate::model::{Channel, CloseReason, Identity, Publication};
 use crate::node::{Order, PublishError};
@@ -72,8 +72,8 @@ pub enum Effect {
     Subscribe(Vec<Channel>),
     /// Give the subscription up. No publication of the channel is sent after it.
     Unsubscribe(Channel),
-    /// Publish; answered by [`Outcome::Published`].
-    Publish(Channel, Publication),
+    /// Publish as these options say; answered by [`Outcome::Published`].
+    Publish(Channel, Publication, PublishOptions),
     /// Close the connection, after what was sent before. Nothing follows.
     Close(CloseReason),
 }

@@ -17,7 +17,7 @@ use super::heartbeat::Alarm;
 use super::link::Link;
 use super::table::{Entry, Key, Sink};
 use super::{Offer, Shard};
-use crate::broker::BrokerError;
+use crate::broker::{BrokerError, Draft};
 use crate::model::{Channel, ClientId, CloseReason, Identity};
 use crate::node::{Interest, PublishError};
 use crate::protocol::{Conversation, Effect, Encoding, Framing, Heartbeat, Message, Outcome};
@@ -269,10 +269,11 @@ impl Connection {
                     Finished::Subscribed(claims)
                 }));
             }
-            Effect::Publish(channel, publication) => {
+            Effect::Publish(channel, publication, options) => {
                 let node = Arc::clone(&self.shard.node);
                 self.operation = Some(Box::pin(async move {
-                    Finished::Published(node.publish(&channel, vec![publication]).await)
+                    let published = node.publish(&channel, vec![Draft::of(publication)], options).await;
+                    Finished::Published(published.map(drop))
                 }));
             }
             Effect::Close(reason) => {

@@ -186,7 +186,7 @@ mod tests {
     use super::super::table::{Entry, Key, Sink};
     use super::super::{Budget, Settings};
     use super::*;
-    use crate::broker::MemoryBroker;
+    use crate::broker::{Draft, MemoryBroker, PublishOptions};
     use crate::metrics::Metrics;
     use crate::model::{Channel, ClientId, Publication, RawJson};
     use crate::node::{Dispatch, Node, ShardId};
@@ -252,11 +252,12 @@ mod tests {
         }
 
         async fn publish(&mut self, count: u64) {
-            let number =
-                |number: u64| Publication::of(RawJson::parse(number.to_string().as_bytes()).unwrap());
+            let number = |number: u64| {
+                Draft::of(Publication::of(RawJson::parse(number.to_string().as_bytes()).unwrap()))
+            };
             let run = (self.published..self.published + count).map(number).collect();
             self.published += count;
-            self.shard.node.publish(&self.channel, run).await.unwrap();
+            self.shard.node.publish(&self.channel, run, PublishOptions::default()).await.unwrap();
         }
 
         /// One turn of the delivery task.
@@ -369,12 +370,8 @@ mod tests {
         }
         let channel = std::mem::replace(&mut bench.channel, Channel::parse("b", 255).unwrap());
         let alone = bench.join().await;
-        bench
-            .shard
-            .node
-            .publish(&channel, vec![Publication::of(RawJson::parse(b"0").unwrap())])
-            .await
-            .unwrap();
+        let zero = Draft::of(Publication::of(RawJson::parse(b"0").unwrap()));
+        bench.shard.node.publish(&channel, vec![zero], PublishOptions::default()).await.unwrap();
         bench.publish(1).await;
         bench.turn();
         assert!(crowd.iter().any(|witness| witness.received().is_empty()), "the first turn has an end");
