@@ -14,6 +14,7 @@ use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
 use tokio::sync::Semaphore;
+use tokio::time::MissedTickBehavior;
 
 use self::shards::{Plan, Shards};
 use crate::auth::{ApiKeys, Authority, KeyError};
@@ -35,6 +36,8 @@ use crate::transport::websocket::{Gate, Origins};
 const CLOSE_DEADLINE: Duration = Duration::from_secs(3);
 /// How long requests of the API may take after that.
 const REQUESTS_DEADLINE: Duration = Duration::from_secs(1);
+/// How often the memory of expired histories is given back.
+const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
 /// Threads for everything that is not a socket of a client.
 const BACKBONE_THREADS: usize = 2;
 /// Of the open files, the share that is not for clients but for the API, health, metrics and ourselves.
@@ -162,6 +165,7 @@ impl Parts {
         let dispatch = Dispatch::new(shards, INBOX_BYTES_MAX, Arc::clone(&metrics));
         let broker = Arc::new(MemoryBroker::new(Arc::clone(&dispatch) as _));
         let handle = backbone.handle().clone();
+        handle.spawn(sweep(Arc::clone(&broker)));
         let node = Node::new(config.node.name.clone(), dispatch, broker, Arc::clone(&metrics), handle);
         let channels = Channels::new(&config.channel);
         let channels = if is_development { channels.with_unknown_namespaces_allowed() } else { channels };
@@ -261,6 +265,16 @@ impl Parts {
         let options = self.options(config, reserved_files() - OWN_FILES);
         backbone.spawn(accept::run_internal(listener, routes, options));
         Ok(address)
+    }
+}
+
+/// Gives back what the broker need not keep any more, for ever.
+async fn sweep(broker: Arc<MemoryBroker>) {
+    let mut ticks = tokio::time::interval(SWEEP_INTERVAL);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        broker.sweep();
     }
 }
 

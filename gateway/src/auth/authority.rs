@@ -2,6 +2,7 @@ use std::fmt;
 use std::time::SystemTime;
 
 use super::{KeyError, TokenError, TokenVerifier, grants};
+use crate::broker::{PublishOptions, Retention};
 use crate::config::{ChannelOptions, Channels, Client};
 use crate::model::{Channel, Identity, Secret};
 
@@ -92,6 +93,22 @@ impl Authority {
     ) -> Result<(), Refusal> {
         let options = self.options(channel)?;
         Ok(grants::may_publish(identity, options, subscribed, self.insecure)?)
+    }
+
+    /// How the broker is to treat publications to `channel`.
+    pub fn publish_options(&self, channel: &Channel) -> PublishOptions {
+        let idempotency_ttl = self.channels.idempotency_ttl();
+        PublishOptions { retention: self.retention(channel), idempotency_ttl }
+    }
+
+    /// How `channel` keeps what is published; `None` if it has no history.
+    pub fn retention(&self, channel: &Channel) -> Option<Retention> {
+        let options = self.options(channel).ok().filter(|options| options.has_history())?;
+        Some(Retention {
+            size: options.history_size,
+            ttl: options.history_ttl,
+            meta_ttl: self.channels.history_meta_ttl(options),
+        })
     }
 
     fn options(&self, channel: &Channel) -> Result<&ChannelOptions, Refusal> {

@@ -2,12 +2,13 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
-use super::{Broker, Receiver};
-use crate::model::{Channel, Publication, RawJson};
+use super::{Broker, Draft, PublishOptions, Receiver};
+use crate::model::{Channel, Epoch, Publication, RawJson};
 
 /// Runs the contract against the broker that `$make` builds from a receiver.
 macro_rules! suite {
@@ -59,7 +60,7 @@ impl Record {
 }
 
 impl Receiver for Record {
-    fn deliver(&self, channel: &Channel, publications: &[Arc<Publication>]) {
+    fn deliver(&self, channel: &Channel, _: Option<&Epoch>, publications: &[Arc<Publication>]) {
         let text =
             |publication: &Arc<Publication>| String::from_utf8(publication.data.as_bytes().to_vec()).unwrap();
         let run = publications.iter().map(text).collect();
@@ -72,21 +73,24 @@ fn channel(name: &str) -> Channel {
     Channel::parse(name, 255).unwrap()
 }
 
-fn publications(texts: impl IntoIterator<Item = String>) -> Vec<Arc<Publication>> {
-    let publication = |text: String| Arc::new(Publication::of(RawJson::parse(text.as_bytes()).unwrap()));
-    texts.into_iter().map(publication).collect()
+fn drafts(texts: impl IntoIterator<Item = String>) -> Vec<Draft> {
+    let draft = |text: String| Draft::of(Publication::of(RawJson::parse(text.as_bytes()).unwrap()));
+    texts.into_iter().map(draft).collect()
 }
 
-fn one(text: &str) -> Vec<Arc<Publication>> {
-    publications([text.to_owned()])
+fn one(text: &str) -> Vec<Draft> {
+    drafts([text.to_owned()])
 }
+
+/// Deliver, and keep nothing.
+const PLAIN: PublishOptions = PublishOptions { retention: None, idempotency_ttl: Duration::from_secs(60) };
 
 pub(super) async fn a_publication_reaches_a_subscribed_channel(
     broker: Arc<impl Broker>,
     record: Arc<Record>,
 ) {
     broker.subscribe(&channel("a")).await.unwrap();
-    broker.publish(&channel("a"), one("1")).await.unwrap();
+    broker.publish(&channel("a"), one("1"), PLAIN).await.unwrap();
     assert_eq!(record.flat(&channel("a"), 1).await, ["1"]);
 }
 
@@ -94,16 +98,16 @@ pub(super) async fn nothing_arrives_before_subscribing_or_after_unsubscribing(
     broker: Arc<impl Broker>,
     record: Arc<Record>,
 ) {
-    broker.publish(&channel("a"), one("1")).await.unwrap();
+    broker.publish(&channel("a"), one("1"), PLAIN).await.unwrap();
     broker.subscribe(&channel("a")).await.unwrap();
-    broker.publish(&channel("a"), one("2")).await.unwrap();
+    broker.publish(&channel("a"), one("2"), PLAIN).await.unwrap();
     assert_eq!(record.flat(&channel("a"), 1).await, ["2"]);
     broker.unsubscribe(&channel("a")).await.unwrap();
     broker.unsubscribe(&channel("a")).await.unwrap();
-    broker.publish(&channel("a"), one("3")).await.unwrap();
+    broker.publish(&channel("a"), one("3"), PLAIN).await.unwrap();
     // What is published to another channel comes after, so its arrival shows that nothing else will.
     broker.subscribe(&channel("end")).await.unwrap();
-    broker.publish(&channel("end"), one("4")).await.unwrap();
+    broker.publish(&channel("end"), one("4"), PLAIN).await.unwrap();
     assert_eq!(record.flat(&channel("end"), 2).await, ["4"]);
     assert_eq!(record.flat(&channel("a"), 2).await, ["2"]);
 }
@@ -111,8 +115,8 @@ pub(super) async fn nothing_arrives_before_subscribing_or_after_unsubscribing(
 pub(super) async fn subscribing_twice_delivers_once(broker: Arc<impl Broker>, record: Arc<Record>) {
     broker.subscribe(&channel("a")).await.unwrap();
     broker.subscribe(&channel("a")).await.unwrap();
-    broker.publish(&channel("a"), one("1")).await.unwrap();
-    broker.publish(&channel("a"), one("2")).await.unwrap();
+    broker.publish(&channel("a"), one("1"), PLAIN).await.unwrap();
+    broker.publish(&channel("a"), one("2"), PLAIN).await.unwrap();
     assert_eq!(record.flat(&channel("a"), 2).await, ["1", "2"]);
 }
 
@@ -120,9 +124,9 @@ pub(super) async fn channels_do_not_hear_each_other(broker: Arc<impl Broker>, re
     for name in ["a", "b"] {
         broker.subscribe(&channel(name)).await.unwrap();
     }
-    broker.publish(&channel("a"), one("1")).await.unwrap();
-    broker.publish(&channel("b"), one("2")).await.unwrap();
-    broker.publish(&channel("c"), one("3")).await.unwrap();
+    broker.publish(&channel("a"), one("1"), PLAIN).await.unwrap();
+    broker.publish(&channel("b"), one("2"), PLAIN).await.unwrap();
+    broker.publish(&channel("c"), one("3"), PLAIN).await.unwrap();
     assert_eq!(record.flat(&channel("a"), 2).await, ["1"]);
     assert_eq!(record.flat(&channel("b"), 2).await, ["2"]);
 }
@@ -133,7 +137,7 @@ pub(super) async fn a_run_of_publications_arrives_in_order_and_in_one_piece(
 ) {
     broker.subscribe(&channel("a")).await.unwrap();
     let texts: Vec<String> = (0..16).map(|number| number.to_string()).collect();
-    broker.publish(&channel("a"), publications(texts.clone())).await.unwrap();
+    broker.publish(&channel("a"), drafts(texts.clone()), PLAIN).await.unwrap();
     assert_eq!(record.runs(&channel("a"), 16).await, [texts]);
 }
 
@@ -148,7 +152,7 @@ pub(super) async fn publishers_in_parallel_are_delivered_completely_and_each_in_
         let broker = Arc::clone(&broker);
         tokio::spawn(async move {
             for number in 0..EACH {
-                broker.publish(&channel("a"), one(&format!("[{publisher},{number}]"))).await.unwrap();
+                broker.publish(&channel("a"), one(&format!("[{publisher},{number}]")), PLAIN).await.unwrap();
             }
         })
     };

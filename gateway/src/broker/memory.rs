@@ -1,62 +1,99 @@
 //! The embedded broker: one node, nothing to install.
+//!
+//! History, idempotency keys and versions live in the memory of the process and end with it.
 
-use std::collections::HashSet;
+mod answers;
+mod expiry;
+mod stream;
+mod stripe;
+
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use parking_lot::Mutex;
+use tokio::time::Instant;
 
-use super::{Broker, BrokerError, Receiver};
-use crate::model::{Channel, Publication};
+use self::stripe::Stripe;
+use super::{Broker, BrokerError, Draft, History, PublishOptions, Published, Range, Receiver};
+use crate::model::Channel;
 
 /// How many locks the channels are spread over.
 const STRIPES: usize = 64;
 
 /// Delivers inside the process.
 ///
-/// A publication is handed to the receiver under the lock of its channel, with no await inside: that lock
-/// is the order of the channel.
+/// A publication gets its offset and is handed to the receiver under the lock of its channel, with no await
+/// inside: that lock is the order of the channel. What has expired is never seen; the memory of channels that
+/// nobody uses any more is given back by [`sweep`](Self::sweep).
 pub struct MemoryBroker {
     receiver: Arc<dyn Receiver>,
     hasher: RandomState,
-    subscribed: Box<[Mutex<HashSet<Channel>>]>,
+    stripes: Box<[Mutex<Stripe>]>,
 }
 
 impl MemoryBroker {
     /// A broker that delivers to `receiver`.
     pub fn new(receiver: Arc<dyn Receiver>) -> Self {
-        let subscribed = (0..STRIPES).map(|_| Mutex::default()).collect();
-        Self { receiver, hasher: RandomState::new(), subscribed }
+        let now = Instant::now();
+        let stripes = (0..STRIPES).map(|_| Mutex::new(Stripe::new(now))).collect();
+        Self { receiver, hasher: RandomState::new(), stripes }
     }
 
-    fn stripe(&self, channel: &Channel) -> &Mutex<HashSet<Channel>> {
+    /// Gives back the memory of what has expired. To be called every second or so, by one task.
+    ///
+    /// Looks at nothing but what is due, and lets publishers in between.
+    pub fn sweep(&self) {
+        let now = Instant::now();
+        for stripe in &self.stripes {
+            while stripe.lock().expire(now) {}
+        }
+    }
+
+    fn stripe(&self, channel: &Channel) -> &Mutex<Stripe> {
         let hash = self.hasher.hash_one(channel);
-        &self.subscribed[hash as usize % STRIPES]
+        &self.stripes[hash as usize % STRIPES]
     }
 }
 
 #[async_trait]
 impl Broker for MemoryBroker {
     async fn subscribe(&self, channel: &Channel) -> Result<(), BrokerError> {
-        self.stripe(channel).lock().insert(channel.clone());
+        self.stripe(channel).lock().subscribed.insert(channel.clone());
         Ok(())
     }
 
     async fn unsubscribe(&self, channel: &Channel) -> Result<(), BrokerError> {
-        self.stripe(channel).lock().remove(channel);
+        self.stripe(channel).lock().subscribed.remove(channel);
         Ok(())
     }
 
     async fn publish(
         &self,
         channel: &Channel,
-        publications: Vec<Arc<Publication>>,
-    ) -> Result<(), BrokerError> {
-        let subscribed = self.stripe(channel).lock();
-        if subscribed.contains(channel) {
-            self.receiver.deliver(channel, &publications);
+        drafts: Vec<Draft>,
+        options: PublishOptions,
+    ) -> Result<Vec<Published>, BrokerError> {
+        let mut stripe = self.stripe(channel).lock();
+        let accepted = stripe.accept(channel, drafts, options, Instant::now());
+        if !accepted.publications.is_empty() && stripe.subscribed.contains(channel) {
+            self.receiver.deliver(channel, accepted.epoch.as_ref(), &accepted.publications);
         }
+        Ok(accepted.published)
+    }
+
+    async fn history(
+        &self,
+        channel: &Channel,
+        range: Range,
+        meta_ttl: Duration,
+    ) -> Result<History, BrokerError> {
+        Ok(self.stripe(channel).lock().history(channel, &range, meta_ttl, Instant::now()))
+    }
+
+    async fn remove_history(&self, channel: &Channel) -> Result<(), BrokerError> {
+        self.stripe(channel).lock().remove_history(channel);
         Ok(())
     }
 }

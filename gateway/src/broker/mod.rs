@@ -65,12 +65,12 @@ impl Draft {
     }
 }
 
-/// How publishing treats a channel.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// How publishing treats a channel. The default keeps nothing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct PublishOptions {
     /// `None`: the publications are delivered and not kept.
     pub retention: Option<Retention>,
-    /// How long a key is remembered.
+    /// How long a key is remembered; zero for not at all.
     pub idempotency_ttl: Duration,
 }
 
@@ -148,7 +148,12 @@ pub trait Broker: Send + Sync + 'static {
     ///
     /// # Errors
     /// [`BrokerError`] when the broker did not answer.
-    async fn history(&self, channel: &Channel, range: Range, meta_ttl: Duration) -> Result<History, BrokerError>;
+    async fn history(
+        &self,
+        channel: &Channel,
+        range: Range,
+        meta_ttl: Duration,
+    ) -> Result<History, BrokerError>;
 
     /// Removes what is kept of `channel`. Epoch and top offset stay.
     ///

@@ -1,5 +1,6 @@
 use std::collections::HashMap;
 use std::fmt;
+use std::time::Duration;
 
 use regex::Regex;
 use serde::de::{self, Deserialize, Deserializer};
@@ -13,6 +14,12 @@ use crate::model::Channel;
 pub struct ChannelSection {
     /// Longest channel name, in bytes; 1 to 65535.
     pub channel_bytes_max: usize,
+    /// How long the epoch and top offset of a history are kept after the last publication; above 0.
+    #[serde(with = "humantime_serde")]
+    pub history_meta_ttl: Duration,
+    /// How long an idempotency key is remembered; above 0.
+    #[serde(with = "humantime_serde")]
+    pub idempotency_ttl: Duration,
     /// Options of channels without `name:`.
     pub without_namespace: ChannelOptions,
     /// Options of channels whose name begins with the name of the namespace and a colon.
@@ -21,7 +28,13 @@ pub struct ChannelSection {
 
 impl Default for ChannelSection {
     fn default() -> Self {
-        Self { channel_bytes_max: 255, without_namespace: ChannelOptions::default(), namespaces: Vec::new() }
+        Self {
+            channel_bytes_max: 255,
+            history_meta_ttl: Duration::from_secs(720 * 3600),
+            idempotency_ttl: Duration::from_secs(5 * 60),
+            without_namespace: ChannelOptions::default(),
+            namespaces: Vec::new(),
+        }
     }
 }
 
@@ -32,6 +45,14 @@ pub struct ChannelOptions {
     /// The namespace: two or more of `A-Z a-z 0-9 . _ -`, unique. Empty for `without_namespace`.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub name: String,
+    /// Publications kept of each channel; 0 = no history. Goes with `history_ttl`.
+    pub history_size: usize,
+    /// How long they are kept after the last one; 0 = no history. Goes with `history_size`.
+    #[serde(with = "humantime_serde")]
+    pub history_ttl: Duration,
+    /// How long epoch and top offset are kept; 0 = `channel.history_meta_ttl`. At least `history_ttl`.
+    #[serde(with = "humantime_serde")]
+    pub history_meta_ttl: Duration,
     /// Clients with a user may subscribe.
     pub allow_subscribe_for_client: bool,
     /// Anonymous clients may do so as well.
@@ -50,6 +71,11 @@ pub struct ChannelOptions {
 }
 
 impl ChannelOptions {
+    /// Whether what is published is kept.
+    pub fn has_history(&self) -> bool {
+        self.history_size > 0 && !self.history_ttl.is_zero()
+    }
+
     /// Whether a channel of this namespace may have the name of `channel`.
     pub fn admits(&self, channel: &Channel) -> bool {
         match &self.channel_regex {
@@ -96,6 +122,8 @@ impl<'de> Deserialize<'de> for Pattern {
 /// Finds the options of a channel: one hash lookup.
 #[derive(Clone, Debug)]
 pub struct Channels {
+    history_meta_ttl: Duration,
+    idempotency_ttl: Duration,
     without_namespace: ChannelOptions,
     namespaces: HashMap<String, ChannelOptions>,
     unknown_allowed: bool,
@@ -111,6 +139,8 @@ impl Channels {
     pub fn new(section: &ChannelSection) -> Self {
         let by_name = |options: &ChannelOptions| (options.name.clone(), options.clone());
         Self {
+            history_meta_ttl: section.history_meta_ttl,
+            idempotency_ttl: section.idempotency_ttl,
             without_namespace: section.without_namespace.clone(),
             namespaces: section.namespaces.iter().map(by_name).collect(),
             unknown_allowed: false,
@@ -121,6 +151,16 @@ impl Channels {
     #[must_use]
     pub fn with_unknown_namespaces_allowed(self) -> Self {
         Self { unknown_allowed: true, ..self }
+    }
+
+    /// How long an idempotency key is remembered.
+    pub fn idempotency_ttl(&self) -> Duration {
+        self.idempotency_ttl
+    }
+
+    /// How long the epoch and top offset of a channel with `options` are kept after the last publication.
+    pub fn history_meta_ttl(&self, options: &ChannelOptions) -> Duration {
+        if options.history_meta_ttl.is_zero() { self.history_meta_ttl } else { options.history_meta_ttl }
     }
 
     /// The options that apply to `channel`.

@@ -3,7 +3,10 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
-use super::{Api, ApiKey, Auto, BrokerType, ChannelSection, Client, Config, ConfigError, Problem, Token};
+use super::{
+    Api, ApiKey, Auto, BrokerType, ChannelOptions, ChannelSection, Client, Config, ConfigError, Problem,
+    Token,
+};
 use crate::model::Secret;
 
 /// Shortest HMAC key, in bytes: the output of SHA-256 (RFC 7518 §3.2).
@@ -246,13 +249,30 @@ fn is_kid(kid: &str) -> bool {
 fn check_channel(channel: &ChannelSection, problems: &mut Problems) {
     let fits = (1..=CHANNEL_BYTES_MAX).contains(&channel.channel_bytes_max);
     problems.require(fits, "channel.channel_bytes_max", "must be from 1 to 65535");
+    problems.above_zero("channel.history_meta_ttl", channel.history_meta_ttl);
+    problems.above_zero("channel.idempotency_ttl", channel.idempotency_ttl);
+    check_history("channel.without_namespace", &channel.without_namespace, channel, problems);
     let mut names = HashSet::new();
     for (index, namespace) in channel.namespaces.iter().enumerate() {
         let path = format!("channel.namespaces[{index}].name");
         let name = &namespace.name;
         problems.require(is_namespace(name), &path, "must be two or more of A-Z a-z 0-9 . _ -");
         problems.require(names.insert(name), &path, &format!("`{name}` is the name of an earlier namespace"));
+        check_history(&format!("channel.namespaces[{index}]"), namespace, channel, problems);
     }
+}
+
+/// Size and lifetime of a history go together, and its metadata must not go before it.
+fn check_history(at: &str, options: &ChannelOptions, channel: &ChannelSection, problems: &mut Problems) {
+    let (has_size, has_ttl) = (options.history_size > 0, !options.history_ttl.is_zero());
+    let (size, ttl) = (format!("{at}.history_size"), format!("{at}.history_ttl"));
+    problems.require(has_size || !has_ttl, &size, "is missing: history_ttl alone keeps nothing");
+    problems.require(has_ttl || !has_size, &ttl, "is missing: history_size alone keeps nothing");
+    let (meta_ttl, path) = match options.history_meta_ttl {
+        Duration::ZERO => (channel.history_meta_ttl, "channel.history_meta_ttl".to_owned()),
+        meta_ttl => (meta_ttl, format!("{at}.history_meta_ttl")),
+    };
+    problems.require(options.history_ttl <= meta_ttl, &path, &format!("must not be below {ttl}"));
 }
 
 /// `^[-a-zA-Z0-9_.]{2,}$`

@@ -126,9 +126,10 @@ pub struct ClientInfo {
 }
 
 impl ClientInfo {
-    /// What it adds to the size of a publication, in bytes.
+    /// How much memory it holds on to, roughly, in bytes.
     pub(super) fn cost_bytes(&self) -> usize {
-        self.user.as_str().len() + self.conn_info.as_ref().map_or(0, |info| info.as_bytes().len())
+        let conn_info = self.conn_info.as_ref().map_or(0, |info| info.as_bytes().len());
+        size_of::<Self>() + self.user.as_str().len() + conn_info
     }
 }
 

@@ -94,8 +94,8 @@ pub fn is_too_deep(text: &[u8]) -> bool {
 pub struct Publication {
     /// The payload, as published.
     pub data: RawJson,
-    /// The publisher, if it was a client; `None` for the server API.
-    pub info: Option<ClientInfo>,
+    /// The publisher, if it was a client; `None` for the server API. Boxed: a history holds many without it.
+    pub info: Option<Box<ClientInfo>>,
     /// Free-form labels given by the publisher; empty if none.
     pub tags: BTreeMap<String, String>,
     /// Its place in the channel's history, from 1; 0 if it is in none. The broker sets it.
@@ -111,8 +111,8 @@ impl Publication {
     /// How much memory it holds on to, roughly, in bytes. Queues count with it.
     pub fn cost_bytes(&self) -> usize {
         let tags: usize = self.tags.iter().map(|(key, value)| key.len() + value.len() + 48).sum();
-        let info = self.info.as_ref().map_or(0, ClientInfo::cost_bytes);
-        size_of::<Self>() + self.data.0.len() + tags + info
+        let info = self.info.as_ref().map_or(0, |info| info.cost_bytes());
+        size_of::<Self>() + self.data.0.len() + info + tags
     }
 }
 

@@ -9,7 +9,7 @@ use super::interest::Interests;
 use super::{Delivery, Inbox, ShardId};
 use crate::broker::Receiver;
 use crate::metrics::{DropReason, Metrics};
-use crate::model::{Channel, Publication};
+use crate::model::{Channel, Epoch, Publication};
 
 /// Most bytes that are delivered in one piece: a socket that cannot take it at once must have room for it in its
 /// outbox.
@@ -34,24 +34,25 @@ impl Dispatch {
 impl Receiver for Dispatch {
     /// One push per shard with subscribers, or several if it is much. A shard whose inbox is full loses its copy,
     /// which is counted.
-    fn deliver(&self, channel: &Channel, publications: &[Arc<Publication>]) {
+    fn deliver(&self, channel: &Channel, epoch: Option<&Epoch>, publications: &[Arc<Publication>]) {
         let mut rest = publications;
         while !rest.is_empty() {
             let (run, next) = rest.split_at(count_within(rest, RUN_BYTES_MAX));
-            self.deliver_run(channel, run);
+            self.deliver_run(channel, epoch, run);
             rest = next;
         }
     }
 }
 
 impl Dispatch {
-    fn deliver_run(&self, channel: &Channel, publications: &[Arc<Publication>]) {
+    fn deliver_run(&self, channel: &Channel, epoch: Option<&Epoch>, publications: &[Arc<Publication>]) {
         let accepted_at = Instant::now();
         let cost_bytes = publications.iter().map(|publication| publication.cost_bytes()).sum();
         self.interests.for_each_shard(channel, |shard: ShardId| {
             let publications: SmallVec<[_; 1]> = publications.iter().cloned().collect();
             let count = publications.len();
-            let delivery = Delivery { channel: channel.clone(), publications, accepted_at, cost_bytes };
+            let (channel, epoch) = (channel.clone(), epoch.cloned());
+            let delivery = Delivery { channel, publications, epoch, accepted_at, cost_bytes };
             if self.inboxes[shard.index()].deliver(delivery).is_err() {
                 self.metrics.publications_dropped(DropReason::InboxFull, count);
             }

@@ -10,7 +10,7 @@ use smallvec::SmallVec;
 use tokio::sync::Notify;
 
 use super::Control;
-use crate::model::{Channel, Publication};
+use crate::model::{Channel, Epoch, Publication};
 
 /// Most bytes of publications that may wait for one shard.
 pub const INBOX_BYTES_MAX: usize = 32 << 20;
@@ -22,10 +22,22 @@ pub struct Delivery {
     pub channel: Channel,
     /// In the order of the channel; not empty.
     pub publications: SmallVec<[Arc<Publication>; 1]>,
+    /// Of their offsets; `None` if they are in no history.
+    pub epoch: Option<Epoch>,
     /// When the node took it from the broker.
     pub accepted_at: Instant,
     /// What it counts for in the inbox, until [`Inbox::release`].
     pub cost_bytes: usize,
+}
+
+impl Delivery {
+    /// The first and the last offset; `None` without a history. Those between follow one another.
+    pub fn offsets(&self) -> Option<(u64, u64)> {
+        let mut kept =
+            self.publications.iter().map(|publication| publication.offset).filter(|offset| *offset > 0);
+        let first = kept.next()?;
+        Some((first, kept.next_back().unwrap_or(first)))
+    }
 }
 
 /// The queue of one shard: publications bounded in bytes, control on a lane of its own and never dropped.
@@ -125,6 +137,7 @@ mod tests {
         Delivery {
             channel,
             publications: SmallVec::from_iter([publication]),
+            epoch: None,
             accepted_at: Instant::now(),
             cost_bytes,
         }

@@ -7,6 +7,7 @@ mod control;
 mod delivery;
 mod inbox;
 mod interest;
+pub mod recovery;
 
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -22,9 +23,9 @@ pub use control::{Control, Order, Target};
 pub use delivery::Dispatch;
 pub use inbox::{Delivery, INBOX_BYTES_MAX, Inbox, InboxFull};
 
-use crate::broker::{Broker, BrokerError};
+use crate::broker::{Broker, BrokerError, Draft, History, PublishOptions, Published, Range};
 use crate::metrics::Metrics;
-use crate::model::{Channel, ClientId, CloseReason, NodeId, Publication, UserId};
+use crate::model::{Channel, ClientId, CloseReason, NodeId, UserId};
 
 /// How long the broker stays subscribed to a channel whose last local subscriber left: reconnects are common.
 const UNSUBSCRIBE_GRACE: Duration = Duration::from_secs(5);
@@ -207,7 +208,8 @@ impl Node {
         interests.forget(channel);
     }
 
-    /// Publishes `publications` to `channel` on every node, in this order and in one piece.
+    /// Publishes `drafts` to `channel` on every node, in this order and in one piece, and keeps them if `options`
+    /// say so. Answers what became of each, in order.
     ///
     /// Publications of one channel reach every subscriber in the order in which the broker took them.
     /// Delivery is at most once.
@@ -217,13 +219,34 @@ impl Node {
     pub async fn publish(
         &self,
         channel: &Channel,
-        publications: Vec<Publication>,
-    ) -> Result<(), PublishError> {
+        drafts: Vec<Draft>,
+        options: PublishOptions,
+    ) -> Result<Vec<Published>, PublishError> {
         if self.dispatch.inboxes.iter().any(|inbox| inbox.is_above_watermark()) {
             return Err(PublishError::Overloaded);
         }
-        let publications = publications.into_iter().map(Arc::new).collect();
-        Ok(self.broker.publish(channel, publications).await?)
+        Ok(self.broker.publish(channel, drafts, options).await?)
+    }
+
+    /// Reads `range` of the history of `channel`, whose epoch and top are kept for `meta_ttl` from now on.
+    ///
+    /// # Errors
+    /// [`BrokerError`] when the broker did not answer.
+    pub async fn history(
+        &self,
+        channel: &Channel,
+        range: Range,
+        meta_ttl: Duration,
+    ) -> Result<History, BrokerError> {
+        self.broker.history(channel, range, meta_ttl).await
+    }
+
+    /// Removes what is kept of `channel`; epoch and top stay.
+    ///
+    /// # Errors
+    /// [`BrokerError`] when the broker did not answer.
+    pub async fn remove_history(&self, channel: &Channel) -> Result<(), BrokerError> {
+        self.broker.remove_history(channel).await
     }
 
     /// Gives `order` to the targeted connections of this node. Success says nothing about how many there are.
@@ -307,7 +330,7 @@ mod tests {
     use async_trait::async_trait;
 
     use super::*;
-    use crate::model::RawJson;
+    use crate::model::{Publication, RawJson};
 
     /// Counts what a node asks of its broker.
     #[derive(Default)]
@@ -333,7 +356,20 @@ mod tests {
             Ok(())
         }
 
-        async fn publish(&self, _: &Channel, _: Vec<Arc<Publication>>) -> Result<(), BrokerError> {
+        async fn publish(
+            &self,
+            _: &Channel,
+            drafts: Vec<Draft>,
+            _: PublishOptions,
+        ) -> Result<Vec<Published>, BrokerError> {
+            Ok(drafts.iter().map(|_| Published { position: None, is_suppressed: false }).collect())
+        }
+
+        async fn history(&self, _: &Channel, _: Range, _: Duration) -> Result<History, BrokerError> {
+            Err(BrokerError::Unavailable)
+        }
+
+        async fn remove_history(&self, _: &Channel) -> Result<(), BrokerError> {
             Ok(())
         }
     }
@@ -428,12 +464,13 @@ mod tests {
         let (node, _) = node(1_000);
         let interest = node.subscribe(ShardId::new(0), channel()).await;
         let publication = || Publication::of(RawJson::string(&"x".repeat(200)));
-        assert!(node.publish(&channel(), vec![publication()]).await.is_ok());
+        let (channel, options) = (channel(), PublishOptions::default());
+        let publish = || node.publish(&channel, vec![Draft::of(publication())], options);
+        assert!(publish().await.is_ok());
         for _ in 0..5 {
-            node.dispatch.deliver(&channel(), &[Arc::new(publication())]);
+            node.dispatch.deliver(&channel, None, &[Arc::new(publication())]);
         }
-        let refused = node.publish(&channel(), vec![publication()]).await;
-        assert!(matches!(refused, Err(PublishError::Overloaded)));
+        assert!(matches!(publish().await, Err(PublishError::Overloaded)));
         drop(interest);
     }
 }

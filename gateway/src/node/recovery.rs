@@ -4,6 +4,7 @@
 //! read; then both are joined here by offset; then the reply goes out and the subscriber is live.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::broker::{History, Range};
 use crate::model::{Epoch, Position, Publication};
@@ -38,6 +39,8 @@ pub struct Follow {
     pub publications_max: usize,
     /// Most bytes of them together; what needs more is not recovered.
     pub bytes_max: usize,
+    /// How long the epoch is kept; see [`Retention`](crate::broker::Retention).
+    pub meta_ttl: Duration,
 }
 
 impl Follow {
@@ -186,7 +189,7 @@ mod tests {
 
     fn follow(since: Option<(&str, u64)>, mode: Mode) -> Follow {
         let since = since.map(|(epoch, offset)| Since { epoch: epoch.into(), offset });
-        Follow { since, mode, publications_max: 300, bytes_max: 1 << 20 }
+        Follow { since, mode, publications_max: 300, bytes_max: 1 << 20, meta_ttl: Duration::MAX }
     }
 
     fn aside(epoch: &str, offsets: std::ops::RangeInclusive<u64>) -> Aside {
@@ -200,7 +203,11 @@ mod tests {
         (start.position.offset, start.recovered, offsets)
     }
 
-    fn stream(since: (&str, u64), top: u64, kept: std::ops::RangeInclusive<u64>) -> (u64, Option<bool>, Vec<u64>) {
+    fn stream(
+        since: (&str, u64),
+        top: u64,
+        kept: std::ops::RangeInclusive<u64>,
+    ) -> (u64, Option<bool>, Vec<u64>) {
         let start = join(&follow(Some(since), Mode::Stream), history(top, run(kept)), Aside::default());
         summary(&start.unwrap())
     }

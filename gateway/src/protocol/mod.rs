@@ -14,9 +14,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::auth::Authority;
-use crate::broker::BrokerError;
+use crate::broker::{BrokerError, PublishOptions};
 use crate::metrics::Metrics;
 use crate::model::{Channel, CloseReason, Identity, Publication};
+use crate::node::recovery::{Follow, Gap, Start};
 use crate::node::{Order, PublishError};
 
 /// What every conversation of a node shares.
@@ -26,6 +27,10 @@ pub struct Context {
     pub authority: Authority,
     /// Most subscriptions of one connection.
     pub channels_max: usize,
+    /// Most publications that a client catches up with at once.
+    pub recovery_publications_max: usize,
+    /// Most bytes of them; half of what may be queued for a connection.
+    pub recovery_bytes_max: usize,
     /// Between two pings; zero for none.
     pub ping_interval: Duration,
     /// What happened, in numbers.
@@ -71,21 +76,48 @@ pub enum Effect {
     /// The client answered a ping.
     Pong,
     /// Subscribe to these channels; answered by [`Outcome::Subscribed`].
-    Subscribe(Vec<Channel>),
+    Subscribe(Vec<Wanted>),
     /// Give the subscription up. No publication of the channel is sent after it.
     Unsubscribe(Channel),
-    /// Publish; answered by [`Outcome::Published`].
-    Publish(Channel, Publication),
+    /// Publish as these options say; answered by [`Outcome::Published`].
+    Publish(Channel, Publication, PublishOptions),
     /// Close the connection, after what was sent before. Nothing follows.
     Close(CloseReason),
+}
+
+/// A channel to subscribe to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Wanted {
+    /// Which.
+    pub channel: Channel,
+    /// How its history is followed; `None` if it is not.
+    pub follow: Option<Follow>,
+}
+
+impl Wanted {
+    /// A channel whose history does not matter.
+    pub fn live(channel: Channel) -> Self {
+        Self { channel, follow: None }
+    }
+}
+
+/// A subscription was not made.
+#[derive(Debug, thiserror::Error)]
+pub enum SubscribeError {
+    /// The broker did not answer.
+    #[error(transparent)]
+    Broker(#[from] BrokerError),
+    /// History and live publications do not touch.
+    #[error(transparent)]
+    Gap(#[from] Gap),
 }
 
 /// How a slow effect ended.
 #[derive(Debug)]
 pub enum Outcome {
-    /// Of [`Effect::Subscribe`], in the order of its channels. Publications of all of them follow whatever
-    /// the conversation sends in answer to it.
-    Subscribed(Vec<Result<(), BrokerError>>),
+    /// Of [`Effect::Subscribe`], in the order of its channels; `None` for one without history. Publications of
+    /// all of them follow whatever the conversation sends in answer to it.
+    Subscribed(Vec<Result<Option<Start>, SubscribeError>>),
     /// Of [`Effect::Publish`].
     Published(Result<(), PublishError>),
 }
@@ -115,6 +147,9 @@ pub trait Conversation {
 
     /// The server API asks something of this connection.
     fn on_order(&mut self, order: Order, effects: &mut Vec<Effect>);
+
+    /// The subscription to `channel`, which followed a history, missed something. It gets nothing more.
+    fn on_lost(&mut self, channel: Channel, effects: &mut Vec<Effect>);
 
     /// Bytes of commands that wait for a slow effect; above a frame's limit the client is not read.
     fn backlog_bytes(&self) -> usize;
@@ -161,6 +196,8 @@ impl Conversation for Rejection {
     fn on_outcome(&mut self, _: Outcome, _: &mut Vec<Effect>) {}
 
     fn on_order(&mut self, _: Order, _: &mut Vec<Effect>) {}
+
+    fn on_lost(&mut self, _: Channel, _: &mut Vec<Effect>) {}
 
     fn backlog_bytes(&self) -> usize {
         0

@@ -4,17 +4,17 @@
 //! client protocols or sockets: it speaks to [`Node`] alone. Enter by [`routes`].
 //!
 //! As the JSON convention of this API says, fields that nothing uses are ignored. Features that are not built
-//! yet make these such fields: `skip_history`, `delta`, `version` and `version_epoch` (no channel has
-//! history), `idempotency_key` (**a repeated publish is delivered again**), and of `subscribe` `expire_at`,
-//! `info`, `b64info`, `recover_since` and `override`. The methods of presence, history and refresh are known
-//! and answer that they are not available.
+//! yet make these such fields: `delta`, and of `subscribe` `expire_at`, `info`, `b64info`, `recover_since` and
+//! `override`. The methods of presence and refresh are known and answer that they are not available.
 
 mod access;
 mod batch;
 mod call;
 mod diagnosis;
+mod history;
 mod methods;
 mod payload;
+mod publish;
 mod reply;
 #[cfg(test)]
 mod tests;

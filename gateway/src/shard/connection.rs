@@ -15,9 +15,10 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use super::heartbeat::Alarm;
 use super::link::Link;
+use super::subscription::{self, Claim, Subscriber};
 use super::table::{Entry, Key, Sink};
 use super::{Offer, Shard};
-use crate::broker::BrokerError;
+use crate::broker::{BrokerError, Draft};
 use crate::model::{Channel, ClientId, CloseReason, Identity};
 use crate::node::{Interest, PublishError};
 use crate::protocol::{Conversation, Effect, Encoding, Framing, Heartbeat, Message, Outcome};
@@ -35,9 +36,6 @@ const FAREWELL_BYTES_MAX: usize = 1 << 20;
 /// How much is read before the others of the shard have their turn. The runtime counts reads, not what is in
 /// them: 64 KiB hold thousands of tiny frames, and a client that floods would keep the thread for seconds.
 const READ_BYTES_PER_TURN: usize = 64 << 10;
-
-/// What a subscription needs beside its channel.
-pub(super) type Subscription = (Encoding, Interest);
 
 /// A client whose handshake is done.
 pub struct Arrival {
@@ -57,7 +55,8 @@ pub struct Arrival {
 type Operation = Pin<Box<dyn Future<Output = Finished>>>;
 
 enum Finished {
-    Subscribed(Vec<(Channel, Result<Interest, BrokerError>)>),
+    Claimed(Vec<Claim>),
+    Read(Vec<Claim>),
     Published(Result<(), PublishError>),
 }
 
@@ -67,6 +66,7 @@ enum Wake {
     Writable,
     Finished(Finished),
     Told,
+    Lost,
 }
 
 struct Connection {
@@ -132,6 +132,7 @@ impl Connection {
                 Wake::Writable => self.flush(),
                 Wake::Finished(finished) => self.on_finished(finished),
                 Wake::Told => self.take_orders(),
+                Wake::Lost => self.tell_lost(),
             }
             if read_bytes >= READ_BYTES_PER_TURN {
                 read_bytes = 0;
@@ -154,6 +155,10 @@ impl Connection {
         self.link.register(ctx.waker());
         if self.link.is_closing() || self.link.has_orders() {
             return Poll::Ready(Wake::Told);
+        }
+        // Not while a command is under way: what it does may be about the very subscription.
+        if self.operation.is_none() && self.link.has_lost() {
+            return Poll::Ready(Wake::Lost);
         }
         if let Some(operation) = &mut self.operation
             && let Poll::Ready(finished) = operation.as_mut().poll(ctx)
@@ -247,9 +252,26 @@ impl Connection {
 
     fn on_finished(&mut self, finished: Finished) {
         let mut effects = Vec::new();
-        let outcome = self.settle(finished);
-        self.conversation.on_outcome(outcome, &mut effects);
+        if let Some(outcome) = self.settle(finished) {
+            self.conversation.on_outcome(outcome, &mut effects);
+        }
         self.carry_out(effects);
+    }
+
+    /// Tells the conversation which subscriptions missed something. One that was given up or made anew since
+    /// has missed nothing.
+    fn tell_lost(&mut self) {
+        for key in self.link.take_lost() {
+            let channel = {
+                let subscriptions = self.link.subscriptions.borrow();
+                let held = subscriptions.iter().find(|held| held.channel == key);
+                held.and_then(|held| self.shard.hub.borrow().lost(held))
+            };
+            let Some(channel) = channel else { continue };
+            let mut effects = Vec::new();
+            self.conversation.on_lost(channel, &mut effects);
+            self.carry_out(effects);
+        }
     }
 
     /// Does what the conversation wants, slow effects too as far as they do not have to wait, then says what
@@ -265,7 +287,7 @@ impl Connection {
             // Polled again with the task's own waker if it has to wait.
             let Poll::Ready(finished) = operation.as_mut().poll(&mut ctx) else { break };
             self.operation = None;
-            let outcome = self.settle(finished);
+            let Some(outcome) = self.settle(finished) else { continue };
             let mut next = Vec::new();
             self.conversation.on_outcome(outcome, &mut next);
             effects.extend(next);
@@ -283,21 +305,15 @@ impl Connection {
             Effect::Open(identity, heartbeat) => self.open(&identity, heartbeat),
             Effect::Pong => self.link.awaits_pong.set(false),
             Effect::Unsubscribe(channel) => self.shard.unsubscribe(&channel, &self.link),
-            Effect::Subscribe(channels) => {
-                let (node, shard) = (Arc::clone(&self.shard.node), self.shard.id);
-                self.operation = Some(Box::pin(async move {
-                    let mut claims = Vec::with_capacity(channels.len());
-                    for channel in channels {
-                        let claim = node.subscribe(shard, channel.clone()).await;
-                        claims.push((channel, claim));
-                    }
-                    Finished::Subscribed(claims)
-                }));
+            Effect::Subscribe(wanted) => {
+                let claims = subscription::claim(Arc::clone(&self.shard.node), self.shard.id, wanted);
+                self.operation = Some(Box::pin(async move { Finished::Claimed(claims.await) }));
             }
-            Effect::Publish(channel, publication) => {
+            Effect::Publish(channel, publication, options) => {
                 let node = Arc::clone(&self.shard.node);
                 self.operation = Some(Box::pin(async move {
-                    Finished::Published(node.publish(&channel, vec![publication]).await)
+                    let published = node.publish(&channel, vec![Draft::of(publication)], options).await;
+                    Finished::Published(published.map(drop))
                 }));
             }
             Effect::Close(reason) => {
@@ -307,18 +323,19 @@ impl Connection {
         }
     }
 
-    /// Makes what a slow effect brought true in the shard, and says how it ended.
-    fn settle(&mut self, finished: Finished) -> Outcome {
+    /// Makes what a slow effect brought true in the shard, and says how it ended; `None` if it goes on.
+    fn settle(&mut self, finished: Finished) -> Option<Outcome> {
+        let encoding = self.conversation.encoding();
+        let subscriber = Subscriber { shard: &self.shard, key: self.key, link: &self.link, encoding };
         match finished {
-            Finished::Published(result) => Outcome::Published(result),
-            Finished::Subscribed(claims) => {
-                let encoding = self.conversation.encoding();
-                let enter = |(channel, claim): (Channel, Result<Interest, BrokerError>)| {
-                    let interest = claim?;
-                    self.shard.subscribe(&channel, self.key, &self.link, (encoding, interest));
-                    Ok(())
-                };
-                Outcome::Subscribed(claims.into_iter().map(enter).collect())
+            Finished::Published(result) => Some(Outcome::Published(result)),
+            Finished::Claimed(mut claims) if subscriber.register(&mut claims) => {
+                let histories = subscription::read(Arc::clone(&self.shard.node), claims);
+                self.operation = Some(Box::pin(async move { Finished::Read(histories.await) }));
+                None
+            }
+            Finished::Claimed(claims) | Finished::Read(claims) => {
+                Some(Outcome::Subscribed(subscriber.go_live(claims)))
             }
         }
     }

@@ -9,7 +9,9 @@ use std::rc::Rc;
 use bytes::Bytes;
 use smallvec::SmallVec;
 
-use super::hub::ChannelKey;
+use super::hub::{ChannelKey, Share, Tracking};
+use super::link::Link;
+use super::table::Key;
 use super::{Offer, Shard};
 use crate::metrics::DropReason;
 use crate::model::CloseReason;
@@ -29,6 +31,8 @@ const BATCH_BYTES_MAX: usize = 64 << 10;
 struct Walk {
     channel: ChannelKey,
     batch: Vec<Delivery>,
+    /// First and last offset of the batch; `None` if it is in no history.
+    offsets: Option<(u64, u64)>,
     frames: SmallVec<[(Encoding, Bytes); 2]>,
     next: usize,
     /// Who is at or after this joined later: the batch is not for them.
@@ -99,31 +103,54 @@ fn turn(shard: &Shard, walks: &mut VecDeque<Walk>) {
 
 impl Walk {
     fn begin(shard: &Shard, channel: ChannelKey) -> Option<Self> {
-        let (batch, end) = shard.hub.borrow_mut().begin_walk(channel, BATCH_BYTES_MAX)?;
-        Some(Self { channel, batch, frames: SmallVec::new(), next: 0, end })
+        let mut hub = shard.hub.borrow_mut();
+        let (batch, end) = hub.begin_walk(channel, BATCH_BYTES_MAX)?;
+        if let Some(epoch) = &batch[0].epoch {
+            hub.observe(channel, epoch, |key| shard.lose(key, channel));
+        }
+        let first = batch.iter().find_map(Delivery::offsets);
+        let last = batch.iter().rev().find_map(Delivery::offsets);
+        let offsets = first.zip(last).map(|((first, _), (_, last))| (first, last));
+        Some(Self { channel, batch, offsets, frames: SmallVec::new(), next: 0, end })
     }
 
     /// Goes on with the walk; `true` when it is at its end.
     fn step(&mut self, shard: &Shard, sends: &mut usize) -> bool {
-        let (table, hub) = (shard.table.borrow(), shard.hub.borrow());
-        let subscribers = hub.subscribers(self.channel);
+        let (table, mut hub) = (shard.table.borrow(), shard.hub.borrow_mut());
+        let subscribers = hub.subscribers_mut(self.channel);
         let publications = self.batch.iter().map(|delivery| delivery.publications.len()).sum::<usize>();
         let mut tally = Tally::default();
         while self.next < self.end && *sends > 0 {
-            let subscriber = subscribers[self.next];
+            let subscriber = &mut subscribers[self.next];
             self.next += 1;
             let Some(key) = subscriber.connection else { continue };
             let Some(entry) = table.get(key) else { continue };
             *sends -= 1;
-            let frame = self.frame(subscriber.encoding);
+            let partial;
+            let (count, frame) = match self.share(&mut subscriber.tracking) {
+                Share::All => (publications, self.frame(subscriber.encoding)),
+                Share::After(offset) => {
+                    partial = encode(subscriber.encoding, &self.batch, offset);
+                    (partial.0, &partial.1)
+                }
+                Share::Later => {
+                    self.set_aside(&entry.link, shard.settings.outbox_bytes_max / 2);
+                    continue;
+                }
+                Share::Gap => {
+                    entry.link.lose(self.channel);
+                    continue;
+                }
+                Share::Nothing => continue,
+            };
             match shard.offer_to(entry, key, frame) {
                 Offer::Sent | Offer::Queued => {
-                    tally.publications += publications;
+                    tally.publications += count;
                     tally.bytes += frame.len();
                 }
-                Offer::SlowConsumer => tally.dropped += publications,
+                Offer::SlowConsumer => tally.dropped += count,
                 Offer::Closed if entry.link.closing() == Some(CloseReason::SlowConsumer) => {
-                    tally.dropped += publications;
+                    tally.dropped += count;
                 }
                 Offer::Closed => {}
             }
@@ -132,11 +159,28 @@ impl Walk {
         self.next >= self.end
     }
 
+    fn share(&self, tracking: &mut Tracking) -> Share {
+        match (self.offsets, &tracking) {
+            (Some((first, last)), _) => tracking.advance(first, last),
+            // In no history, so it cannot be joined with one; nor is it missed.
+            (None, Tracking::Buffering | Tracking::Lost) => Share::Nothing,
+            (None, _) => Share::All,
+        }
+    }
+
+    fn set_aside(&self, link: &Link, bytes_max: usize) {
+        for delivery in &self.batch {
+            if let Some(epoch) = &delivery.epoch {
+                link.set_aside(self.channel, epoch, &delivery.publications, bytes_max);
+            }
+        }
+    }
+
     /// The batch in this form: the frames of all its publications, one after another.
     fn frame(&mut self, encoding: Encoding) -> &Bytes {
         let known = self.frames.iter().position(|(known, _)| *known == encoding);
         let index = known.unwrap_or_else(|| {
-            self.frames.push((encoding, encode(encoding, &self.batch)));
+            self.frames.push((encoding, encode(encoding, &self.batch, 0).1));
             self.frames.len() - 1
         });
         &self.frames[index].1
@@ -156,6 +200,13 @@ impl Walk {
 }
 
 impl Shard {
+    /// The connection missed something of `channel`.
+    pub(super) fn lose(&self, key: Key, channel: ChannelKey) {
+        if let Some(entry) = self.table.borrow().get(key) {
+            entry.link.lose(channel);
+        }
+    }
+
     fn count(&self, tally: &Tally) {
         self.metrics.publications_delivered(tally.publications, tally.bytes);
         if tally.dropped > 0 {
@@ -164,17 +215,21 @@ impl Shard {
     }
 }
 
-fn encode(encoding: Encoding, batch: &[Delivery]) -> Bytes {
+/// The frames of what is in no history or after the offset `after`, and how many they are.
+fn encode(encoding: Encoding, batch: &[Delivery], after: u64) -> (usize, Bytes) {
     let mut payload = Vec::new();
     let mut out = Vec::new();
+    let mut count = 0;
     for delivery in batch {
-        for publication in &delivery.publications {
+        let is_new = |offset: u64| after == 0 || offset > after;
+        for publication in delivery.publications.iter().filter(|publication| is_new(publication.offset)) {
             payload.clear();
             encoding.encode(&delivery.channel, publication, &mut payload);
             wire::encode_frame(Opcode::Text, &payload, &mut out);
+            count += 1;
         }
     }
-    out.into()
+    (count, out.into())
 }
 
 #[cfg(test)]
@@ -182,11 +237,10 @@ mod tests {
     use std::collections::HashSet;
     use std::sync::Arc;
 
-    use super::super::link::Link;
-    use super::super::table::{Entry, Key, Sink};
+    use super::super::table::{Entry, Sink};
     use super::super::{Budget, Settings};
     use super::*;
-    use crate::broker::MemoryBroker;
+    use crate::broker::{Draft, MemoryBroker, PublishOptions};
     use crate::metrics::Metrics;
     use crate::model::{Channel, ClientId, Publication, RawJson};
     use crate::node::{Dispatch, Node, ShardId};
@@ -237,7 +291,7 @@ mod tests {
             let entry = Entry { sink: Sink::Queued, blocked: true.into(), link: Rc::clone(&link) };
             let key = self.shard.table.borrow_mut().insert(entry);
             let interest = self.shard.node.subscribe(ShardId::new(0), self.channel.clone()).await.unwrap();
-            self.shard.subscribe(&self.channel, key, &link, (Encoding::BareData, interest));
+            self.shard.subscribe(&self.channel, key, &link, (Encoding::BareData, Tracking::Free), interest);
             Witness { key, link, joined_at: self.published, left_at: None }
         }
 
@@ -252,11 +306,12 @@ mod tests {
         }
 
         async fn publish(&mut self, count: u64) {
-            let number =
-                |number: u64| Publication::of(RawJson::parse(number.to_string().as_bytes()).unwrap());
+            let number = |number: u64| {
+                Draft::of(Publication::of(RawJson::parse(number.to_string().as_bytes()).unwrap()))
+            };
             let run = (self.published..self.published + count).map(number).collect();
             self.published += count;
-            self.shard.node.publish(&self.channel, run).await.unwrap();
+            self.shard.node.publish(&self.channel, run, PublishOptions::default()).await.unwrap();
         }
 
         /// One turn of the delivery task.
@@ -369,12 +424,8 @@ mod tests {
         }
         let channel = std::mem::replace(&mut bench.channel, Channel::parse("b", 255).unwrap());
         let alone = bench.join().await;
-        bench
-            .shard
-            .node
-            .publish(&channel, vec![Publication::of(RawJson::parse(b"0").unwrap())])
-            .await
-            .unwrap();
+        let zero = Draft::of(Publication::of(RawJson::parse(b"0").unwrap()));
+        bench.shard.node.publish(&channel, vec![zero], PublishOptions::default()).await.unwrap();
         bench.publish(1).await;
         bench.turn();
         assert!(crowd.iter().any(|witness| witness.received().is_empty()), "the first turn has an end");

@@ -9,7 +9,7 @@
 use std::collections::{HashMap, VecDeque};
 
 use super::table::Key;
-use crate::model::Channel;
+use crate::model::{Channel, Epoch, Position};
 use crate::node::{Delivery, Interest};
 use crate::protocol::Encoding;
 
@@ -119,6 +119,8 @@ struct Room {
     subscribers: Vec<Subscriber>,
     tombstones: usize,
     is_walked: bool,
+    /// Of the offsets that subscribers are at; `None` while nobody tracks any.
+    epoch: Option<Epoch>,
     /// What came while a walk was under way, or is about to be walked.
     backlog: VecDeque<Delivery>,
 }
@@ -133,13 +135,13 @@ impl Hub {
         &mut self,
         channel: &Channel,
         connection: Key,
-        encoding: Encoding,
+        (encoding, tracking): (Encoding, Tracking),
         interest: Interest,
     ) -> Held {
         let key = self.find(channel).unwrap_or_else(|| self.open(channel));
         let subscribers = &mut self.room_mut(key).subscribers;
         let index = u32::try_from(subscribers.len()).expect("a shard has fewer connections than that");
-        subscribers.push(Subscriber { connection: Some(connection), encoding });
+        subscribers.push(Subscriber { connection: Some(connection), encoding, tracking });
         Held { channel: key, index, _interest: interest }
     }
 
@@ -192,17 +194,22 @@ impl Hub {
 
     /// Begins a walk over the subscribers of now: answers the oldest of what is queued, up to `bytes_max`
     /// and at least one, with the end mark. `None` if nothing is queued.
+    ///
+    /// The offsets of what is answered follow one another, in one epoch.
     pub(super) fn begin_walk(&mut self, key: ChannelKey, bytes_max: usize) -> Option<(Vec<Delivery>, usize)> {
         let room = self.room_mut(key);
+        let mut bytes = 0;
+        let mut before: Option<&Delivery> = None;
+        let mut fits = |delivery: &&Delivery| {
+            bytes += delivery.cost_bytes;
+            let is_next = before.is_none_or(|before| follows(delivery, before));
+            before = Some(delivery);
+            is_next && bytes <= bytes_max
+        };
+        let count = room.backlog.iter().take_while(|delivery| fits(delivery)).count().max(1);
         if room.backlog.is_empty() {
             return None;
         }
-        let mut bytes = 0;
-        let mut fits = |delivery: &Delivery| {
-            bytes += delivery.cost_bytes;
-            bytes <= bytes_max
-        };
-        let count = room.backlog.iter().take_while(|delivery| fits(delivery)).count().max(1);
         let batch = room.backlog.drain(..count).collect();
         if room.backlog.is_empty() {
             // A burst that passed leaves no memory behind.
@@ -210,6 +217,36 @@ impl Hub {
         }
         room.is_walked = true;
         Some((batch, room.subscribers.len()))
+    }
+
+    /// Offsets of `epoch` are about to be delivered: whoever is at one of another epoch has lost its place.
+    /// Calls `lost` for each of them.
+    pub(super) fn observe(&mut self, key: ChannelKey, epoch: &Epoch, mut lost: impl FnMut(Key)) {
+        let room = self.room_mut(key);
+        if room.epoch.as_ref() == Some(epoch) {
+            return;
+        }
+        room.epoch = Some(epoch.clone());
+        for subscriber in &mut room.subscribers {
+            if matches!(subscriber.tracking, Tracking::At(_)) {
+                subscriber.tracking = Tracking::Lost;
+                subscriber.connection.into_iter().for_each(&mut lost);
+            }
+        }
+    }
+
+    /// The subscriber has everything up to `position`, and is live from there. Calls `lost` as
+    /// [`observe`](Self::observe) does.
+    pub(super) fn settle(&mut self, held: &Held, position: &Position, lost: impl FnMut(Key)) {
+        self.observe(held.channel, &position.epoch, lost);
+        self.room_mut(held.channel).subscribers[held.index as usize].tracking = Tracking::At(position.offset);
+    }
+
+    /// The channel of a subscription that has lost something; `None` if it has not.
+    pub(super) fn lost(&self, held: &Held) -> Option<Channel> {
+        let room = &self.rooms[held.channel.0 as usize];
+        let is_lost = room.subscribers[held.index as usize].tracking == Tracking::Lost;
+        room.channel.clone().filter(|_| is_lost)
     }
 
     /// Ends a walk: the tombstones go. Calls `moved` for everybody who got another place.
@@ -232,8 +269,8 @@ impl Hub {
         self.close_if_empty(key);
     }
 
-    pub(super) fn subscribers(&self, key: ChannelKey) -> &[Subscriber] {
-        &self.rooms[key.0 as usize].subscribers
+    pub(super) fn subscribers_mut(&mut self, key: ChannelKey) -> &mut [Subscriber] {
+        &mut self.room_mut(key).subscribers
     }
 
     /// Where the subscription to `channel` is among those of a connection.
@@ -251,6 +288,15 @@ impl Hub {
     pub(super) fn len(&self) -> usize {
         self.by_name.len()
     }
+}
+
+/// Whether `delivery` goes on where `before` ends.
+fn follows(delivery: &Delivery, before: &Delivery) -> bool {
+    delivery.epoch == before.epoch
+        && match (delivery.offsets(), before.offsets()) {
+            (Some((first, _)), Some((_, last))) => first == last + 1,
+            _ => true,
+        }
 }
 
 impl Room {

@@ -2,13 +2,15 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::task::Waker;
 use std::time::Instant;
 
-use super::hub::Held;
+use super::hub::{ChannelKey, Held};
 use super::outbox::Outbox;
-use crate::model::{ClientId, CloseReason, UserId};
+use crate::model::{ClientId, CloseReason, Epoch, Publication, UserId};
 use crate::node::Order;
+use crate::node::recovery::Aside;
 use crate::protocol::Heartbeat;
 
 /// What the shard and a connection's task tell each other. All on one thread.
@@ -27,6 +29,10 @@ pub(super) struct Link {
     pub(super) expires_at: Cell<Option<Instant>>,
     /// Whether an alarm for a blocked socket is set.
     pub(super) watches_writes: Cell<bool>,
+    /// What came for subscriptions whose history is being read.
+    asides: RefCell<Vec<(ChannelKey, Aside)>>,
+    /// Channels of which something was missed, and the conversation does not know yet.
+    lost: RefCell<Vec<ChannelKey>>,
     orders: RefCell<VecDeque<Order>>,
     closing: RefCell<Option<CloseReason>>,
     waker: RefCell<Option<Waker>>,
@@ -44,6 +50,8 @@ impl Link {
             blocked_since: Cell::new(None),
             expires_at: Cell::new(None),
             watches_writes: Cell::new(false),
+            asides: RefCell::default(),
+            lost: RefCell::default(),
             orders: RefCell::default(),
             closing: RefCell::default(),
             waker: RefCell::default(),
@@ -76,6 +84,44 @@ impl Link {
 
     pub(super) fn has_orders(&self) -> bool {
         !self.orders.borrow().is_empty()
+    }
+
+    /// Something of `channel` was missed.
+    pub(super) fn lose(&self, channel: ChannelKey) {
+        self.lost.borrow_mut().push(channel);
+        self.wake();
+    }
+
+    pub(super) fn has_lost(&self) -> bool {
+        !self.lost.borrow().is_empty()
+    }
+
+    pub(super) fn take_lost(&self) -> Vec<ChannelKey> {
+        std::mem::take(&mut self.lost.borrow_mut())
+    }
+
+    /// Sets `publications` aside for a subscription whose history is being read.
+    pub(super) fn set_aside(
+        &self,
+        channel: ChannelKey,
+        epoch: &Epoch,
+        publications: &[Arc<Publication>],
+        bytes_max: usize,
+    ) {
+        let mut asides = self.asides.borrow_mut();
+        let known = asides.iter().position(|(known, _)| *known == channel);
+        let index = known.unwrap_or_else(|| {
+            asides.push((channel, Aside::default()));
+            asides.len() - 1
+        });
+        asides[index].1.add(epoch, publications, bytes_max);
+    }
+
+    /// What was set aside, which ends it.
+    pub(super) fn take_aside(&self, channel: ChannelKey) -> Aside {
+        let mut asides = self.asides.borrow_mut();
+        let known = asides.iter().position(|(known, _)| *known == channel);
+        known.map(|index| asides.swap_remove(index).1).unwrap_or_default()
     }
 
     /// The task that waits; it is woken by what happens to the link.

@@ -2,6 +2,8 @@
 //!
 //! Written by hand: a push is the hot path, and payloads are embedded as they are.
 
+use std::io::Write;
+
 use super::code::Error;
 use super::reply;
 use crate::model::{Channel, ClientId, ClientInfo, Publication, RawJson};
@@ -14,6 +16,9 @@ pub fn publication(channel: &Channel, publication: &Publication, out: &mut Vec<u
     open(channel, out);
     out.extend_from_slice(b"\"pub\":{\"data\":");
     out.extend_from_slice(publication.data.as_bytes());
+    if publication.offset > 0 {
+        write!(out, ",\"offset\":{}", publication.offset).expect("a vector takes everything");
+    }
     if let Some(info) = &publication.info {
         out.extend_from_slice(b",\"info\":");
         client_info(info, out);
@@ -111,9 +116,11 @@ mod tests {
         let tags = BTreeMap::from([("k".to_owned(), "v".to_owned())]);
         let data = RawJson::parse(b"1e3").unwrap();
         let mut out = Vec::new();
-        publication(&channel("a\"b"), &Publication { data, info: Some(info), tags }, &mut out);
+        let kept = Publication { data, info: Some(Box::new(info)), tags, offset: u64::MAX };
+        publication(&channel("a\"b"), &kept, &mut out);
         let expected = concat!(
-            r#"{"push":{"channel":"a\"b","pub":{"data":1e3,"info":{"user":"4\"2","#,
+            r#"{"push":{"channel":"a\"b","pub":{"data":1e3,"offset":18446744073709551615,"#,
+            r#""info":{"user":"4\"2","#,
             r#""client":"7a1f5c0e-2b64-4f0e-9d0b-3c1d9d1f0b11","conn_info":{"name":"Ann"}},"tags":{"k":"v"}}}}"#
         );
         assert_eq!(String::from_utf8(out).unwrap(), expected);

@@ -1,6 +1,6 @@
 //! The state of a client that has authenticated: its subscriptions, and its commands in their order.
 
-use std::collections::{BTreeMap, HashSet, VecDeque};
+use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -280,7 +280,8 @@ impl Session {
         self.may_publish(&channel)?;
         let data = request.data.ok_or(code::BAD_REQUEST)?;
         let publication = self.publication(data);
-        Ok(Answer::Wait(Pending::Publish { ticket }, Effect::Publish(channel, publication)))
+        let options = self.context.authority.publish_options(&channel);
+        Ok(Answer::Wait(Pending::Publish { ticket }, Effect::Publish(channel, publication, options)))
     }
 
     /// Whether the client may publish to the channel called `name`, given whether it subscribes to it.
@@ -304,7 +305,7 @@ impl Session {
             client: self.client,
             conn_info: self.identity.info.clone(),
         };
-        Publication { data, info: Some(info), tags: BTreeMap::new() }
+        Publication { info: Some(Box::new(info)), ..Publication::of(data) }
     }
 
     /// Publishes without a command; in its manner an error cannot be told but by closing.
@@ -315,7 +316,8 @@ impl Session {
         let publication = self.publication(data);
         let ticket = Ticket { id: 0, name: "publish", started_at: Instant::now() };
         self.pending = Some(Pending::Publish { ticket });
-        effects.push(Effect::Publish(channel.clone(), publication));
+        let options = self.context.authority.publish_options(channel);
+        effects.push(Effect::Publish(channel.clone(), publication, options));
     }
 
     /// The answer to what is off: the channel is looked at first, as it would be if it were on.

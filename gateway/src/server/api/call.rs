@@ -91,15 +91,18 @@ impl FromStr for Method {
 #[derive(Debug)]
 pub(super) enum Call<'a> {
     Publish(Publish<'a>),
-    Broadcast(Broadcast<'a>),
+    /// Publish the same to each of these channels; the channel inside is none.
+    Broadcast(Vec<String>, Publish<'a>),
     Subscribe(Subscribe<'a>),
     Unsubscribe(Unsubscribe),
     Disconnect(Disconnect),
     Channels(Channels),
     Info,
     Rpc(Rpc),
-    /// Presence or history of a channel.
-    OfChannel(Method, OfChannel),
+    History(History),
+    HistoryRemove(OfChannel),
+    /// Presence of a channel.
+    Presence(Method, OfChannel),
     Refresh,
 }
 
@@ -118,7 +121,7 @@ impl<'a> Call<'a> {
     pub(super) fn decode(method: Method, text: &'a str) -> Result<Self, Malformed> {
         Ok(match method {
             Method::Publish => Self::Publish(object(text)?),
-            Method::Broadcast => Self::Broadcast(object(text)?),
+            Method::Broadcast => object::<Broadcast<'_>>(text)?.into_call(),
             Method::Subscribe => Self::Subscribe(object(text)?),
             Method::Unsubscribe => Self::Unsubscribe(object(text)?),
             Method::Disconnect => Self::Disconnect(object(text)?),
@@ -126,23 +129,25 @@ impl<'a> Call<'a> {
             Method::Rpc => Self::Rpc(object(text)?),
             Method::Info => object(text).map(|Nothing {}| Self::Info)?,
             Method::Refresh => object(text).map(|Nothing {}| Self::Refresh)?,
-            Method::Presence | Method::PresenceStats | Method::History | Method::HistoryRemove => {
-                Self::OfChannel(method, object(text)?)
-            }
+            Method::History => Self::History(object(text)?),
+            Method::HistoryRemove => Self::HistoryRemove(object(text)?),
+            Method::Presence | Method::PresenceStats => Self::Presence(method, object(text)?),
         })
     }
 
     pub(super) fn method(&self) -> Method {
         match self {
             Self::Publish(_) => Method::Publish,
-            Self::Broadcast(_) => Method::Broadcast,
+            Self::Broadcast(..) => Method::Broadcast,
             Self::Subscribe(_) => Method::Subscribe,
             Self::Unsubscribe(_) => Method::Unsubscribe,
             Self::Disconnect(_) => Method::Disconnect,
             Self::Channels(_) => Method::Channels,
             Self::Info => Method::Info,
             Self::Rpc(_) => Method::Rpc,
-            Self::OfChannel(method, _) => *method,
+            Self::History(_) => Method::History,
+            Self::HistoryRemove(_) => Method::HistoryRemove,
+            Self::Presence(method, _) => *method,
             Self::Refresh => Method::Refresh,
         }
     }
@@ -172,20 +177,53 @@ pub(super) struct Publish<'a> {
     pub(super) b64data: String,
     #[serde(deserialize_with = "or_default")]
     pub(super) tags: BTreeMap<String, String>,
+    #[serde(deserialize_with = "or_default")]
+    pub(super) skip_history: bool,
+    #[serde(deserialize_with = "or_default")]
+    pub(super) idempotency_key: String,
+    #[serde(deserialize_with = "or_default")]
+    pub(super) version: u64,
+    #[serde(deserialize_with = "or_default")]
+    pub(super) version_epoch: String,
 }
 
 /// `broadcast`.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
-pub(super) struct Broadcast<'a> {
+struct Broadcast<'a> {
     #[serde(deserialize_with = "or_default")]
-    pub(super) channels: Vec<String>,
+    channels: Vec<String>,
     #[serde(borrow, deserialize_with = "raw")]
-    pub(super) data: Option<&'a RawValue>,
+    data: Option<&'a RawValue>,
     #[serde(deserialize_with = "or_default")]
-    pub(super) b64data: String,
+    b64data: String,
     #[serde(deserialize_with = "or_default")]
-    pub(super) tags: BTreeMap<String, String>,
+    tags: BTreeMap<String, String>,
+    #[serde(deserialize_with = "or_default")]
+    skip_history: bool,
+    #[serde(deserialize_with = "or_default")]
+    idempotency_key: String,
+    #[serde(deserialize_with = "or_default")]
+    version: u64,
+    #[serde(deserialize_with = "or_default")]
+    version_epoch: String,
+}
+
+impl<'a> Broadcast<'a> {
+    /// The channels, and what each of them is to get.
+    fn into_call(self) -> Call<'a> {
+        let publish = Publish {
+            channel: String::new(),
+            data: self.data,
+            b64data: self.b64data,
+            tags: self.tags,
+            skip_history: self.skip_history,
+            idempotency_key: self.idempotency_key,
+            version: self.version,
+            version_epoch: self.version_epoch,
+        };
+        Call::Broadcast(self.channels, publish)
+    }
 }
 
 /// `subscribe`.
@@ -261,7 +299,31 @@ pub(super) struct Rpc {
     pub(super) method: String,
 }
 
-/// A request that names a channel and nothing else that matters yet.
+/// `history`.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct History {
+    #[serde(deserialize_with = "or_default")]
+    pub(super) channel: String,
+    /// Most publications; 0 for the position alone, negative for all.
+    #[serde(deserialize_with = "or_default")]
+    pub(super) limit: i32,
+    pub(super) since: Option<Since>,
+    #[serde(deserialize_with = "or_default")]
+    pub(super) reverse: bool,
+}
+
+/// Where reading begins; an empty epoch is the current one.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct Since {
+    #[serde(deserialize_with = "or_default")]
+    pub(super) offset: u64,
+    #[serde(deserialize_with = "or_default")]
+    pub(super) epoch: String,
+}
+
+/// A request that names a channel and nothing else that matters.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 pub(super) struct OfChannel {

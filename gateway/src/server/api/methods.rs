@@ -1,15 +1,12 @@
 //! What each method asks of the node.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 
-use tokio::task::coop::consume_budget;
-
-use super::call::{Advice, Broadcast, Call, Disconnect, OfChannel, Publish, Subscribe, Unsubscribe};
+use super::call::{Advice, Call, Disconnect, OfChannel, Subscribe, Unsubscribe};
 use super::reply::{Answer, Failure};
 use super::{Api, payload};
 use crate::auth::Refusal;
-use crate::metrics::Source;
-use crate::model::{Channel, ClientId, CloseReason, Publication, UserId};
+use crate::model::{Channel, ClientId, CloseReason, UserId};
 use crate::node::{Order, Target};
 
 /// What a client is told that is closed without a word of the caller.
@@ -27,20 +24,12 @@ impl From<Refusal> for Failure {
     }
 }
 
-/// Publications that go to one channel in one piece.
-struct Run {
-    channel: Channel,
-    publications: Vec<Publication>,
-    /// Where each came from, in the order of the calls.
-    positions: Vec<usize>,
-}
-
 impl Api {
     /// Carries out one call.
     pub(super) async fn execute(&self, call: &Call<'_>) -> Result<Answer, Failure> {
         match call {
             Call::Publish(request) => self.publish(request).await,
-            Call::Broadcast(request) => self.broadcast(request).await,
+            Call::Broadcast(channels, request) => self.broadcast(channels, request).await,
             Call::Subscribe(request) => self.subscribe(request),
             Call::Unsubscribe(request) => self.unsubscribe(request),
             Call::Disconnect(request) => self.disconnect(request),
@@ -48,90 +37,15 @@ impl Api {
             Call::Info => self.info().await,
             Call::Rpc(request) if request.method.is_empty() => Err(Failure::BadRequest),
             Call::Rpc(_) => Err(Failure::NotFound),
-            Call::OfChannel(_, request) => self.not_available(request),
+            Call::History(request) => self.history(request).await,
+            Call::HistoryRemove(request) => self.remove_history(request).await,
+            Call::Presence(_, request) => self.not_available(request),
             Call::Refresh => Err(Failure::NotAvailable),
         }
     }
 
-    fn channel(&self, name: &str) -> Result<Channel, Failure> {
+    pub(super) fn channel(&self, name: &str) -> Result<Channel, Failure> {
         Ok(self.context.authority.channel(name)?)
-    }
-
-    async fn publish(&self, request: &Publish<'_>) -> Result<Answer, Failure> {
-        let (channel, publication) = self.prepare(request)?;
-        self.send(&channel, vec![publication]).await?;
-        Ok(Answer::Done {})
-    }
-
-    fn prepare(&self, request: &Publish<'_>) -> Result<(Channel, Publication), Failure> {
-        let channel = self.channel(&request.channel)?;
-        let data = payload::required(request.data, &request.b64data)?;
-        Ok((channel, Publication { tags: request.tags.clone(), ..Publication::of(data) }))
-    }
-
-    async fn send(&self, channel: &Channel, publications: Vec<Publication>) -> Result<(), Failure> {
-        let count = publications.len();
-        self.node.publish(channel, publications).await?;
-        self.node.metrics().publications_received(Source::Api, count);
-        Ok(())
-    }
-
-    /// Publishes a run of calls, those for one channel in one piece and in their order.
-    ///
-    /// So a burst enters each inbox in one push. Answers in the order of the calls.
-    pub(super) async fn publish_all(&self, requests: &[&Publish<'_>]) -> Vec<Result<Answer, Failure>> {
-        let mut results = Vec::with_capacity(requests.len());
-        for run in self.group(requests, &mut results) {
-            consume_budget().await;
-            if let Err(failure) = self.send(&run.channel, run.publications).await {
-                for position in run.positions {
-                    results[position] = Err(failure);
-                }
-            }
-        }
-        results
-    }
-
-    /// The runs of `requests`, in the order of their first calls; `results` says what is not in any.
-    fn group(&self, requests: &[&Publish<'_>], results: &mut Vec<Result<Answer, Failure>>) -> Vec<Run> {
-        let mut runs: Vec<Run> = Vec::new();
-        let mut known = HashMap::new();
-        for (position, request) in requests.iter().enumerate() {
-            let (channel, publication) = match self.prepare(request) {
-                Ok(prepared) => prepared,
-                Err(failure) => {
-                    results.push(Err(failure));
-                    continue;
-                }
-            };
-            let index = *known.entry(channel.clone()).or_insert_with(|| {
-                runs.push(Run { channel, publications: Vec::new(), positions: Vec::new() });
-                runs.len() - 1
-            });
-            runs[index].publications.push(publication);
-            runs[index].positions.push(position);
-            results.push(Ok(Answer::Done {}));
-        }
-        runs
-    }
-
-    async fn broadcast(&self, request: &Broadcast<'_>) -> Result<Answer, Failure> {
-        if request.channels.is_empty() {
-            return Err(Failure::BadRequest);
-        }
-        let data = payload::required(request.data, &request.b64data)?;
-        let publication = Publication { tags: request.tags.clone(), ..Publication::of(data) };
-        let mut responses = Vec::with_capacity(request.channels.len());
-        for name in &request.channels {
-            // A broker that never waits would otherwise hold the thread for as long as the list is.
-            consume_budget().await;
-            let result = match self.channel(name) {
-                Ok(channel) => self.send(&channel, vec![publication.clone()]).await,
-                Err(failure) => Err(failure),
-            };
-            responses.push(result.map(|()| Answer::Done {}).into());
-        }
-        Ok(Answer::Broadcast { responses })
     }
 
     fn subscribe(&self, request: &Subscribe<'_>) -> Result<Answer, Failure> {

@@ -10,6 +10,9 @@ use serde::{Serialize, Serializer};
 
 use super::call::Method;
 use super::diagnosis::{NodeInfo, Subscribers};
+use super::history::Kept;
+use crate::broker::{self, BrokerError};
+use crate::model::Position;
 use crate::node::PublishError;
 
 /// Why an operation failed; the code and message are the API's.
@@ -33,6 +36,9 @@ pub(super) enum Failure {
     /// A field is missing or has a value that it may not have.
     #[error("bad request")]
     BadRequest,
+    /// The history that the caller knows is not the one there is.
+    #[error("unrecoverable position")]
+    UnrecoverablePosition,
     /// The feature is off.
     #[error("not available")]
     NotAvailable,
@@ -47,6 +53,7 @@ impl Failure {
             Self::NotFound => 104,
             Self::BadRequest => 107,
             Self::NotAvailable => 108,
+            Self::UnrecoverablePosition => 112,
         }
     }
 
@@ -58,6 +65,7 @@ impl Failure {
             Self::UnknownChannel | Self::NotFound => StatusCode::NOT_FOUND,
             Self::PermissionDenied => StatusCode::FORBIDDEN,
             Self::BadRequest | Self::NotAvailable => StatusCode::BAD_REQUEST,
+            Self::UnrecoverablePosition => StatusCode::RANGE_NOT_SATISFIABLE,
         }
     }
 
@@ -70,6 +78,7 @@ impl Failure {
             Self::NotFound => "104",
             Self::BadRequest => "107",
             Self::NotAvailable => "108",
+            Self::UnrecoverablePosition => "112",
         }
     }
 }
@@ -83,6 +92,13 @@ impl From<PublishError> for Failure {
                 Self::Internal
             }
         }
+    }
+}
+
+impl From<BrokerError> for Failure {
+    fn from(error: BrokerError) -> Self {
+        tracing::warn!(%error, "the server API cannot be answered");
+        Self::Internal
     }
 }
 
@@ -101,12 +117,33 @@ impl Serialize for Failure {
 pub(super) enum Answer {
     /// It did it.
     Done {},
+    /// It was published, and has this place in the history.
+    Published { offset: u64, epoch: String },
+    /// A part of a history, with its top.
+    History { publications: Vec<Kept>, epoch: String, offset: u64 },
     /// What became of each channel of a broadcast, in their order.
     Broadcast { responses: Vec<Wrapped> },
     /// Channels with subscribers.
     Channels { channels: BTreeMap<String, Subscribers> },
     /// The nodes.
     Info { nodes: Vec<NodeInfo> },
+}
+
+impl From<broker::Published> for Answer {
+    fn from(published: broker::Published) -> Self {
+        match published.position {
+            Some(Position { epoch, offset }) => Self::Published { offset, epoch: epoch.as_str().to_owned() },
+            None => Self::Done {},
+        }
+    }
+}
+
+impl From<broker::History> for Answer {
+    fn from(history: broker::History) -> Self {
+        let Position { epoch, offset } = history.top;
+        let publications = history.publications.into_iter().map(Kept).collect();
+        Self::History { publications, epoch: epoch.as_str().to_owned(), offset }
+    }
 }
 
 /// `{"result":{…}}` or `{"error":{…}}`.

@@ -1,0 +1,142 @@
+//! Publishing: to one channel, to many, and in runs.
+
+use std::collections::HashMap;
+
+use tokio::task::coop::consume_budget;
+
+use super::call::Publish;
+use super::reply::{Answer, Failure};
+use super::{Api, payload};
+use crate::broker::{Draft, PublishOptions, Published};
+use crate::metrics::Source;
+use crate::model::{Channel, Publication};
+
+/// Publications that go to one channel in one piece.
+struct Run {
+    channel: Channel,
+    skip_history: bool,
+    drafts: Vec<Draft>,
+    /// Where each came from, in the order of the calls.
+    positions: Vec<usize>,
+}
+
+impl Api {
+    pub(super) async fn publish(&self, request: &Publish<'_>) -> Result<Answer, Failure> {
+        let channel = self.channel(&request.channel)?;
+        self.publish_to(&channel, draft(request)?, request.skip_history).await
+    }
+
+    /// Publishes the same to each of `channels`. Answers for each, in their order.
+    pub(super) async fn broadcast(
+        &self,
+        channels: &[String],
+        request: &Publish<'_>,
+    ) -> Result<Answer, Failure> {
+        if channels.is_empty() {
+            return Err(Failure::BadRequest);
+        }
+        let draft = draft(request)?;
+        let mut responses = Vec::with_capacity(channels.len());
+        for name in channels {
+            // A broker that never waits would otherwise hold the thread for as long as the list is.
+            consume_budget().await;
+            let result = match self.channel(name) {
+                Ok(channel) => self.publish_to(&channel, draft.clone(), request.skip_history).await,
+                Err(failure) => Err(failure),
+            };
+            responses.push(result.into());
+        }
+        Ok(Answer::Broadcast { responses })
+    }
+
+    async fn publish_to(
+        &self,
+        channel: &Channel,
+        draft: Draft,
+        skip_history: bool,
+    ) -> Result<Answer, Failure> {
+        let published = self.send(channel, vec![draft], skip_history).await?;
+        Ok(published.into_iter().next().map_or(Answer::Done {}, Answer::from))
+    }
+
+    /// What is suppressed, because of its key or version, is not counted as received.
+    async fn send(
+        &self,
+        channel: &Channel,
+        drafts: Vec<Draft>,
+        skip_history: bool,
+    ) -> Result<Vec<Published>, Failure> {
+        let options = self.context.authority.publish_options(channel);
+        let retention = options.retention.filter(|_| !skip_history);
+        let published = self.node.publish(channel, drafts, PublishOptions { retention, ..options }).await?;
+        let count = published.iter().filter(|published| !published.is_suppressed).count();
+        self.node.metrics().publications_received(Source::Api, count);
+        Ok(published)
+    }
+
+    /// Publishes a run of calls, those for one channel in one piece and in their order.
+    ///
+    /// So a burst enters each inbox in one push. Answers in the order of the calls.
+    pub(super) async fn publish_all(&self, requests: &[&Publish<'_>]) -> Vec<Result<Answer, Failure>> {
+        let mut results = Vec::with_capacity(requests.len());
+        for run in self.group(requests, &mut results) {
+            consume_budget().await;
+            match self.send(&run.channel, run.drafts, run.skip_history).await {
+                Ok(published) => {
+                    for (position, published) in run.positions.into_iter().zip(published) {
+                        results[position] = Ok(published.into());
+                    }
+                }
+                Err(failure) => {
+                    for position in run.positions {
+                        results[position] = Err(failure);
+                    }
+                }
+            }
+        }
+        results
+    }
+
+    /// The runs of `requests`, in the order of their first calls; `results` says what is not in any.
+    ///
+    /// A channel has more than one if some of its publications skip the history and others do not.
+    fn group(&self, requests: &[&Publish<'_>], results: &mut Vec<Result<Answer, Failure>>) -> Vec<Run> {
+        let mut runs: Vec<Run> = Vec::new();
+        let mut latest: HashMap<Channel, usize> = HashMap::new();
+        for (position, request) in requests.iter().enumerate() {
+            let prepared = self.channel(&request.channel).and_then(|channel| Ok((channel, draft(request)?)));
+            let (channel, draft) = match prepared {
+                Ok(prepared) => prepared,
+                Err(failure) => {
+                    results.push(Err(failure));
+                    continue;
+                }
+            };
+            let skip_history = request.skip_history;
+            let index = match latest.get(&channel) {
+                Some(&index) if runs[index].skip_history == skip_history => index,
+                _ => {
+                    latest.insert(channel.clone(), runs.len());
+                    runs.push(Run { channel, skip_history, drafts: Vec::new(), positions: Vec::new() });
+                    runs.len() - 1
+                }
+            };
+            runs[index].drafts.push(draft);
+            runs[index].positions.push(position);
+            results.push(Ok(Answer::Done {}));
+        }
+        runs
+    }
+}
+
+/// # Errors
+/// [`Failure::BadRequest`] for a payload that is missing or cannot be.
+fn draft(request: &Publish<'_>) -> Result<Draft, Failure> {
+    let data = payload::required(request.data, &request.b64data)?;
+    Ok(Draft {
+        publication: Publication { tags: request.tags.clone(), ..Publication::of(data) },
+        idempotency_key: Some(&request.idempotency_key).filter(|key| !key.is_empty()).cloned(),
+        version: request.version,
+        version_epoch: request.version_epoch.clone(),
+    })
+}
