@@ -144,6 +144,29 @@ async fn while_stopping_a_node_is_not_ready_and_waits_for_nobody_too_long() {
 }
 
 #[tokio::test]
+async fn while_stopping_every_comer_is_refused_at_once() {
+    let gateway = Gateway::start().await;
+    let (public, internal) = (gateway.public(), gateway.internal());
+    // Its shard waits for it to close; the other one has nobody to wait for.
+    let _silent = Raw::bare(&gateway).await;
+    let come = async || {
+        let mut late = Raw::open(public).await;
+        drop(late.try_send(upgrade_request(NATIVE, "")).await);
+        late.answer().await
+    };
+    let watching = async {
+        eventually("not to be ready", async || get(internal, "/readyz").await.status == 503).await;
+        // Who comes in the moment in between is let in and told to go.
+        eventually("to be refused", async || come().await.status == 503).await;
+        for _ in 0..16 {
+            let answer = come().await;
+            assert_eq!((answer.status, answer.header("retry-after").is_some()), (503, true));
+        }
+    };
+    tokio::join!(gateway.stop(), watching);
+}
+
+#[tokio::test]
 async fn a_port_in_use_is_named_with_its_setting() {
     let running = Gateway::start().await;
     for (setting, taken) in [("public.port", running.public()), ("internal.port", running.internal())] {
