@@ -81,6 +81,8 @@ struct Connection {
     said: Vec<Vec<u8>>,
     /// Whether the client's close frame was read.
     peer_closed: bool,
+    /// Its code, which the answer repeats (RFC 6455 §5.5.1); `None` if it had none.
+    peer_code: Option<u16>,
     _permit: Option<OwnedSemaphorePermit>,
 }
 
@@ -112,6 +114,7 @@ impl Shard {
             operation: None,
             said: Vec::new(),
             peer_closed: false,
+            peer_code: None,
             _permit: arrival.permit,
         };
         tokio::task::spawn_local(connection.run(arrival.unread));
@@ -236,6 +239,7 @@ impl Connection {
                     "client closes"
                 );
                 self.peer_closed = true;
+                self.peer_code = frame.as_ref().map(|frame| frame.code);
                 self.link.close(CloseReason::ByClient);
             }
         }
@@ -427,7 +431,7 @@ impl Connection {
         }
         if reason != CloseReason::ConnectionLost {
             let frame = if self.peer_closed {
-                wire::close_frame(Some(1000), "")
+                wire::close_frame(self.peer_code, "")
             } else {
                 wire::close_frame(Some(code), &text)
             };

@@ -68,8 +68,9 @@ async fn two_channels_are_two_conversations() {
 }
 
 #[tokio::test]
-async fn who_unsubscribes_hears_no_more() {
+async fn who_unsubscribes_hears_no_more_and_who_comes_back_hears_once() {
     let gateway = Gateway::start().await;
+    let _others_of_both_shards = subscribers(&gateway, ENOUGH_FOR_BOTH_SHARDS, "news").await;
     let mut bob = gateway.connect("bob").await.subscribe("news").await.subscribe("end").await;
     let mut alice = gateway.connect("alice").await;
     alice.publish("news", 1).await;
@@ -78,6 +79,11 @@ async fn who_unsubscribes_hears_no_more() {
     alice.publish("news", 2).await;
     alice.publish("end", 3).await;
     assert_eq!(bob.next_publication().await, publication("end", 3, "alice"));
+    let mut bob = bob.subscribe("news").await;
+    alice.publish("news", 4).await;
+    alice.publish("end", 5).await;
+    assert_eq!(bob.next_publication().await, publication("news", 4, "alice"));
+    assert_eq!(bob.next_publication().await, publication("end", 5, "alice"));
 }
 
 #[tokio::test]

@@ -140,16 +140,19 @@ async fn a_message_at_the_limit_is_taken_whole_or_in_fragments() {
 #[tokio::test]
 async fn the_close_code_can_be_read_by_a_client_that_still_sends() {
     let gateway = Gateway::start().await;
+    let too_big = frame(FIN | TEXT, &vec![b'x'; MESSAGE_BYTES_MAX + 1]);
+    let (head, rest) = too_big.split_at(4_000);
     for form in [Form::Native, Form::Bare] {
         let mut raw = open(&gateway, form).await;
-        let too_big = frame(FIN | TEXT, &vec![b'x'; MESSAGE_BYTES_MAX + 1]);
-        let (head, rest) = too_big.split_at(1_000);
+        raw.send(&too_big).await;
+        assert_eq!(raw.close_code().await, 1009, "{form:?}");
+        let mut raw = open(&gateway, form).await;
         raw.send(head).await;
+        assert_eq!(raw.close_code().await, 1009, "{form:?}");
         for chunk in rest.chunks(1_000) {
-            // The gateway reads it away for a while instead of resetting the connection.
+            // It is read away for a while: a reset could overtake the close frame.
             raw.send(chunk).await;
         }
-        assert_eq!(raw.close_code().await, 1009, "{form:?}");
     }
 }
 
@@ -167,19 +170,18 @@ async fn a_binary_frame_where_text_is_spoken_is_unsupported() {
 async fn a_close_is_answered_and_the_socket_closed() {
     let gateway = Gateway::start().await;
     for form in [Form::Native, Form::Bare] {
-        for bytes in [
-            frame(FIN | CLOSE, b""),
-            close(1000, b"bye"),
-            close(1001, b""),
-            close(3000, b"mine"),
-            close(4999, "ü".repeat(61).as_bytes()),
+        for (bytes, code) in [
+            (frame(FIN | CLOSE, b""), &[][..]),
+            (close(1000, b"bye"), &1000_u16.to_be_bytes()),
+            (close(1001, b""), &1001_u16.to_be_bytes()),
+            (close(3000, b"mine"), &3000_u16.to_be_bytes()),
+            (close(4999, "ü".repeat(61).as_bytes()), &4999_u16.to_be_bytes()),
         ] {
             let mut raw = open(&gateway, form).await;
-            let started_at = Instant::now();
             raw.send(bytes).await;
-            assert_eq!(raw.close_code().await, 1000, "{form:?}");
+            let answer = raw.next_frame().await.expect("a close is answered");
+            assert_eq!((answer.opcode, &answer.payload[..]), (0x8, code), "{form:?}");
             assert_eq!(raw.rest().await, b"");
-            assert!(started_at.elapsed() < Duration::from_secs(1), "{:?}", started_at.elapsed());
         }
     }
     gateway.metric_is("clarion_connections_closed_total{reason=\"by_client\"}", 10.0).await;

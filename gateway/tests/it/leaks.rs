@@ -9,10 +9,9 @@ const CLIENTS: usize = 500;
 /// The different points at which a client goes away.
 const STAGES: usize = 8;
 
-/// Goes away at one of the [`STAGES`]; `true` if it did so in order.
-async fn visit(raw: Raw, token: String, bare_path: String, stage: usize) {
+/// Goes away at one of the [`STAGES`].
+async fn visit(mut raw: Raw, token: String, bare_path: String, stage: usize) {
     const NATIVE: &str = "/connection/websocket";
-    let mut raw = raw;
     let connect = json!({"id": 1, "connect": {"token": token}}).to_string();
     let subscribe = json!({"id": 2, "subscribe": {"channel": format!("channel-{stage}")}}).to_string();
     match stage {
@@ -56,7 +55,7 @@ async fn clients_that_go_away_at_any_point_leave_nothing_behind() {
     };
     let visiting = async {
         while let Some(visit) = visits.join_next().await {
-            visit.expect("no visit fails")
+            visit.expect("no visit fails");
         }
     };
     within("all visits", async { tokio::join!(talking, visiting) }).await;
@@ -91,7 +90,7 @@ async fn subscribing_and_unsubscribing_in_a_hurry_ends_with_nothing() {
     }
     within("all clients", async {
         while let Some(client) = clients.join_next().await {
-            client.expect("it works")
+            client.expect("it works");
         }
     })
     .await;

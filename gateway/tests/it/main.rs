@@ -3,9 +3,12 @@
 //! One file for each behavior; `support` is the only place with plumbing.
 
 mod chat;
+mod cli;
 mod frames;
 mod handshake;
 mod leaks;
+mod lifecycle;
+mod secrets;
 mod slow;
 mod support;
 mod token;

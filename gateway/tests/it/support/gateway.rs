@@ -3,7 +3,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use clarion::app::{self, StartError};
 use clarion::config::{ApiKey, Auto, ChannelOptions, Config};
 use clarion::model::Secret;
-use serde_json::{Value, json};
+use serde_json::Value;
 use tokio::net::TcpStream;
 
 use super::metrics::Samples;
@@ -83,19 +83,12 @@ impl Gateway {
 
     /// A good token for `user`.
     pub(crate) fn token(&self, user: &str) -> String {
-        let rules = &self.config.client.token;
-        self.sign(&json!({
-            "sub": user,
-            "exp": token::now() + 3600,
-            "aud": rules.audience,
-            "iss": rules.issuer,
-        }))
+        token::sign(&self.config, user)
     }
 
     /// A token with these claims.
     pub(crate) fn sign(&self, claims: &Value) -> String {
-        let token = clarion::auth::sign(&self.config.client.token, claims).expect("there is a key");
-        token.expose().to_owned()
+        token::sign_claims(&self.config, claims)
     }
 
     /// `GET path` on the internal listener.
@@ -126,16 +119,7 @@ impl Gateway {
 
     /// Waits until a metric has this value.
     pub(crate) async fn metric_is(&self, name: &str, value: f64) {
-        self.metric_holds(name, &format!("be {value}"), |now| now == value).await;
-    }
-
-    /// Waits until a metric has at least this value.
-    pub(crate) async fn metric_reaches(&self, name: &str, value: f64) {
-        self.metric_holds(name, &format!("reach {value}"), |now| now >= value).await;
-    }
-
-    async fn metric_holds(&self, name: &str, what: &str, holds: impl Fn(f64) -> bool) {
-        eventually(&format!("{name} to {what}"), async || holds(self.metric(name).await)).await;
+        eventually(&format!("{name} to be {value}"), async || self.metric(name).await == value).await;
     }
 
     /// Asserts that somebody else can connect, subscribe and chat.

@@ -6,16 +6,18 @@ mod client;
 mod gateway;
 mod http;
 mod metrics;
+mod process;
 mod raw;
 mod token;
 
 use std::time::Duration;
 
 pub(crate) use client::{Client, Publication};
-pub(crate) use gateway::Gateway;
-pub(crate) use http::Answer;
+pub(crate) use gateway::{Gateway, config};
+pub(crate) use http::{Answer, get, post};
+pub(crate) use process::Process;
 pub(crate) use raw::{Raw, bare_path, frame, upgrade_request};
-pub(crate) use token::{SECRET, encode, forge, now};
+pub(crate) use token::{SECRET, encode, forge, now, sign, sign_claims};
 
 /// How long a fact may take: far more than it does, on a machine that is busy with other tests.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
