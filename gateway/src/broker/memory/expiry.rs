@@ -25,7 +25,8 @@ pub(super) struct Tick(u64);
 /// [`SLOTS`] seconds ahead.
 pub(super) struct Wheel<T> {
     start: Instant,
-    slots: Box<[Vec<T>]>,
+    /// What is filed, with the tick that it is filed for.
+    slots: Box<[Vec<(Tick, T)>]>,
     /// What was filed for the ticks before this one has been handed out.
     next: Tick,
 }
@@ -46,17 +47,20 @@ impl<T> Wheel<T> {
     /// Files `item`, to be handed out at the answered tick.
     pub(super) fn file(&mut self, item: T, deadline: Instant) -> Tick {
         let tick = self.tick(deadline);
-        self.slots[slot(tick)].push(item);
+        self.slots[slot(tick)].push((tick, item));
         tick
     }
 
-    /// Takes something out whose tick has come by `now`, with that tick. `None`: nothing is left.
+    /// Takes something out whose tick has come by `now`, with the tick that it was filed for. `None`: nothing is
+    /// left.
     pub(super) fn take(&mut self, now: Instant) -> Option<(Tick, T)> {
         let current = self.elapsed(now);
+        // All ticks that something can be filed for lie within one turn. After a long rest one turn is enough.
+        self.next.0 = self.next.0.max((current + 1).saturating_sub(SLOTS));
         while self.next.0 <= current {
             let slot = &mut self.slots[slot(self.next)];
-            if let Some(item) = slot.pop() {
-                return Some((self.next, item));
+            if let Some(filed) = slot.pop() {
+                return Some(filed);
             }
             // A second in which a crowd was due should not keep the room for it.
             *slot = Vec::new();
