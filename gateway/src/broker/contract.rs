@@ -51,7 +51,8 @@ macro_rules! suite {
     };
     (@each $make:expr; $($name:ident),* $(,)?) => {
         $(
-            #[tokio::test]
+            // Several threads, so that publishers in parallel are in parallel.
+            #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
             async fn $name() {
                 let record = $crate::broker::contract::Record::new();
                 let make = $make;
@@ -102,6 +103,8 @@ impl Record {
 
 impl Receiver for Record {
     fn deliver(&self, channel: &Channel, epoch: Option<&Epoch>, publications: &[Arc<Publication>]) {
+        // Gives the others a chance to overtake, which they must not take.
+        std::thread::yield_now();
         let run = Delivered { epoch: epoch.cloned(), publications: numbered(publications) };
         self.delivered.lock().entry(channel.clone()).or_default().push(run);
         self.total.send_modify(|total| *total += publications.len());

@@ -196,7 +196,8 @@ pub(in crate::broker) async fn a_part_is_read_forward_and_in_reverse(
     let a = channel("a");
     // 4 to 8 are kept.
     broker.publish(&a, numbers(1..=8), keeping(5)).await.unwrap();
-    let cases: [(Option<u64>, bool, Option<usize>, &[u64]); 20] = [
+    type Case = (Option<u64>, bool, Option<usize>, &'static [u64]);
+    let cases: [Case; 20] = [
         (None, false, None, &[4, 5, 6, 7, 8]),
         (None, false, Some(2), &[4, 5]),
         (None, false, Some(0), &[]),

@@ -69,6 +69,12 @@ impl<T> Wheel<T> {
         None
     }
 
+    /// How much is filed.
+    #[cfg(test)]
+    pub(super) fn len(&self) -> usize {
+        self.slots.iter().map(Vec::len).sum()
+    }
+
     fn elapsed(&self, at: Instant) -> u64 {
         at.saturating_duration_since(self.start).as_secs()
     }
@@ -101,6 +107,18 @@ mod tests {
         wheel.file(4, at(0));
         assert_eq!(drain(&mut wheel, at(900_000)), [0; 0], "filed for the tick that comes next");
         assert_eq!(drain(&mut wheel, at(901_000)), [4]);
+    }
+
+    #[test]
+    fn after_a_long_rest_everything_comes_at_once() {
+        let start = Instant::now();
+        let mut wheel = Wheel::new(start);
+        for second in 0..SLOTS {
+            wheel.file(second as u32, start + Duration::from_secs(second));
+        }
+        let mut taken = drain(&mut wheel, start + Duration::from_secs(1_000_000));
+        taken.sort_unstable();
+        assert!(taken.into_iter().eq(0..SLOTS as u32));
     }
 
     #[test]

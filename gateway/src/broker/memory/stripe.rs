@@ -139,6 +139,12 @@ impl Stripe {
         }
     }
 
+    /// How much the wheel holds.
+    #[cfg(test)]
+    pub(super) fn filed(&self) -> usize {
+        self.wheel.len()
+    }
+
     /// Streams, kept publications and keys that take memory.
     #[cfg(test)]
     pub(super) fn weight(&self) -> (usize, usize, usize) {

@@ -144,6 +144,19 @@ async fn sweeping_leaves_what_is_in_use() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_channel_is_filed_a_few_times_however_long_it_is_used() {
+    let bench = Bench::new();
+    for _ in 0..100 {
+        bench.publish("a", None).await;
+        pass(TTL + 2 * SECOND).await;
+        bench.0.sweep();
+    }
+    let filed: usize = bench.0.stripes.iter().map(|stripe| stripe.lock().filed()).sum();
+    // Once for each time that it went quiet within a turn of the wheel.
+    assert!(filed <= 6, "{filed}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn use_gives_back_what_others_left_in_the_same_stripe() {
     let bench = Bench::new();
     for number in 0..1_000 {
