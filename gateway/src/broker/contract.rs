@@ -1,13 +1,21 @@
 //! What every broker promises, as tests. An implementation calls [`suite!`] with how to make one.
+//!
+//! Nothing here depends on how fast time passes: what a broker forgets it tests itself, with its own clock.
+
+mod history;
+mod suppression;
 
 use std::collections::HashMap;
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
-use super::{Broker, Draft, PublishOptions, Receiver};
+pub(super) use self::history::*;
+pub(super) use self::suppression::*;
+use super::{Broker, Draft, PublishOptions, Published, Receiver, Retention};
 use crate::model::{Channel, Epoch, Publication, RawJson};
 
 /// Runs the contract against the broker that `$make` builds from a receiver.
@@ -20,11 +28,31 @@ macro_rules! suite {
             channels_do_not_hear_each_other,
             a_run_of_publications_arrives_in_order_and_in_one_piece,
             publishers_in_parallel_are_delivered_completely_and_each_in_its_order,
+            offsets_count_from_one_and_arrive_with_their_epoch,
+            without_a_history_there_is_no_position,
+            publishers_in_parallel_get_offsets_in_the_order_of_delivery,
+            an_epoch_stands_before_the_first_publication,
+            each_channel_has_its_own_history,
+            no_more_is_kept_than_the_size,
+            a_publication_is_kept_as_it_was_published,
+            what_is_not_kept_takes_no_offset,
+            removing_keeps_epoch_and_offset,
+            a_part_is_read_forward_and_in_reverse,
+            a_part_is_limited_in_bytes,
+            a_key_answers_like_the_first_time,
+            a_key_works_without_a_history,
+            a_key_is_of_its_channel,
+            a_key_that_is_used_all_at_once_publishes_once,
+            a_run_is_delivered_without_what_is_suppressed,
+            a_version_that_is_not_above_the_last_is_suppressed,
+            versions_need_a_history,
+            versions_outlive_what_is_kept,
         );
     };
     (@each $make:expr; $($name:ident),* $(,)?) => {
         $(
-            #[tokio::test]
+            // Several threads, so that publishers in parallel are in parallel.
+            #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
             async fn $name() {
                 let record = $crate::broker::contract::Record::new();
                 let make = $make;
@@ -36,9 +64,17 @@ macro_rules! suite {
 }
 pub(super) use suite;
 
+/// One call of the receiver.
+#[derive(Clone, Debug, PartialEq)]
+struct Delivered {
+    epoch: Option<Epoch>,
+    /// Offset and payload of each.
+    publications: Vec<(u64, String)>,
+}
+
 /// Remembers what was delivered, and lets a test wait for it.
 pub(super) struct Record {
-    delivered: Mutex<HashMap<Channel, Vec<Vec<String>>>>,
+    delivered: Mutex<HashMap<Channel, Vec<Delivered>>>,
     total: watch::Sender<usize>,
 }
 
@@ -48,10 +84,16 @@ impl Record {
     }
 
     /// Waits until `count` publications arrived in all, then answers those of `channel`, run by run.
-    async fn runs(&self, channel: &Channel, count: usize) -> Vec<Vec<String>> {
+    async fn delivered(&self, channel: &Channel, count: usize) -> Vec<Delivered> {
         let mut total = self.total.subscribe();
         total.wait_for(|total| *total >= count).await.unwrap();
         self.delivered.lock().get(channel).cloned().unwrap_or_default()
+    }
+
+    /// The payloads alone.
+    async fn runs(&self, channel: &Channel, count: usize) -> Vec<Vec<String>> {
+        let texts = |run: Delivered| run.publications.into_iter().map(|(_, text)| text).collect();
+        self.delivered(channel, count).await.into_iter().map(texts).collect()
     }
 
     async fn flat(&self, channel: &Channel, count: usize) -> Vec<String> {
@@ -60,13 +102,19 @@ impl Record {
 }
 
 impl Receiver for Record {
-    fn deliver(&self, channel: &Channel, _: Option<&Epoch>, publications: &[Arc<Publication>]) {
-        let text =
-            |publication: &Arc<Publication>| String::from_utf8(publication.data.as_bytes().to_vec()).unwrap();
-        let run = publications.iter().map(text).collect();
+    fn deliver(&self, channel: &Channel, epoch: Option<&Epoch>, publications: &[Arc<Publication>]) {
+        // Gives the others a chance to overtake, which they must not take.
+        std::thread::yield_now();
+        let run = Delivered { epoch: epoch.cloned(), publications: numbered(publications) };
         self.delivered.lock().entry(channel.clone()).or_default().push(run);
         self.total.send_modify(|total| *total += publications.len());
     }
+}
+
+/// Offset and payload of each.
+fn numbered(publications: &[Arc<Publication>]) -> Vec<(u64, String)> {
+    let text = |publication: &Publication| String::from_utf8(publication.data.as_bytes().to_vec()).unwrap();
+    publications.iter().map(|publication| (publication.offset, text(publication))).collect()
 }
 
 fn channel(name: &str) -> Channel {
@@ -80,6 +128,31 @@ fn drafts(texts: impl IntoIterator<Item = String>) -> Vec<Draft> {
 
 fn one(text: &str) -> Vec<Draft> {
     drafts([text.to_owned()])
+}
+
+/// Drafts whose payloads are these numbers.
+fn numbers(numbers: RangeInclusive<u64>) -> Vec<Draft> {
+    drafts(numbers.map(|number| number.to_string()))
+}
+
+const META_TTL: Duration = Duration::from_secs(3600);
+
+/// Keep as many publications, for longer than a test takes.
+fn keeping(size: usize) -> PublishOptions {
+    let retention = Retention { size, ttl: Duration::from_secs(600), meta_ttl: META_TTL };
+    PublishOptions { retention: Some(retention), ..PLAIN }
+}
+
+/// What became of the only draft.
+async fn publish_one(
+    broker: &impl Broker,
+    channel: &Channel,
+    draft: Draft,
+    options: PublishOptions,
+) -> Published {
+    let mut published = broker.publish(channel, vec![draft], options).await.unwrap();
+    assert_eq!(published.len(), 1);
+    published.remove(0)
 }
 
 /// Deliver, and keep nothing.

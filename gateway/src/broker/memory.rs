@@ -99,9 +99,4 @@ impl Broker for MemoryBroker {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::super::contract;
-    use super::*;
-
-    contract::suite!(|receiver| async move { Arc::new(MemoryBroker::new(receiver)) });
-}
+mod tests;

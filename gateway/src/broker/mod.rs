@@ -155,7 +155,7 @@ pub trait Broker: Send + Sync + 'static {
         meta_ttl: Duration,
     ) -> Result<History, BrokerError>;
 
-    /// Removes what is kept of `channel`. Epoch and top offset stay.
+    /// Removes what is kept of `channel`. Epoch, top offset and last version stay.
     ///
     /// # Errors
     /// [`BrokerError`] when the broker did not answer.

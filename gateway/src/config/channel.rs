@@ -210,6 +210,24 @@ mod tests {
     }
 
     #[test]
+    fn a_history_needs_a_size_and_a_lifetime() {
+        let section = serde_json::json!({
+            "history_meta_ttl": "1h",
+            "namespaces": [
+                {"name": "on", "history_size": 10, "history_ttl": "5m"},
+                {"name": "long", "history_size": 10, "history_ttl": "5m", "history_meta_ttl": "2h"},
+            ],
+        });
+        let channels = Channels::new(&serde_json::from_value(section).unwrap());
+        let resolve = |name| channels.resolve(&channel(name)).unwrap();
+        assert!(resolve("on:a").has_history());
+        assert!(!resolve("a").has_history());
+        assert_eq!(channels.history_meta_ttl(resolve("on:a")), Duration::from_secs(3600));
+        assert_eq!(channels.history_meta_ttl(resolve("long:a")), Duration::from_secs(7200));
+        assert_eq!(channels.idempotency_ttl(), Duration::from_secs(300));
+    }
+
+    #[test]
     fn a_name_beyond_ascii_needs_a_pattern() {
         let channels = channels();
         let admits = |name| channels.resolve(&channel(name)).unwrap().admits(&channel(name));

@@ -285,6 +285,19 @@ fn a_value_out_of_range_is_refused_with_its_path() {
         ("channel: {namespaces: [{name: a}]}", "channel.namespaces[0].name"),
         ("channel: {namespaces: [{name: \"a:b\"}]}", "channel.namespaces[0].name"),
         ("channel: {namespaces: [{name: ab}, {name: ab}]}", "channel.namespaces[1].name"),
+        ("channel: {history_meta_ttl: 0s}", "channel.history_meta_ttl"),
+        ("channel: {idempotency_ttl: 0s}", "channel.idempotency_ttl"),
+        ("channel: {without_namespace: {history_size: 1}}", "channel.without_namespace.history_ttl"),
+        ("channel: {without_namespace: {history_ttl: 1s}}", "channel.without_namespace.history_size"),
+        ("channel: {namespaces: [{name: ab, history_size: 1}]}", "channel.namespaces[0].history_ttl"),
+        (
+            "channel: {namespaces: [{name: ab, history_size: 1, history_ttl: 2s, history_meta_ttl: 1s}]}",
+            "channel.namespaces[0].history_meta_ttl",
+        ),
+        (
+            "channel: {history_meta_ttl: 1s, without_namespace: {history_size: 1, history_ttl: 2s}}",
+            "channel.history_meta_ttl",
+        ),
         ("api: {body_bytes_max: 0}", "api.body_bytes_max"),
         ("api: {batch_max: 0}", "api.batch_max"),
         ("api: {timeout: 0s}", "api.timeout"),
@@ -300,6 +313,16 @@ fn a_value_out_of_range_is_refused_with_its_path() {
     }
     let error = load("shards: 0\napi: {batch_max: 0}").unwrap_err();
     assert_eq!(error.problems.len(), 2, "all problems are told at once: {error}");
+}
+
+#[test]
+fn a_history_may_last_as_long_as_its_metadata() {
+    for yaml in [
+        "channel: {history_meta_ttl: 2s, without_namespace: {history_size: 1, history_ttl: 2s}}",
+        "channel: {history_meta_ttl: 1s, namespaces: [{name: ab, history_size: 1, history_ttl: 2s, history_meta_ttl: 2s}]}",
+    ] {
+        load(yaml).unwrap();
+    }
 }
 
 #[test]

@@ -25,7 +25,8 @@ pub(super) struct Tick(u64);
 /// [`SLOTS`] seconds ahead.
 pub(super) struct Wheel<T> {
     start: Instant,
-    slots: Box<[Vec<T>]>,
+    /// What is filed, with the tick that it is filed for.
+    slots: Box<[Vec<(Tick, T)>]>,
     /// What was filed for the ticks before this one has been handed out.
     next: Tick,
 }
@@ -46,23 +47,32 @@ impl<T> Wheel<T> {
     /// Files `item`, to be handed out at the answered tick.
     pub(super) fn file(&mut self, item: T, deadline: Instant) -> Tick {
         let tick = self.tick(deadline);
-        self.slots[slot(tick)].push(item);
+        self.slots[slot(tick)].push((tick, item));
         tick
     }
 
-    /// Takes something out whose tick has come by `now`, with that tick. `None`: nothing is left.
+    /// Takes something out whose tick has come by `now`, with the tick that it was filed for. `None`: nothing is
+    /// left.
     pub(super) fn take(&mut self, now: Instant) -> Option<(Tick, T)> {
         let current = self.elapsed(now);
+        // All ticks that something can be filed for lie within one turn. After a long rest one turn is enough.
+        self.next.0 = self.next.0.max((current + 1).saturating_sub(SLOTS));
         while self.next.0 <= current {
             let slot = &mut self.slots[slot(self.next)];
-            if let Some(item) = slot.pop() {
-                return Some((self.next, item));
+            if let Some(filed) = slot.pop() {
+                return Some(filed);
             }
             // A second in which a crowd was due should not keep the room for it.
             *slot = Vec::new();
             self.next.0 += 1;
         }
         None
+    }
+
+    /// How much is filed.
+    #[cfg(test)]
+    pub(super) fn len(&self) -> usize {
+        self.slots.iter().map(Vec::len).sum()
     }
 
     fn elapsed(&self, at: Instant) -> u64 {
@@ -97,6 +107,18 @@ mod tests {
         wheel.file(4, at(0));
         assert_eq!(drain(&mut wheel, at(900_000)), [0; 0], "filed for the tick that comes next");
         assert_eq!(drain(&mut wheel, at(901_000)), [4]);
+    }
+
+    #[test]
+    fn after_a_long_rest_everything_comes_at_once() {
+        let start = Instant::now();
+        let mut wheel = Wheel::new(start);
+        for second in 0..SLOTS {
+            wheel.file(second as u32, start + Duration::from_secs(second));
+        }
+        let mut taken = drain(&mut wheel, start + Duration::from_secs(1_000_000));
+        taken.sort_unstable();
+        assert!(taken.into_iter().eq(0..SLOTS as u32));
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::answers::{self, Answers};
-use super::expiry::{self, Wheel};
+use super::expiry::{self, Tick, Wheel};
 use super::stream::Stream;
 use crate::broker::{Draft, History, PublishOptions, Published, Range};
 use crate::model::{Channel, Epoch, Publication};
@@ -59,10 +59,8 @@ impl Stripe {
     ) -> Accepted {
         self.expire(now);
         let Self { streams, answers, wheel, .. } = self;
-        let mut kept = options.retention.map(|retention| {
-            let stream = live(streams, channel, retention.meta_ttl, now);
-            (stream, retention)
-        });
+        let mut kept =
+            options.retention.map(|retention| (live(streams, channel, retention.meta_ttl, now), retention));
         let mut published = Vec::with_capacity(drafts.len());
         let mut publications = Vec::with_capacity(drafts.len());
         for mut draft in drafts {
@@ -73,10 +71,7 @@ impl Stripe {
             }
             let (answer, publication) = match &mut kept {
                 Some((stream, retention)) => stream.append(draft, retention, now),
-                None => {
-                    let publication = Publication { offset: 0, ..draft.publication };
-                    (Published { position: None, is_suppressed: false }, Some(Arc::new(publication)))
-                }
+                None => pass(draft),
             };
             if let Some(key) = key {
                 let expires_at = expiry::after(now, options.idempotency_ttl);
@@ -117,29 +112,37 @@ impl Stripe {
     /// Gives back some of what has expired. Answers `true` if there may be more.
     pub(super) fn expire(&mut self, now: Instant) -> bool {
         for _ in 0..EXPIRED_MAX {
-            let Some((tick, filed)) = self.wheel.take(now) else { return false };
-            match filed {
-                Filed::Answer(key) => {
+            match self.wheel.take(now) {
+                Some((tick, Filed::Stream(channel))) => self.expire_stream(&channel, tick, now),
+                Some((_, Filed::Answer(key))) => {
                     if let Some(deadline) = self.answers.expire(&key, now) {
                         self.wheel.file(Filed::Answer(key), deadline);
                     }
                 }
-                Filed::Stream(channel) => {
-                    let Some(stream) = self.streams.get_mut(&channel) else { continue };
-                    if stream.filed != Some(tick) {
-                        // It was filed again for an earlier tick, or is another one by now.
-                        continue;
-                    }
-                    stream.filed = None;
-                    if stream.expire(now) {
-                        file(&mut self.wheel, &channel, stream);
-                    } else {
-                        self.streams.remove(&channel);
-                    }
-                }
+                None => return false,
             }
         }
         true
+    }
+
+    fn expire_stream(&mut self, channel: &Channel, tick: Tick, now: Instant) {
+        let Some(stream) = self.streams.get_mut(channel) else { return };
+        if stream.filed != Some(tick) {
+            // It was filed again for an earlier tick, or is another stream by now.
+            return;
+        }
+        stream.filed = None;
+        if stream.expire(now) {
+            file(&mut self.wheel, channel, stream);
+        } else {
+            self.streams.remove(channel);
+        }
+    }
+
+    /// How much the wheel holds.
+    #[cfg(test)]
+    pub(super) fn filed(&self) -> usize {
+        self.wheel.len()
     }
 
     /// Streams, kept publications and keys that take memory.
@@ -148,6 +151,12 @@ impl Stripe {
         let kept = self.streams.values().map(Stream::kept).sum();
         (self.streams.len(), kept, self.answers.len())
     }
+}
+
+/// Publishes `draft` without keeping it.
+fn pass(draft: Draft) -> (Published, Option<Arc<Publication>>) {
+    let publication = Publication { offset: 0, ..draft.publication };
+    (Published { position: None, is_suppressed: false }, Some(Arc::new(publication)))
 }
 
 /// The stream of `channel` as it is at `now`: a new one if there is none or its time is over.

@@ -22,6 +22,7 @@ const BAD_REQUEST: (u16, &str) = (107, "bad request");
 const UNKNOWN_CHANNEL: (u16, &str) = (102, "unknown channel");
 const NOT_FOUND: (u16, &str) = (104, "not found");
 const NOT_AVAILABLE: (u16, &str) = (108, "not available");
+const UNRECOVERABLE: (u16, &str) = (112, "unrecoverable position");
 const INTERNAL: (u16, &str) = (100, "internal server error");
 
 /// The API on a node of one shard, which nobody drains but the test.
@@ -69,7 +70,8 @@ impl Backend {
         let dispatch = Dispatch::new(1, inbox_bytes_max, Arc::clone(&metrics));
         let broker = Arc::new(MemoryBroker::new(Arc::clone(&dispatch) as _));
         let node = Node::new("one".into(), dispatch, broker, Arc::clone(&metrics), Handle::current());
-        let section = serde_json::from_value(json!({"namespaces": [{"name": "chat"}]})).unwrap();
+        let kept = json!({"name": "kept", "history_size": 5, "history_ttl": "60s"});
+        let section = serde_json::from_value(json!({"namespaces": [{"name": "chat"}, kept]})).unwrap();
         let authority = Authority::new(&config::Client::default(), Channels::new(&section), 255).unwrap();
         let ping_interval = Duration::ZERO;
         let context = Arc::new(Context { authority, channels_max: 1, ping_interval, metrics });
@@ -154,5 +156,6 @@ mod access;
 mod batch;
 mod diagnosis;
 mod door;
+mod history;
 mod publish;
 mod users;

@@ -102,6 +102,7 @@ async fn in_transport_mode_the_status_says_what_failed() {
         ("publish", json!({"channel": "", "data": 1}), 400, BAD_REQUEST),
         ("history", json!({"channel": "a"}), 400, NOT_AVAILABLE),
         ("rpc", json!({"method": "x"}), 404, NOT_FOUND),
+        ("history", json!({"channel": "kept:a", "since": {"epoch": "x"}}), 416, UNRECOVERABLE),
     ] {
         let request = post_to(method).header("x-centrifugo-error-mode", "transport");
         let answered = backend.send(request.body(body.to_string().into()).unwrap()).await;
