@@ -19,7 +19,7 @@ use axum::http::Response;
 use clap::Parser;
 use clarion::broker::MemoryBroker;
 use clarion::metrics::Metrics;
-use clarion::model::CloseReason;
+use clarion::model::{Channel, CloseReason};
 use clarion::node::{Dispatch, INBOX_BYTES_MAX, Node, Order, ShardId};
 use clarion::protocol::{Conversation, Effect, Encoding, Framing, Message, Outcome, bare};
 use clarion::server::accept::{self, Options};
@@ -67,6 +67,8 @@ impl Conversation for Echo {
     fn on_outcome(&mut self, _: Outcome, _: &mut Vec<Effect>) {}
 
     fn on_order(&mut self, _: Order, _: &mut Vec<Effect>) {}
+
+    fn on_lost(&mut self, _: Channel, _: &mut Vec<Effect>) {}
 
     fn backlog_bytes(&self) -> usize {
         0

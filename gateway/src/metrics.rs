@@ -71,6 +71,7 @@ pub struct Metrics {
     delivery_duration: Histogram,
     outbox_bytes: IntGauge,
     slow_consumers: IntCounterVec,
+    recoveries: IntCounterVec,
     broker_up: IntGauge,
     draining: IntGauge,
     shard_lag: prometheus::GaugeVec,
@@ -151,6 +152,11 @@ impl Metrics {
                 "Connections that overflowed.",
                 &["policy"],
             ),
+            recoveries: make.counters(
+                "recoveries_total",
+                "Subscribers that asked to catch up.",
+                &["outcome"],
+            ),
             broker_up: make.gauge("broker_up", "Whether the broker is heard."),
             draining: make.gauge("draining", "Whether the node is stopping."),
             shard_lag: make.lag("shard_lag_seconds", "How late a shard's timer last fired.", &["shard"]),
@@ -167,6 +173,9 @@ impl Metrics {
         self.bytes_received.with_label_values(&[WEBSOCKET]);
         self.publications_delivered.with_label_values(&[WEBSOCKET]);
         self.slow_consumers.with_label_values(&["disconnect"]);
+        for recovered in [true, false] {
+            self.recoveries.with_label_values(&[recovery_label(recovered)]);
+        }
         for source in [Source::Api, Source::Client] {
             self.publications_received.with_label_values(&[source.label()]);
         }
@@ -244,6 +253,11 @@ impl Metrics {
         self.slow_consumers.with_label_values(&["disconnect"]).inc();
     }
 
+    /// A subscriber asked to catch up.
+    pub fn recovery(&self, recovered: bool) {
+        self.recoveries.with_label_values(&[recovery_label(recovered)]).inc();
+    }
+
     /// Whether the broker is heard.
     pub fn broker_up(&self, up: bool) {
         self.broker_up.set(up.into());
@@ -269,6 +283,10 @@ impl Metrics {
         TextEncoder::new().encode(&self.registry.gather(), &mut text).expect("memory takes all of it");
         text
     }
+}
+
+fn recovery_label(recovered: bool) -> &'static str {
+    if recovered { "recovered" } else { "not_recovered" }
 }
 
 /// Makes and registers metrics. Names and labels are constants of this file, so nothing can fail.

@@ -172,6 +172,9 @@ impl Parts {
         let context = Context {
             authority: Authority::new(&config.client, channels, config.channel.channel_bytes_max)?,
             channels_max: config.client.channels_max,
+            recovery_publications_max: config.client.recovery_publications_max,
+            // What is sent at once must leave room for what comes after it.
+            recovery_bytes_max: config.client.outbox_bytes_max / 2,
             ping_interval: config.client.ping_interval,
             metrics: Arc::clone(&metrics),
         };

@@ -1,9 +1,9 @@
 use std::fmt;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use super::{KeyError, TokenError, TokenVerifier, grants};
 use crate::broker::{PublishOptions, Retention};
-use crate::config::{ChannelOptions, Channels, Client};
+use crate::config::{ChannelOptions, Channels, Client, RecoveryMode};
 use crate::model::{Channel, Identity, Secret};
 
 /// Why a client may not do something with a channel.
@@ -24,6 +24,17 @@ impl From<grants::Denied> for Refusal {
     fn from(_: grants::Denied) -> Self {
         Self::Denied
     }
+}
+
+/// How a subscriber follows a history.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Following {
+    /// Whether it can catch up; else it is only told that it missed something.
+    pub can_recover: bool,
+    /// How it catches up.
+    pub mode: RecoveryMode,
+    /// How long the epoch is kept.
+    pub meta_ttl: Duration,
 }
 
 /// Who a token stands for and what its bearer may do, as the configuration says.
@@ -109,6 +120,17 @@ impl Authority {
             ttl: options.history_ttl,
             meta_ttl: self.channels.history_meta_ttl(options),
         })
+    }
+
+    /// How a subscriber follows the history of `channel`; `None` if it does not. `positioned` and `recoverable`
+    /// say what it asks for.
+    pub fn following(&self, channel: &Channel, positioned: bool, recoverable: bool) -> Option<Following> {
+        let options = self.options(channel).ok()?;
+        let meta_ttl = self.retention(channel)?.meta_ttl;
+        let can_recover = options.force_recovery || (recoverable && options.allow_recovery);
+        let is_positioned = options.force_positioning || (positioned && options.allow_positioning);
+        let mode = options.force_recovery_mode;
+        (can_recover || is_positioned).then_some(Following { can_recover, mode, meta_ttl })
     }
 
     fn options(&self, channel: &Channel) -> Result<&ChannelOptions, Refusal> {

@@ -9,6 +9,6 @@ mod jwt;
 mod keys;
 mod members;
 
-pub use authority::{Authority, Refusal};
+pub use authority::{Authority, Following, Refusal};
 pub use jwt::{KeyError, TokenError, TokenVerifier, sign};
 pub use keys::ApiKeys;

@@ -3,8 +3,8 @@ use std::fmt;
 use std::time::Duration;
 
 use regex::Regex;
-use serde::de::{self, Deserialize, Deserializer};
-use serde::{Serialize, Serializer};
+use serde::de;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::model::Channel;
 
@@ -53,6 +53,16 @@ pub struct ChannelOptions {
     /// How long epoch and top offset are kept; 0 = `channel.history_meta_ttl`. At least `history_ttl`.
     #[serde(with = "humantime_serde")]
     pub history_meta_ttl: Duration,
+    /// Every subscriber is told when it missed something. Needs a history.
+    pub force_positioning: bool,
+    /// A subscriber that asks for it is told.
+    pub allow_positioning: bool,
+    /// Every subscriber can catch up with what it missed. Needs a history.
+    pub force_recovery: bool,
+    /// A subscriber that asks for it can catch up.
+    pub allow_recovery: bool,
+    /// How subscribers catch up.
+    pub force_recovery_mode: RecoveryMode,
     /// Clients with a user may subscribe.
     pub allow_subscribe_for_client: bool,
     /// Anonymous clients may do so as well.
@@ -83,6 +93,18 @@ impl ChannelOptions {
             None => channel.as_str().is_ascii(),
         }
     }
+}
+
+/// How a subscriber catches up.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum RecoveryMode {
+    /// With everything that it missed; `""` or `stream`.
+    #[default]
+    #[serde(rename = "", alias = "stream")]
+    Stream,
+    /// With the newest publication alone.
+    #[serde(rename = "cache")]
+    Cache,
 }
 
 /// A regular expression; equal to another of the same text.

@@ -48,6 +48,8 @@ pub struct Client {
     pub write_timeout: Duration,
     /// Most connections of the node; at least 1. Auto = what the open-file limit allows, less a reserve.
     pub connections_max: Auto<usize>,
+    /// Most publications that a subscriber catches up with at once; what missed more is not recovered. At least 1.
+    pub recovery_publications_max: usize,
 }
 
 impl Default for Client {
@@ -69,6 +71,7 @@ impl Default for Client {
             send_buffer_bytes: 64 * 1024,
             write_timeout: Duration::from_secs(5),
             connections_max: Auto::Auto,
+            recovery_publications_max: 300,
         }
     }
 }

@@ -24,7 +24,7 @@ use serde::{Deserialize, Serialize, Serializer};
 
 pub use api::{Api, ApiKey, Scope};
 pub use auto::Auto;
-pub use channel::{ChannelOptions, ChannelSection, Channels, Pattern, UnknownNamespace};
+pub use channel::{ChannelOptions, ChannelSection, Channels, Pattern, RecoveryMode, UnknownNamespace};
 pub use client::{Algorithm, Client, Reject, Token};
 pub use public_key::{KeyKind, KeyMaterial, PublicKey, PublicKeyError};
 

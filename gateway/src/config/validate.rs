@@ -266,6 +266,19 @@ fn check_channel(channel: &ChannelSection, problems: &mut Problems) {
 fn check_history(at: &str, options: &ChannelOptions, channel: &ChannelSection, problems: &mut Problems) {
     let (has_size, has_ttl) = (options.history_size > 0, !options.history_ttl.is_zero());
     let (size, ttl) = (format!("{at}.history_size"), format!("{at}.history_ttl"));
+    for (name, is_on) in [
+        ("force_positioning", options.force_positioning),
+        ("allow_positioning", options.allow_positioning),
+        ("force_recovery", options.force_recovery),
+        ("allow_recovery", options.allow_recovery),
+    ] {
+        let path = format!("{at}.{name}");
+        problems.require(
+            !is_on || has_size || has_ttl,
+            &path,
+            "needs a history: history_size and history_ttl",
+        );
+    }
     problems.require(has_size || !has_ttl, &size, "is missing: history_ttl alone keeps nothing");
     problems.require(has_ttl || !has_size, &ttl, "is missing: history_size alone keeps nothing");
     let (meta_ttl, path) = match options.history_meta_ttl {

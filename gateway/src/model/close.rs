@@ -23,6 +23,8 @@ pub enum CloseReason {
     InvalidToken,
     /// The token was good once; the connection outlived it.
     Expired,
+    /// It missed something that cannot be made good within the connection.
+    InsufficientState,
     /// It has more subscriptions than it may.
     ChannelLimit,
     /// The client may not connect at all.
@@ -62,6 +64,7 @@ impl CloseReason {
             Self::BadRequest => "bad_request",
             Self::InvalidToken => "invalid_token",
             Self::Expired => "expired",
+            Self::InsufficientState => "insufficient_state",
             Self::ChannelLimit => "channel_limit",
             Self::PermissionDenied => "permission_denied",
             Self::TooManyRequests => "too_many_requests",

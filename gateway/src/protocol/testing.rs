@@ -59,6 +59,8 @@ pub(super) fn anonymous() -> Config {
 pub(super) fn context(config: &Config) -> Arc<Context> {
     let channels = Channels::new(&config.channel);
     Arc::new(Context {
+        recovery_publications_max: 300,
+        recovery_bytes_max: 1 << 19,
         authority: Authority::new(&config.client, channels, config.channel.channel_bytes_max).unwrap(),
         channels_max: config.client.channels_max,
         ping_interval: config.client.ping_interval,
@@ -182,7 +184,7 @@ impl<C: Conversation> Bench<C> {
     pub(super) fn succeed(&mut self) -> Vec<Did> {
         let outcome = match self.pending.take().expect("nothing is under way") {
             Slow::Subscribe(channels) => {
-                let results = channels.iter().map(|_| Ok(())).collect();
+                let results = channels.iter().map(|_| Ok(None)).collect();
                 self.subscribed.extend(channels.iter().map(ToString::to_string));
                 Outcome::Subscribed(results)
             }
@@ -198,7 +200,7 @@ impl<C: Conversation> Bench<C> {
     pub(super) fn fail(&mut self) -> Vec<Did> {
         let outcome = match self.pending.take().expect("nothing is under way") {
             Slow::Subscribe(channels) => {
-                Outcome::Subscribed(channels.iter().map(|_| Err(BrokerError::Unavailable)).collect())
+                Outcome::Subscribed(channels.iter().map(|_| Err(BrokerError::Unavailable.into())).collect())
             }
             Slow::Publish(_) => Outcome::Published(Err(BrokerError::Unavailable.into())),
         };
@@ -211,10 +213,10 @@ impl<C: Conversation> Bench<C> {
             panic!("no subscribe is under way")
         };
         let fate = |channel: &Channel| match channel.as_str() {
-            failed if failed == name => Err(BrokerError::Unavailable),
+            failed if failed == name => Err(BrokerError::Unavailable.into()),
             live => {
                 self.subscribed.insert(live.to_owned());
-                Ok(())
+                Ok(None)
             }
         };
         let outcome = Outcome::Subscribed(channels.iter().map(fate).collect());
@@ -271,7 +273,8 @@ impl<C: Conversation> Bench<C> {
             Effect::SendBinary(_) => panic!("no conversation here sends bytes"),
             Effect::Open(identity, heartbeat) => Did::Open(identity.user.to_string(), heartbeat),
             Effect::Pong => Did::Pong,
-            Effect::Subscribe(channels) => {
+            Effect::Subscribe(wanted) => {
+                let channels: Vec<_> = wanted.into_iter().map(|wanted| wanted.channel).collect();
                 let names: Vec<_> = channels.iter().map(ToString::to_string).collect();
                 assert!(names.iter().all(|name| !self.subscribed.contains(name)), "twice: {names:?}");
                 self.begin(Slow::Subscribe(channels));
@@ -281,7 +284,7 @@ impl<C: Conversation> Bench<C> {
                 assert!(self.subscribed.remove(channel.as_str()), "not subscribed: {channel}");
                 Did::Unsubscribe(channel.to_string())
             }
-            Effect::Publish(channel, publication) => {
+            Effect::Publish(channel, publication, _) => {
                 let data = String::from_utf8(publication.data.as_bytes().to_vec()).unwrap();
                 self.begin(Slow::Publish(publication));
                 Did::Publish(channel.to_string(), data)

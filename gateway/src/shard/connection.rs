@@ -18,10 +18,10 @@ use super::link::Link;
 use super::subscription::{self, Claim, Subscriber};
 use super::table::{Entry, Key, Sink};
 use super::{Offer, Shard};
-use crate::broker::{BrokerError, Draft};
-use crate::model::{Channel, ClientId, CloseReason, Identity};
-use crate::node::{Interest, PublishError};
-use crate::protocol::{Conversation, Effect, Encoding, Framing, Heartbeat, Message, Outcome};
+use crate::broker::Draft;
+use crate::model::{ClientId, CloseReason, Identity};
+use crate::node::PublishError;
+use crate::protocol::{Conversation, Effect, Framing, Heartbeat, Message, Outcome};
 use crate::wire::{self, DecodeError, Decoded, Decoder, Event, Opcode, Role};
 
 /// How long the peer may take to answer a close frame; then the socket is dropped.
@@ -333,13 +333,14 @@ impl Connection {
         let subscriber = Subscriber { shard: &self.shard, key: self.key, link: &self.link, encoding };
         match finished {
             Finished::Published(result) => Some(Outcome::Published(result)),
-            Finished::Claimed(mut claims) if subscriber.register(&mut claims) => {
+            Finished::Read(claims) => Some(Outcome::Subscribed(subscriber.go_live(claims))),
+            Finished::Claimed(mut claims) => {
+                if !subscriber.register(&mut claims) {
+                    return Some(Outcome::Subscribed(subscriber.go_live(claims)));
+                }
                 let histories = subscription::read(Arc::clone(&self.shard.node), claims);
                 self.operation = Some(Box::pin(async move { Finished::Read(histories.await) }));
                 None
-            }
-            Finished::Claimed(claims) | Finished::Read(claims) => {
-                Some(Outcome::Subscribed(subscriber.go_live(claims)))
             }
         }
     }

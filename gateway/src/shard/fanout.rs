@@ -232,45 +232,35 @@ fn encode(encoding: Encoding, batch: &[Delivery], after: u64) -> (usize, Bytes) 
     (count, out.into())
 }
 
+/// A shard without sockets, for tests.
 #[cfg(test)]
-mod tests {
-    use std::collections::HashSet;
+pub(super) mod bench {
     use std::sync::Arc;
 
-    use super::super::table::{Entry, Sink};
     use super::super::{Budget, Settings};
     use super::*;
-    use crate::broker::{Draft, MemoryBroker, PublishOptions};
+    use crate::broker::{Draft, MemoryBroker, PublishOptions, Range, Receiver};
     use crate::metrics::Metrics;
-    use crate::model::{Channel, ClientId, Publication, RawJson};
+    use crate::model::{Channel, Publication, RawJson};
     use crate::node::{Dispatch, Node, ShardId};
     use crate::wire::{Decoder, Event, Role};
 
-    /// A shard without sockets: what is offered stays in the outboxes, where the test reads it.
-    struct Bench {
-        shard: Rc<Shard>,
-        channel: Channel,
-        walks: VecDeque<Walk>,
-        published: u64,
-    }
-
-    /// A subscriber with what must and what may have reached it.
-    struct Witness {
-        key: Key,
-        link: Rc<Link>,
-        /// Everything published from here on must arrive…
-        joined_at: u64,
-        /// … up to here; later nothing may.
-        left_at: Option<u64>,
+    /// What is offered stays in the outboxes, where the test reads it.
+    pub(in crate::shard) struct Bench {
+        pub(in crate::shard) shard: Rc<Shard>,
+        pub(in crate::shard) channel: Channel,
+        pub(super) walks: VecDeque<Walk>,
+        pub(in crate::shard) published: u64,
+        dispatch: Arc<Dispatch>,
     }
 
     impl Bench {
-        fn new() -> Self {
+        pub(in crate::shard) fn new() -> Self {
             let metrics = Arc::new(Metrics::new());
             let dispatch = Dispatch::new(1, usize::MAX / 2, Arc::clone(&metrics));
             let broker = Arc::new(MemoryBroker::new(Arc::clone(&dispatch) as _));
             let backbone = tokio::runtime::Handle::current();
-            let node = Node::new("test".into(), dispatch, broker, metrics, backbone);
+            let node = Node::new("test".into(), Arc::clone(&dispatch), broker, metrics, backbone);
             let second = std::time::Duration::from_secs(1);
             let settings = Settings {
                 ping_interval: second,
@@ -283,9 +273,122 @@ mod tests {
             };
             let shard = Shard::new(ShardId::new(0), node, settings, Arc::new(Budget::new(usize::MAX / 2)));
             let channel = Channel::parse("a", 255).unwrap();
-            Self { shard, channel, walks: VecDeque::new(), published: 0 }
+            Self { shard, channel, walks: VecDeque::new(), published: 0, dispatch }
         }
 
+        pub(in crate::shard) async fn publish(&mut self, count: u64) {
+            let number = |number: u64| {
+                Draft::of(Publication::of(RawJson::parse(number.to_string().as_bytes()).unwrap()))
+            };
+            let run = (self.published..self.published + count).map(number).collect();
+            self.published += count;
+            self.shard.node.publish(&self.channel, run, PublishOptions::default()).await.unwrap();
+        }
+
+        /// One turn of the delivery task.
+        pub(in crate::shard) fn turn(&mut self) {
+            let mut drained = Vec::new();
+            self.shard.inbox().drain(DRAIN_MAX, &mut drained);
+            queue(&self.shard, &mut drained, &mut self.walks);
+            turn(&self.shard, &mut self.walks);
+        }
+
+        pub(in crate::shard) fn finish(&mut self) {
+            self.turn();
+            while !self.walks.is_empty() {
+                self.turn();
+            }
+        }
+
+        /// Publishes `count` numbers to a channel that keeps them; each is its offset.
+        pub(in crate::shard) async fn publish_kept(&mut self, count: u64, options: PublishOptions) {
+            let number = |number: u64| {
+                Draft::of(Publication::of(RawJson::parse(number.to_string().as_bytes()).unwrap()))
+            };
+            let run = (self.published + 1..=self.published + count).map(number).collect();
+            self.published += count;
+            let published = self.shard.node.publish(&self.channel, run, options).await.unwrap();
+            assert_eq!(published.last().unwrap().position.as_ref().unwrap().offset, self.published);
+        }
+
+        /// The broker delivers the newest `count` again.
+        pub(in crate::shard) async fn repeat(&self, count: u64) {
+            let since = Some(self.published.saturating_sub(count));
+            let range = Range { since, ..Range::default() };
+            let meta_ttl = std::time::Duration::from_secs(600);
+            let history = self.shard.node.history(&self.channel, range, meta_ttl).await.unwrap();
+            self.dispatch.deliver(&self.channel, Some(&history.top.epoch), &history.publications);
+        }
+
+        /// What waits in the inbox is lost.
+        pub(in crate::shard) fn lose_what_waits(&self) {
+            let mut drained = Vec::new();
+            self.shard.inbox().drain(DRAIN_MAX, &mut drained);
+            for delivery in drained {
+                self.shard.inbox().release(delivery.cost_bytes);
+            }
+        }
+    }
+
+    /// The numbers that were offered to a connection.
+    pub(in crate::shard) fn received(link: &Link) -> Vec<u64> {
+        let outbox = link.outbox.borrow();
+        let mut bytes: Vec<u8> = Vec::new();
+        outbox.for_each(|frame| bytes.extend_from_slice(frame));
+        let mut decoder = Decoder::new(Role::Client, 1 << 16);
+        let mut input = &mut bytes[..];
+        let mut numbers = Vec::new();
+        while !input.is_empty() {
+            let decoded = decoder.decode(input).unwrap();
+            if let Some(Event::Text(text)) = &decoded.event {
+                numbers.push(text.parse().unwrap());
+            }
+            let consumed = decoded.consumed;
+            drop(decoded);
+            input = &mut input[consumed..];
+        }
+        numbers
+    }
+
+    /// A generator whose sequence is known by its seed (xorshift64*).
+    pub(in crate::shard) struct Random(u64);
+
+    impl Random {
+        pub(in crate::shard) fn new(seed: u64) -> Self {
+            Self(seed)
+        }
+
+        pub(in crate::shard) fn below(&mut self, limit: usize) -> usize {
+            self.0 ^= self.0 >> 12;
+            self.0 ^= self.0 << 25;
+            self.0 ^= self.0 >> 27;
+            (self.0.wrapping_mul(0x2545_F491_4F6C_DD1D) >> 33) as usize % limit
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::super::table::{Entry, Sink};
+    use super::bench::{Bench, Random, received};
+    use super::*;
+    use crate::broker::{Draft, PublishOptions};
+    use crate::model::{Channel, ClientId, Publication, RawJson};
+    use crate::node::ShardId;
+
+    /// A subscriber with what must and what may have reached it.
+    struct Witness {
+        key: Key,
+        link: Rc<Link>,
+        /// Everything published from here on must arrive…
+        joined_at: u64,
+        /// … up to here; later nothing may.
+        left_at: Option<u64>,
+    }
+
+    impl Bench {
         async fn join(&self) -> Witness {
             let link = Rc::new(Link::new(ClientId::random()));
             let entry = Entry { sink: Sink::Queued, blocked: true.into(), link: Rc::clone(&link) };
@@ -304,54 +407,11 @@ mod tests {
             self.shard.forget(witness.key);
             witness.left_at = Some(self.published);
         }
-
-        async fn publish(&mut self, count: u64) {
-            let number = |number: u64| {
-                Draft::of(Publication::of(RawJson::parse(number.to_string().as_bytes()).unwrap()))
-            };
-            let run = (self.published..self.published + count).map(number).collect();
-            self.published += count;
-            self.shard.node.publish(&self.channel, run, PublishOptions::default()).await.unwrap();
-        }
-
-        /// One turn of the delivery task.
-        fn turn(&mut self) {
-            let mut drained = Vec::new();
-            self.shard.inbox().drain(DRAIN_MAX, &mut drained);
-            queue(&self.shard, &mut drained, &mut self.walks);
-            turn(&self.shard, &mut self.walks);
-        }
-
-        fn finish(&mut self) {
-            self.turn();
-            while !self.walks.is_empty() {
-                self.turn();
-            }
-        }
     }
 
     impl Witness {
-        fn received(&self) -> Vec<u64> {
-            let outbox = self.link.outbox.borrow();
-            let mut bytes: Vec<u8> = Vec::new();
-            outbox.for_each(|frame| bytes.extend_from_slice(frame));
-            let mut decoder = Decoder::new(Role::Client, 1 << 16);
-            let mut input = &mut bytes[..];
-            let mut numbers = Vec::new();
-            while !input.is_empty() {
-                let decoded = decoder.decode(input).unwrap();
-                if let Some(Event::Text(text)) = &decoded.event {
-                    numbers.push(text.parse().unwrap());
-                }
-                let consumed = decoded.consumed;
-                drop(decoded);
-                input = &mut input[consumed..];
-            }
-            numbers
-        }
-
         fn check(&self, published: u64) {
-            let received = self.received();
+            let received = received(&self.link);
             let end = self.left_at.unwrap_or(published);
             for pair in received.windows(2) {
                 assert_eq!(pair[1], pair[0] + 1, "a hole, a repeat or a swap: {received:?}");
@@ -364,22 +424,10 @@ mod tests {
         }
     }
 
-    /// A generator whose sequence is known by its seed (xorshift64*).
-    struct Random(u64);
-
-    impl Random {
-        fn below(&mut self, limit: usize) -> usize {
-            self.0 ^= self.0 >> 12;
-            self.0 ^= self.0 << 25;
-            self.0 ^= self.0 >> 27;
-            (self.0.wrapping_mul(0x2545_F491_4F6C_DD1D) >> 33) as usize % limit
-        }
-    }
-
     #[tokio::test]
     async fn who_joins_leaves_or_closes_in_the_middle_of_a_walk_hurts_nobody() {
         for seed in 1..=4 {
-            let mut random = Random(seed);
+            let mut random = Random::new(seed);
             let mut bench = Bench::new();
             let mut witnesses = Vec::new();
             for _ in 0..10_000 {
@@ -428,11 +476,11 @@ mod tests {
         bench.shard.node.publish(&channel, vec![zero], PublishOptions::default()).await.unwrap();
         bench.publish(1).await;
         bench.turn();
-        assert!(crowd.iter().any(|witness| witness.received().is_empty()), "the first turn has an end");
+        assert!(crowd.iter().any(|witness| received(&witness.link).is_empty()), "the first turn has an end");
         bench.turn();
-        assert_eq!(alone.received(), [0], "a small channel does not wait for a large one");
+        assert_eq!(received(&alone.link), [0], "a small channel does not wait for a large one");
         bench.finish();
-        assert!(crowd.iter().all(|witness| witness.received() == [0]));
+        assert!(crowd.iter().all(|witness| received(&witness.link) == [0]));
     }
 
     #[tokio::test]
@@ -449,7 +497,7 @@ mod tests {
                 buffers.insert(frame.as_ptr());
             });
             assert_eq!(frames, 1, "one offer for sixteen publications");
-            assert_eq!(witness.received().len(), 16);
+            assert_eq!(received(&witness.link).len(), 16);
         }
         assert_eq!(buffers.len(), 1, "subscribers share the bytes");
     }

@@ -199,14 +199,15 @@ impl Hub {
     pub(super) fn begin_walk(&mut self, key: ChannelKey, bytes_max: usize) -> Option<(Vec<Delivery>, usize)> {
         let room = self.room_mut(key);
         let mut bytes = 0;
-        let mut before: Option<&Delivery> = None;
-        let mut fits = |delivery: &&Delivery| {
+        let mut count = 0;
+        for (index, delivery) in room.backlog.iter().enumerate() {
             bytes += delivery.cost_bytes;
-            let is_next = before.is_none_or(|before| follows(delivery, before));
-            before = Some(delivery);
-            is_next && bytes <= bytes_max
-        };
-        let count = room.backlog.iter().take_while(|delivery| fits(delivery)).count().max(1);
+            let goes_on = index == 0 || follows(delivery, &room.backlog[index - 1]);
+            if !goes_on || (index > 0 && bytes > bytes_max) {
+                break;
+            }
+            count += 1;
+        }
         if room.backlog.is_empty() {
             return None;
         }

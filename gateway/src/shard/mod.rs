@@ -9,6 +9,8 @@ mod fanout;
 mod heartbeat;
 mod hub;
 mod link;
+#[cfg(test)]
+mod model;
 mod outbox;
 mod subscription;
 mod table;

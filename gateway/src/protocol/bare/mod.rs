@@ -7,21 +7,26 @@
 mod tests;
 
 use std::borrow::Cow;
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use super::centrifuge::code::{self, Error};
+use super::centrifuge::reply::Begun;
 use super::centrifuge::{Manner, Session, command, push};
-use super::{Context, Conversation, Effect, Encoding, Framing, Heartbeat, Message, Outcome};
-use crate::broker::BrokerError;
+use super::{
+    Context, Conversation, Effect, Encoding, Framing, Heartbeat, Message, Outcome, SubscribeError, Wanted,
+};
 use crate::model::{Channel, ClientId, CloseReason, Identity, Publication, RawJson};
 use crate::node::Order;
+use crate::node::recovery::{Since, Start};
 
 /// What the query of the handshake asks for.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Wishes {
     /// Channels to subscribe to, as written, in order.
     pub channels: Vec<String>,
+    /// Where the client was in the history of a channel, by its name.
+    pub since: HashMap<String, Since>,
     /// The channel to which every frame of the client is published; `None` for the form with messages.
     pub publish: Option<String>,
 }
@@ -41,14 +46,17 @@ enum Stage {
     Opening {
         wishes: Wishes,
         verdicts: Vec<Verdict>,
-        admitted: Vec<Channel>,
+        admitted: Vec<Admitted>,
     },
     Open,
     Closed,
 }
 
 /// A channel of the query, and whether it is subscribed.
-type Verdict = (String, Result<(), Error>);
+type Verdict = (String, Result<Begun, Error>);
+
+/// A channel that may be subscribed, with how it will begin.
+type Admitted = (Wanted, Begun);
 
 impl Client {
     /// A conversation with `client`, which is `identity`.
@@ -68,8 +76,14 @@ impl Client {
             if !known.insert(name.clone()) {
                 continue;
             }
-            let verdict = self.session.admit(&name, false, admitted.len());
-            verdicts.push((name, verdict.map(|channel| admitted.push(channel))));
+            let since = wishes.since.remove(&name);
+            let verdict = self.session.admit(&name, false, admitted.len()).map(|channel| {
+                let offset = since.as_ref().map(|since| since.offset);
+                let (wanted, is_recoverable) = self.session.wanted(channel, (true, true), since);
+                admitted.push((wanted, Begun { start: None, is_recoverable, since: offset }));
+                Begun::default()
+            });
+            verdicts.push((name, verdict));
         }
     }
 
@@ -83,20 +97,22 @@ impl Client {
     }
 
     /// Tells the fate of the channels, then carries out what waited.
-    fn open(&mut self, results: Vec<Result<(), BrokerError>>, effects: &mut Vec<Effect>) {
+    fn open(&mut self, results: Vec<Result<Option<Start>, SubscribeError>>, effects: &mut Vec<Effect>) {
         let Stage::Opening { mut verdicts, admitted, .. } = std::mem::replace(&mut self.stage, Stage::Open)
         else {
             return;
         };
         let mut live = Vec::with_capacity(admitted.len());
-        for (channel, result) in admitted.into_iter().zip(results) {
-            match result {
-                Ok(()) => live.push(channel),
-                Err(error) => {
-                    let failed = verdicts.iter_mut().find(|(name, _)| name == channel.as_str());
-                    failed.expect("every admitted channel has a verdict").1 = Err((&error).into());
+        for ((wanted, begun), result) in admitted.into_iter().zip(results) {
+            let verdict = verdicts.iter_mut().find(|(name, _)| name == wanted.channel.as_str());
+            verdict.expect("every admitted channel has a verdict").1 = match result {
+                Ok(start) => {
+                    live.push(wanted.channel);
+                    Ok(Begun { start, ..begun })
                 }
-            }
+                Err(SubscribeError::Broker(error)) => Err((&error).into()),
+                Err(SubscribeError::Gap(_)) => return self.close(CloseReason::InsufficientState, effects),
+            };
         }
         if self.publish_to.is_none() {
             effects.push(Effect::Send(push::connect(self.session.client(), &verdicts)));
@@ -163,7 +179,7 @@ impl Conversation for Client {
         if admitted.is_empty() {
             return self.open(Vec::new(), effects);
         }
-        effects.push(Effect::Subscribe(admitted.clone()));
+        effects.push(Effect::Subscribe(admitted.iter().map(|(wanted, _)| wanted.clone()).collect()));
     }
 
     fn on_message(&mut self, message: Message<'_>, effects: &mut Vec<Effect>) {
@@ -189,6 +205,13 @@ impl Conversation for Client {
     fn on_order(&mut self, order: Order, effects: &mut Vec<Effect>) {
         if !matches!(self.stage, Stage::Closed) {
             self.session.accept_order(order, effects);
+            self.notice_close(effects);
+        }
+    }
+
+    fn on_lost(&mut self, channel: Channel, effects: &mut Vec<Effect>) {
+        if !matches!(self.stage, Stage::Closed) {
+            self.session.on_lost(channel, effects);
             self.notice_close(effects);
         }
     }

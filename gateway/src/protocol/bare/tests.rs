@@ -9,14 +9,18 @@ use crate::protocol::testing::{
 
 /// A client of `user` whose handshake asked for `channels`, started.
 fn greeted(config: &Config, user: &str, channels: &[&str]) -> (Bench<Client>, Vec<Did>) {
-    let wishes = Wishes { channels: channels.iter().map(ToString::to_string).collect(), publish: None };
+    let wishes = Wishes {
+        channels: channels.iter().map(ToString::to_string).collect(),
+        publish: None,
+        ..Wishes::default()
+    };
     start(config, user, wishes)
 }
 
 /// The same with nothing but data, published to `publish`.
 fn data_client(user: &str, channels: &[&str], publish: &str) -> (Bench<Client>, Vec<Did>) {
     let channels = channels.iter().map(ToString::to_string).collect();
-    start(&config(), user, Wishes { channels, publish: Some(publish.into()) })
+    start(&config(), user, Wishes { channels, publish: Some(publish.into()), ..Wishes::default() })
 }
 
 fn start(config: &Config, user: &str, wishes: Wishes) -> (Bench<Client>, Vec<Did>) {
@@ -102,12 +106,13 @@ fn each_channel_is_listed_once_and_in_the_order_of_the_query() {
     let wishes = Wishes {
         channels: ["b", "a", "b", "nope:c", "a", "nope:c"].map(str::to_owned).into(),
         publish: None,
+        ..Wishes::default()
     };
     let mut client = Client::new(context(&config()), ClientId::random(), identity("ann"), wishes);
     let mut effects = Vec::new();
     client.on_start(&mut effects);
     effects.clear();
-    client.on_outcome(Outcome::Subscribed(vec![Ok(()), Ok(())]), &mut effects);
+    client.on_outcome(Outcome::Subscribed(vec![Ok(None), Ok(None)]), &mut effects);
     let Some(Effect::Send(message)) = effects.first() else { panic!("{effects:?}") };
     let text = String::from_utf8(message.clone()).unwrap();
     let subs = text.split_once(r#""subs":"#).unwrap().1;
@@ -234,7 +239,7 @@ fn an_outcome_after_a_close_changes_nothing() {
     for bench in [&mut refused, &mut broken] {
         let mut effects = Vec::new();
         bench.conversation.on_outcome(Outcome::Published(Ok(())), &mut effects);
-        bench.conversation.on_outcome(Outcome::Subscribed(vec![Ok(())]), &mut effects);
+        bench.conversation.on_outcome(Outcome::Subscribed(vec![Ok(None)]), &mut effects);
         assert!(effects.is_empty(), "{effects:?}");
     }
 }
@@ -439,7 +444,7 @@ proptest! {
         events in prop::collection::vec(event(), 0..30),
     ) {
         let channels = channels.iter().map(ToString::to_string).collect();
-        let (mut bench, _) = start(&config(), "ann", Wishes { channels, publish: publish.map(Into::into) });
+        let (mut bench, _) = start(&config(), "ann", Wishes { channels, publish: publish.map(Into::into), ..Wishes::default() });
         for event in events {
             match event {
                 Event::Text(text) => bench.say(text),

@@ -9,7 +9,7 @@ use super::command::{self, Command, ConnectRequest, Request};
 use super::reply;
 use super::session::{Manner, Session};
 use crate::auth::TokenError;
-use crate::model::{ClientId, CloseReason, Identity};
+use crate::model::{Channel, ClientId, CloseReason, Identity};
 use crate::node::Order;
 use crate::protocol::{Context, Conversation, Effect, Encoding, Framing, Heartbeat, Message, Outcome};
 
@@ -176,6 +176,13 @@ impl Conversation for Client {
     fn on_order(&mut self, order: Order, effects: &mut Vec<Effect>) {
         if let Stage::Open(session) = &mut self.stage {
             session.accept_order(order, effects);
+        }
+        self.notice_close(effects);
+    }
+
+    fn on_lost(&mut self, channel: Channel, effects: &mut Vec<Effect>) {
+        if let Stage::Open(session) = &mut self.stage {
+            session.on_lost(channel, effects);
         }
         self.notice_close(effects);
     }

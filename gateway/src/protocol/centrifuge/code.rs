@@ -41,6 +41,9 @@ pub const TOKEN_EXPIRED: Error = error(109, "token expired");
 /// Too much is under way; the client tries again.
 pub const TOO_MANY_REQUESTS: Error = Error { code: 111, message: "too many requests", temporary: true };
 
+/// The position of the client cannot be caught up with, and the client wants nothing less.
+pub const UNRECOVERABLE_POSITION: Error = error(112, "unrecoverable position");
+
 impl Error {
     /// The label for metrics: the code.
     pub fn label(self) -> &'static str {
@@ -54,6 +57,7 @@ impl Error {
             108 => "108",
             109 => "109",
             111 => "111",
+            112 => "112",
             _ => "other",
         }
     }
@@ -98,6 +102,7 @@ pub fn close_code(reason: &CloseReason) -> (u16, Cow<'static, str>) {
         CloseReason::Internal => (3004, "internal server error"),
         CloseReason::Expired => (3005, "connection expired"),
         CloseReason::SlowConsumer | CloseReason::WriteTimeout => (3008, "slow"),
+        CloseReason::InsufficientState => (3010, "insufficient state"),
         CloseReason::NoPong => (3012, "no pong"),
         CloseReason::TooManyRequests => (3013, "too many requests"),
         CloseReason::InvalidToken => (3500, "invalid token"),
@@ -129,6 +134,7 @@ mod tests {
             (NOT_AVAILABLE, 108, false),
             (TOKEN_EXPIRED, 109, false),
             (TOO_MANY_REQUESTS, 111, true),
+            (UNRECOVERABLE_POSITION, 112, false),
         ];
         for (error, code, temporary) in numbers {
             assert_eq!((error.code, error.temporary), (code, temporary));
@@ -144,6 +150,7 @@ mod tests {
             (CloseReason::Expired, 3005),
             (CloseReason::SlowConsumer, 3008),
             (CloseReason::WriteTimeout, 3008),
+            (CloseReason::InsufficientState, 3010),
             (CloseReason::NoPong, 3012),
             (CloseReason::TooManyRequests, 3013),
             (CloseReason::InvalidToken, 3500),

@@ -86,8 +86,18 @@ pub struct SubscribeRequest {
     pub channel: String,
     /// A subscription token; empty for none.
     pub token: Secret,
-    /// Whether the client wants to catch up.
+    /// Whether the client wants to catch up, from `offset` of `epoch`.
     pub recover: bool,
+    /// Empty for whatever epoch there is.
+    pub epoch: String,
+    /// The last publication that the client has.
+    pub offset: u64,
+    /// Whether it wants to be told what it misses.
+    pub positioned: bool,
+    /// Whether it wants to be able to catch up later.
+    pub recoverable: bool,
+    /// Bit 1 (2): an error rather than a subscription that is not recovered.
+    pub flag: i64,
     /// Empty or `fossil`.
     pub delta: String,
     /// 0 for a stream.

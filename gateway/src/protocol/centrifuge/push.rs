@@ -5,7 +5,7 @@
 use std::io::Write;
 
 use super::code::Error;
-use super::reply;
+use super::reply::{self, Begun};
 use crate::model::{Channel, ClientId, ClientInfo, Publication, RawJson};
 
 /// The version that the gateway tells clients.
@@ -14,7 +14,14 @@ pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 /// `{"push":{"channel":…,"pub":{…}}}`
 pub fn publication(channel: &Channel, publication: &Publication, out: &mut Vec<u8>) {
     open(channel, out);
-    out.extend_from_slice(b"\"pub\":{\"data\":");
+    out.extend_from_slice(b"\"pub\":");
+    publication_object(publication, out);
+    out.extend_from_slice(b"}}");
+}
+
+/// `{"data":…,"offset":…,…}`
+pub(super) fn publication_object(publication: &Publication, out: &mut Vec<u8>) {
+    out.extend_from_slice(b"{\"data\":");
     out.extend_from_slice(publication.data.as_bytes());
     if publication.offset > 0 {
         write!(out, ",\"offset\":{}", publication.offset).expect("a vector takes everything");
@@ -27,19 +34,16 @@ pub fn publication(channel: &Channel, publication: &Publication, out: &mut Vec<u
         out.extend_from_slice(b",\"tags\":");
         serde_json::to_writer(&mut *out, &publication.tags).expect("a map of strings is always JSON");
     }
-    out.extend_from_slice(b"}}}");
+    out.push(b'}');
 }
 
 /// The server subscribed the client: `{"push":{"channel":…,"subscribe":{…}}}`
-pub fn subscribe(channel: &Channel, data: Option<&RawJson>) -> Vec<u8> {
+pub fn subscribe(channel: &Channel, begun: &Begun, data: Option<&RawJson>) -> Vec<u8> {
     let mut out = Vec::with_capacity(64);
     open(channel, &mut out);
-    out.extend_from_slice(b"\"subscribe\":{");
-    if let Some(data) = data {
-        out.extend_from_slice(b"\"data\":");
-        out.extend_from_slice(data.as_bytes());
-    }
-    out.extend_from_slice(b"}}}");
+    out.extend_from_slice(b"\"subscribe\":");
+    begun.write(data, &mut out);
+    out.extend_from_slice(b"}}");
     out
 }
 
@@ -51,8 +55,16 @@ pub fn unsubscribe(channel: &Channel) -> Vec<u8> {
     out
 }
 
+/// The client missed something: code 2500, after which it subscribes again and recovers.
+pub fn insufficient_state(channel: &Channel) -> Vec<u8> {
+    let mut out = Vec::with_capacity(96);
+    open(channel, &mut out);
+    out.extend_from_slice(br#""unsubscribe":{"code":2500,"reason":"insufficient state"}}}"#);
+    out
+}
+
 /// The first push of the bare form: each requested channel as subscribed or refused, with its code.
-pub fn connect(client: ClientId, subscriptions: &[(String, Result<(), Error>)]) -> Vec<u8> {
+pub fn connect(client: ClientId, subscriptions: &[(String, Result<Begun, Error>)]) -> Vec<u8> {
     let mut out = Vec::with_capacity(128);
     out.extend_from_slice(b"{\"push\":{\"connect\":{\"client\":\"");
     out.extend_from_slice(client.to_string().as_bytes());
@@ -65,7 +77,10 @@ pub fn connect(client: ClientId, subscriptions: &[(String, Result<(), Error>)]) 
         }
         reply::string(channel, &mut out);
         match result {
-            Ok(()) => out.extend_from_slice(b":{}"),
+            Ok(begun) => {
+                out.push(b':');
+                begun.write(None, &mut out);
+            }
             Err(error) => {
                 out.extend_from_slice(b":{");
                 reply::error_field(*error, &mut out);
@@ -129,9 +144,12 @@ mod tests {
     #[test]
     fn pushes_of_subscriptions_are_those_of_the_reference() {
         let data = RawJson::string("x");
-        assert_eq!(subscribe(&channel("c"), None), br#"{"push":{"channel":"c","subscribe":{}}}"#);
+        assert_eq!(
+            subscribe(&channel("c"), &Begun::default(), None),
+            br#"{"push":{"channel":"c","subscribe":{}}}"#
+        );
         let with_data = br#"{"push":{"channel":"c","subscribe":{"data":"x"}}}"#;
-        assert_eq!(subscribe(&channel("c"), Some(&data)), with_data);
+        assert_eq!(subscribe(&channel("c"), &Begun::default(), Some(&data)), with_data);
         let expected =
             br#"{"push":{"channel":"c","unsubscribe":{"code":2000,"reason":"server unsubscribe"}}}"#;
         assert_eq!(unsubscribe(&channel("c")), expected);
@@ -140,7 +158,8 @@ mod tests {
     #[test]
     fn the_connect_push_lists_each_channel_with_its_verdict() {
         let client = ClientId::random();
-        let verdicts = [("a".to_owned(), Ok(())), ("b".to_owned(), Err(code::PERMISSION_DENIED))];
+        let verdicts =
+            [("a".to_owned(), Ok(Begun::default())), ("b".to_owned(), Err(code::PERMISSION_DENIED))];
         let push: serde_json::Value = serde_json::from_slice(&connect(client, &verdicts)).unwrap();
         let connect = &push["push"]["connect"];
         assert_eq!(connect["client"], client.to_string());

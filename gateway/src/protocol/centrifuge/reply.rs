@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use super::code::Error;
-use super::push::VERSION;
-use crate::model::ClientId;
+use super::push::{self, VERSION};
+use crate::model::{ClientId, RawJson};
+use crate::node::recovery::Start;
 
 /// Appends `text` as a JSON string.
 pub(super) fn string(text: &str, out: &mut Vec<u8>) {
@@ -61,12 +62,88 @@ pub fn connect(id: u32, client: ClientId, ping: Duration) -> Vec<u8> {
     out
 }
 
+/// How a subscription began: what its result says.
+#[derive(Clone, Debug, Default)]
+pub struct Begun {
+    /// Where it is in the history; `None` if it follows none.
+    pub start: Option<Start>,
+    /// Whether it can catch up later.
+    pub is_recoverable: bool,
+    /// The offset from which it asked to catch up; `None` if it did not ask.
+    pub since: Option<u64>,
+}
+
+impl Begun {
+    /// Appends a SubscribeResult.
+    pub(super) fn write(&self, data: Option<&RawJson>, out: &mut Vec<u8>) {
+        out.push(b'{');
+        let mut fields = Fields { out, is_first: true };
+        if self.is_recoverable {
+            fields.raw("recoverable", b"true");
+        }
+        if self.since.is_some() {
+            fields.raw("was_recovering", b"true");
+        }
+        if let Some(start) = &self.start {
+            self.write_start(start, &mut fields);
+        }
+        if let Some(data) = data {
+            fields.raw("data", data.as_bytes());
+        }
+        out.push(b'}');
+    }
+
+    fn write_start(&self, start: &Start, fields: &mut Fields<'_>) {
+        fields.raw("positioned", b"true");
+        string(start.position.epoch.as_str(), fields.name("epoch"));
+        let is_recovered = start.recovered == Some(true);
+        // A client that recovered counts on from where it was, by its publications.
+        let offset = self.since.filter(|_| is_recovered).unwrap_or(start.position.offset);
+        if offset > 0 {
+            fields.raw("offset", offset.to_string().as_bytes());
+        }
+        if is_recovered {
+            fields.raw("recovered", b"true");
+        }
+        if !start.publications.is_empty() {
+            let out = fields.name("publications");
+            for (index, publication) in start.publications.iter().enumerate() {
+                out.push(if index == 0 { b'[' } else { b',' });
+                push::publication_object(publication, out);
+            }
+            out.push(b']');
+        }
+    }
+}
+
+/// The fields of an object that is being written.
+struct Fields<'a> {
+    out: &'a mut Vec<u8>,
+    is_first: bool,
+}
+
+impl Fields<'_> {
+    /// Writes a name; the caller appends the value.
+    fn name(&mut self, name: &str) -> &mut Vec<u8> {
+        if !std::mem::take(&mut self.is_first) {
+            self.out.push(b',');
+        }
+        string(name, self.out);
+        self.out.push(b':');
+        self.out
+    }
+
+    fn raw(&mut self, name: &str, value: &[u8]) {
+        self.name(name).extend_from_slice(value);
+    }
+}
+
 /// Success of `subscribe`.
-pub fn subscribe(id: u32, was_recovering: bool) -> Vec<u8> {
+pub fn subscribe(id: u32, begun: &Begun) -> Vec<u8> {
     let mut out = open(id);
-    let result: &[u8] =
-        if was_recovering { br#""subscribe":{"was_recovering":true}}"# } else { br#""subscribe":{}}"# };
-    out.extend_from_slice(result);
+    out.extend_from_slice(br#""subscribe":"#);
+    begun.write(None, &mut out);
+    out.push(b'}');
     out
 }
 
@@ -78,8 +155,9 @@ mod tests {
     #[test]
     fn replies_are_those_of_the_reference() {
         assert_eq!(empty(7, "unsubscribe"), br#"{"id":7,"unsubscribe":{}}"#);
-        assert_eq!(subscribe(2, false), br#"{"id":2,"subscribe":{}}"#);
-        assert_eq!(subscribe(2, true), br#"{"id":2,"subscribe":{"was_recovering":true}}"#);
+        assert_eq!(subscribe(2, &Begun::default()), br#"{"id":2,"subscribe":{}}"#);
+        let asked = Begun { since: Some(0), ..Begun::default() };
+        assert_eq!(subscribe(2, &asked), br#"{"id":2,"subscribe":{"was_recovering":true}}"#);
         let denied = br#"{"id":2,"error":{"code":103,"message":"permission denied"}}"#;
         assert_eq!(error(2, code::PERMISSION_DENIED), denied);
         let internal = br#"{"error":{"code":100,"message":"internal server error","temporary":true}}"#;

@@ -1,16 +1,22 @@
 //! The state of a client that has authenticated: its subscriptions, and its commands in their order.
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Instant;
 
 use super::code::{self, Error};
 use super::command::{ChannelRequest, Command, PublishRequest, RefreshRequest, Request, SubscribeRequest};
+use super::reply::Begun;
 use super::{push, reply};
+use crate::config::RecoveryMode;
 use crate::metrics::Source;
 use crate::model::{Channel, ClientId, ClientInfo, CloseReason, Identity, Publication, RawJson};
 use crate::node::Order;
-use crate::protocol::{Context, Effect, Outcome};
+use crate::node::recovery::{Follow, Mode, Since, Start};
+use crate::protocol::{Context, Effect, Outcome, SubscribeError, Wanted};
+
+/// The bit of `flag` by which a client prefers an error to a subscription that is not recovered.
+const REJECT_UNRECOVERED: i64 = 2;
 
 /// How much ceremony the client wants.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,7 +36,7 @@ pub struct Session {
     client: ClientId,
     identity: Identity,
     manner: Manner,
-    subscriptions: HashSet<Channel>,
+    subscriptions: HashMap<Channel, Side>,
     pending: Option<Pending>,
     waiting: VecDeque<Job>,
     waiting_bytes: usize,
@@ -54,16 +60,26 @@ enum Pending {
     Subscribe {
         ticket: Ticket,
         channel: Channel,
-        was_recovering: bool,
+        begun: Begun,
+        /// Without recovery the client wants no subscription.
+        must_recover: bool,
     },
     /// The server subscribes the client.
     Enlist {
         channel: Channel,
         data: Option<RawJson>,
+        is_recoverable: bool,
     },
     Publish {
         ticket: Ticket,
     },
+}
+
+/// Who made a subscription.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Side {
+    Client,
+    Server,
 }
 
 /// What is needed to answer a command later.
@@ -92,7 +108,7 @@ impl Session {
             client,
             identity,
             manner,
-            subscriptions: HashSet::new(),
+            subscriptions: HashMap::new(),
             pending: None,
             waiting: VecDeque::new(),
             waiting_bytes: 0,
@@ -233,8 +249,30 @@ impl Session {
         if request.has_filter {
             return Err(code::BAD_REQUEST);
         }
-        let effect = Effect::Subscribe(vec![channel.clone()]);
-        Ok(Answer::Wait(Pending::Subscribe { ticket, channel, was_recovering: request.recover }, effect))
+        let asks = (request.positioned, request.recoverable || request.recover);
+        let since = request.recover.then(|| Since { epoch: request.epoch.clone(), offset: request.offset });
+        let (wanted, is_recoverable) = self.wanted(channel.clone(), asks, since);
+        let begun = Begun { start: None, is_recoverable, since: request.recover.then_some(request.offset) };
+        let must_recover = request.flag & REJECT_UNRECOVERED != 0;
+        let pending = Pending::Subscribe { ticket, channel, begun, must_recover };
+        Ok(Answer::Wait(pending, Effect::Subscribe(vec![wanted])))
+    }
+
+    /// What to subscribe to `channel` with, and whether the subscription can catch up later. `asks` is whether
+    /// the client asks for its position and for recovery.
+    pub fn wanted(&self, channel: Channel, asks: (bool, bool), since: Option<Since>) -> (Wanted, bool) {
+        let following = self.context.authority.following(&channel, asks.0, asks.1);
+        let follow = following.map(|following| Follow {
+            since: since.filter(|_| following.can_recover),
+            mode: match following.mode {
+                RecoveryMode::Cache if following.can_recover => Mode::Cache,
+                _ => Mode::Stream,
+            },
+            publications_max: self.context.recovery_publications_max,
+            bytes_max: self.context.recovery_bytes_max,
+            meta_ttl: following.meta_ttl,
+        });
+        (Wanted { channel, follow }, following.is_some_and(|following| following.can_recover))
     }
 
     /// Whether the client may subscribe to the channel called `name` now, beside `more` that are under way.
@@ -244,7 +282,7 @@ impl Session {
     pub fn admit(&self, name: &str, has_token: bool, more: usize) -> Result<Channel, Error> {
         let authority = &self.context.authority;
         let channel = authority.channel(name)?;
-        if self.subscriptions.contains(&channel) {
+        if self.subscriptions.contains_key(&channel) {
             return Err(code::ALREADY_SUBSCRIBED);
         }
         if self.subscriptions.len() + more >= self.context.channels_max {
@@ -263,8 +301,8 @@ impl Session {
             return Answer::Close(CloseReason::BadRequest);
         }
         let reply = reply::empty(id, "unsubscribe");
-        match self.subscriptions.take(request.channel.as_str()) {
-            Some(channel) => Answer::Leave(channel, reply),
+        match self.subscriptions.remove_entry(request.channel.as_str()) {
+            Some((channel, _)) => Answer::Leave(channel, reply),
             None => Answer::Reply(reply),
         }
     }
@@ -295,7 +333,7 @@ impl Session {
     }
 
     fn may_publish(&self, channel: &Channel) -> Result<(), Error> {
-        let subscribed = self.subscriptions.contains(channel);
+        let subscribed = self.subscriptions.contains_key(channel);
         Ok(self.context.authority.may_publish(&self.identity, channel, subscribed)?)
     }
 
@@ -338,19 +376,20 @@ impl Session {
 
     /// The server subscribes the client. Who is subscribed already stays so.
     fn enlist(&mut self, channel: Channel, data: Option<RawJson>, effects: &mut Vec<Effect>) {
-        if self.subscriptions.contains(&channel) {
+        if self.subscriptions.contains_key(&channel) {
             return;
         }
         if self.subscriptions.len() >= self.context.channels_max {
             return self.close(CloseReason::ChannelLimit, effects);
         }
-        self.pending = Some(Pending::Enlist { channel: channel.clone(), data });
-        effects.push(Effect::Subscribe(vec![channel]));
+        let (wanted, is_recoverable) = self.wanted(channel.clone(), (false, false), None);
+        self.pending = Some(Pending::Enlist { channel, data, is_recoverable });
+        effects.push(Effect::Subscribe(vec![wanted]));
     }
 
     /// The server ends a subscription, whoever made it.
     fn expel(&mut self, channel: Channel, effects: &mut Vec<Effect>) {
-        if !self.subscriptions.remove(&channel) {
+        if self.subscriptions.remove(&channel).is_none() {
             return;
         }
         let push = push::unsubscribe(&channel);
@@ -372,7 +411,7 @@ impl Session {
 
     /// The subscriptions that the handshake asked for are made: what waited is carried out.
     pub fn opened(&mut self, channels: impl IntoIterator<Item = Channel>, effects: &mut Vec<Effect>) {
-        self.subscriptions.extend(channels);
+        self.subscriptions.extend(channels.into_iter().map(|channel| (channel, Side::Client)));
         self.pending = None;
         self.resume(effects);
     }
@@ -380,22 +419,24 @@ impl Session {
     /// A slow effect has ended: answers its command, then goes on with what waits.
     pub fn on_outcome(&mut self, outcome: Outcome, effects: &mut Vec<Effect>) {
         match (self.pending.take(), outcome) {
-            (Some(Pending::Subscribe { ticket, channel, was_recovering }), Outcome::Subscribed(results)) => {
-                let result =
-                    results.into_iter().try_for_each(|result| result).map_err(|error| (&error).into());
-                let result = result.map(|()| reply::subscribe(ticket.id, was_recovering));
-                if result.is_ok() {
-                    self.subscriptions.insert(channel);
-                }
-                self.finish(&ticket, result, effects);
-            }
-            (Some(Pending::Enlist { channel, data }), Outcome::Subscribed(results)) => {
-                if results.iter().all(Result::is_ok) {
-                    self.tell(push::subscribe(&channel, data.as_ref()), effects);
-                    self.subscriptions.insert(channel);
-                } else {
+            (
+                Some(Pending::Subscribe { ticket, channel, begun, must_recover }),
+                Outcome::Subscribed(results),
+            ) => match one(results) {
+                Ok(start) => self.begin(&ticket, channel, Begun { start, ..begun }, must_recover, effects),
+                Err(SubscribeError::Gap(_)) => self.close(CloseReason::InsufficientState, effects),
+                Err(SubscribeError::Broker(error)) => self.finish(&ticket, Err((&error).into()), effects),
+            },
+            (Some(Pending::Enlist { channel, data, is_recoverable }), Outcome::Subscribed(results)) => {
+                match one(results) {
+                    Ok(start) => {
+                        let begun = Begun { start, is_recoverable, since: None };
+                        self.tell(push::subscribe(&channel, &begun, data.as_ref()), effects);
+                        self.subscriptions.insert(channel, Side::Server);
+                    }
                     // The caller was told that it is done; only a new session makes that true.
-                    self.close(CloseReason::Internal, effects);
+                    Err(SubscribeError::Gap(_)) => self.close(CloseReason::InsufficientState, effects),
+                    Err(SubscribeError::Broker(_)) => self.close(CloseReason::Internal, effects),
                 }
             }
             (Some(Pending::Publish { ticket }), Outcome::Published(result)) => {
@@ -409,6 +450,38 @@ impl Session {
             (pending, outcome) => unreachable!("{outcome:?} is no answer to {pending:?}"),
         }
         self.resume(effects);
+    }
+
+    /// Answers a `subscribe` that the broker and the shard have carried out.
+    fn begin(
+        &mut self,
+        ticket: &Ticket,
+        channel: Channel,
+        begun: Begun,
+        must_recover: bool,
+        effects: &mut Vec<Effect>,
+    ) {
+        let recovered = begun.start.as_ref().and_then(|start| start.recovered);
+        if let (Some(recovered), Some(_)) = (recovered, begun.since) {
+            self.context.metrics.recovery(recovered);
+        }
+        if must_recover && recovered == Some(false) {
+            effects.push(Effect::Unsubscribe(channel));
+            return self.finish(ticket, Err(code::UNRECOVERABLE_POSITION), effects);
+        }
+        self.subscriptions.insert(channel, Side::Client);
+        self.finish(ticket, Ok(reply::subscribe(ticket.id, &begun)), effects);
+    }
+
+    /// The subscription missed something. The client can begin it anew, if it made it itself and can be told.
+    pub fn on_lost(&mut self, channel: Channel, effects: &mut Vec<Effect>) {
+        if self.subscriptions.remove(&channel) == Some(Side::Client) && self.manner != Manner::Data {
+            let push = push::insufficient_state(&channel);
+            effects.push(Effect::Unsubscribe(channel));
+            effects.push(Effect::Send(push));
+        } else {
+            self.close(CloseReason::InsufficientState, effects);
+        }
     }
 
     /// Answers a command that had to wait.
@@ -426,4 +499,9 @@ impl Session {
             (Err(error), _) => effects.push(Effect::Send(reply::error(ticket.id, error))),
         }
     }
+}
+
+/// The result of subscribing to one channel.
+fn one(results: Vec<Result<Option<Start>, SubscribeError>>) -> Result<Option<Start>, SubscribeError> {
+    results.into_iter().next().expect("each wanted channel is answered")
 }

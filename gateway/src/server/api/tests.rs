@@ -74,7 +74,14 @@ impl Backend {
         let section = serde_json::from_value(json!({"namespaces": [{"name": "chat"}, kept]})).unwrap();
         let authority = Authority::new(&config::Client::default(), Channels::new(&section), 255).unwrap();
         let ping_interval = Duration::ZERO;
-        let context = Arc::new(Context { authority, channels_max: 1, ping_interval, metrics });
+        let context = Arc::new(Context {
+            authority,
+            channels_max: 1,
+            recovery_publications_max: 1,
+            recovery_bytes_max: 1,
+            ping_interval,
+            metrics,
+        });
         let router = routes(Api { node: Arc::clone(&node), context, keys: keys(), config });
         Self { router, node, interests: Vec::new() }
     }

@@ -22,6 +22,7 @@ use self::handshake::Handshake;
 use crate::auth::TokenError;
 use crate::config::Reject;
 use crate::model::{CloseReason, Identity};
+use crate::node::recovery::Since;
 use crate::protocol::{Context, Rejection, bare, centrifuge};
 
 /// What the handshakes of a node have in common.
@@ -107,7 +108,8 @@ fn bare_identity(gate: &Gate, identity: Option<Identity>) -> Result<Identity, Re
     identity.or_else(|| gate.context.authority.anonymous()).ok_or(Refusal::NoToken)
 }
 
-/// What the query wants: `channels=a,b`, `channel=` for a name that holds a comma, `publish=a`.
+/// What the query wants: `channels=a,b`, `channel=` for a name that holds a comma, `publish=a`,
+/// `since=CHANNEL@EPOCH:OFFSET` to catch up.
 fn wishes(query: &handshake::Query) -> Result<bare::Wishes, Refusal> {
     let mut wishes = bare::Wishes::default();
     for (name, value) in query {
@@ -117,12 +119,23 @@ fn wishes(query: &handshake::Query) -> Result<bare::Wishes, Refusal> {
                 wishes.channels.extend(names.map(str::to_owned));
             }
             "channel" => wishes.channels.push(value.to_string()),
+            "since" => {
+                let (channel, since) = since(value).ok_or(Refusal::Malformed)?;
+                wishes.since.insert(channel, since);
+            }
             "publish" if wishes.publish.is_some() => return Err(Refusal::DuplicateParameter),
             "publish" => wishes.publish = Some(value.to_string()),
             _ => {}
         }
     }
     Ok(wishes)
+}
+
+/// `CHANNEL@EPOCH:OFFSET`
+fn since(value: &str) -> Option<(String, Since)> {
+    let (channel, position) = value.rsplit_once('@')?;
+    let (epoch, offset) = position.rsplit_once(':')?;
+    Some((channel.to_owned(), Since { epoch: epoch.to_owned(), offset: offset.parse().ok()? }))
 }
 
 fn close_reason(error: TokenError) -> CloseReason {

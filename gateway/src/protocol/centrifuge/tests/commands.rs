@@ -72,13 +72,13 @@ fn an_outcome_after_a_close_changes_nothing() {
         bench.say(&first);
         let mut effects = Vec::new();
         bench.conversation.on_outcome(Outcome::Published(Ok(())), &mut effects);
-        bench.conversation.on_outcome(Outcome::Subscribed(vec![Ok(())]), &mut effects);
+        bench.conversation.on_outcome(Outcome::Subscribed(vec![Ok(None)]), &mut effects);
         assert!(effects.is_empty(), "{effects:?}");
     }
     let mut bench = connected_as("ann");
     bench.say("nope");
     let mut effects = Vec::new();
-    bench.conversation.on_outcome(Outcome::Subscribed(vec![Ok(())]), &mut effects);
+    bench.conversation.on_outcome(Outcome::Subscribed(vec![Ok(None)]), &mut effects);
     assert!(effects.is_empty(), "{effects:?}");
 }
 
