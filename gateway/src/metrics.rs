@@ -94,7 +94,13 @@ impl Metrics {
         let make = Maker(&registry);
         let node_info = make.gauges("node_info", "Always 1; says which version runs.", &["version"]);
         node_info.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
-        let metrics = Self {
+        let metrics = Self::register(&make, &registry);
+        metrics.start_series_at_zero();
+        metrics
+    }
+
+    fn register(make: &Maker<'_>, registry: &Registry) -> Self {
+        Self {
             connections: make.gauges("connections", "Open client connections.", &["transport", "protocol"]),
             connections_accepted: make.counters(
                 "connections_accepted_total",
@@ -161,9 +167,7 @@ impl Metrics {
             draining: make.gauge("draining", "Whether the node is stopping."),
             shard_lag: make.lag("shard_lag_seconds", "How late a shard's timer last fired.", &["shard"]),
             registry: registry.clone(),
-        };
-        metrics.start_series_at_zero();
-        metrics
+        }
     }
 
     /// A series that appears with its first event hides that event from `rate()`.

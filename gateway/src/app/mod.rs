@@ -173,6 +173,7 @@ impl Parts {
             authority: Authority::new(&config.client, channels, config.channel.channel_bytes_max)?,
             channels_max: config.client.channels_max,
             recovery_publications_max: config.client.recovery_publications_max,
+            history_publications_max: config.client.history_publications_max,
             // What is sent at once must leave room for what comes after it.
             recovery_bytes_max: config.client.outbox_bytes_max / 2,
             ping_interval: config.client.ping_interval,
@@ -238,6 +239,8 @@ impl Parts {
                 message_bytes_max: client.message_bytes_max,
                 outbox_bytes_max: client.outbox_bytes_max,
                 write_timeout: client.write_timeout,
+                position_check_interval: client.position_check_interval,
+                history_meta_ttl: config.channel.history_meta_ttl,
             },
             options: self.options(config, connections_max),
         }

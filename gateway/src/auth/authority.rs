@@ -106,6 +106,20 @@ impl Authority {
         Ok(grants::may_publish(identity, options, subscribed, self.insecure)?)
     }
 
+    /// Whether the client, `subscribed` to `channel` or not, may read its history.
+    ///
+    /// # Errors
+    /// [`Refusal`] if not.
+    pub fn may_read_history(
+        &self,
+        identity: &Identity,
+        channel: &Channel,
+        subscribed: bool,
+    ) -> Result<(), Refusal> {
+        let options = self.options(channel)?;
+        Ok(grants::may_read_history(identity, options, subscribed, self.insecure)?)
+    }
+
     /// How the broker is to treat publications to `channel`.
     pub fn publish_options(&self, channel: &Channel) -> PublishOptions {
         let idempotency_ttl = self.channels.idempotency_ttl();
@@ -123,12 +137,20 @@ impl Authority {
     }
 
     /// How a subscriber follows the history of `channel`; `None` if it does not. `positioned` and `recoverable`
-    /// say what it asks for.
-    pub fn following(&self, channel: &Channel, positioned: bool, recoverable: bool) -> Option<Following> {
+    /// say what it asks for; who may read the history gets it.
+    pub fn following(
+        &self,
+        identity: &Identity,
+        channel: &Channel,
+        positioned: bool,
+        recoverable: bool,
+    ) -> Option<Following> {
         let options = self.options(channel).ok()?;
         let meta_ttl = self.retention(channel)?.meta_ttl;
-        let can_recover = options.force_recovery || (recoverable && options.allow_recovery);
-        let is_positioned = options.force_positioning || (positioned && options.allow_positioning);
+        let may_read = self.may_read_history(identity, channel, true).is_ok();
+        let can_recover = options.force_recovery || (recoverable && (options.allow_recovery || may_read));
+        let is_positioned =
+            options.force_positioning || (positioned && (options.allow_positioning || may_read));
         let mode = options.force_recovery_mode;
         (can_recover || is_positioned).then_some(Following { can_recover, mode, meta_ttl })
     }

@@ -49,6 +49,23 @@ pub(super) fn may_publish(
     if allowed || insecure { Ok(()) } else { Err(Denied) }
 }
 
+/// Whether a client may read the history of a channel with `options`.
+///
+/// `subscribed` says whether this client is subscribed to it, `insecure` is `client.insecure`.
+///
+/// # Errors
+/// [`Denied`] if no rule allows it.
+pub(super) fn may_read_history(
+    identity: &Identity,
+    options: &ChannelOptions,
+    subscribed: bool,
+    insecure: bool,
+) -> Result<(), Denied> {
+    let for_users = options.allow_history_for_client || (options.allow_history_for_subscriber && subscribed);
+    let allowed = for_users && (!identity.user.is_anonymous() || options.allow_history_for_anonymous);
+    if allowed || insecure { Ok(()) } else { Err(Denied) }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -73,6 +73,12 @@ pub struct ChannelOptions {
     pub allow_publish_for_subscriber: bool,
     /// Anonymous clients may do so as well, where one of the two options before lets them.
     pub allow_publish_for_anonymous: bool,
+    /// Clients with a user may read the history.
+    pub allow_history_for_client: bool,
+    /// Subscribers of the channel may read it.
+    pub allow_history_for_subscriber: bool,
+    /// Anonymous clients may do so as well, where one of the two options before lets them.
+    pub allow_history_for_anonymous: bool,
     /// The users listed after the last `#` of a channel may subscribe, and nobody else.
     pub allow_user_limited_channels: bool,
     /// What the name after the first `:` must match, anywhere unless anchored; names may then hold

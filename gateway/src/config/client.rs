@@ -50,6 +50,11 @@ pub struct Client {
     pub connections_max: Auto<usize>,
     /// Most publications that a subscriber catches up with at once; what missed more is not recovered. At least 1.
     pub recovery_publications_max: usize,
+    /// Most publications that a client gets of a history at once. At least 1.
+    pub history_publications_max: usize,
+    /// How long a subscriber that missed something may not know it; 0 = it is not looked for.
+    #[serde(with = "humantime_serde")]
+    pub position_check_interval: Duration,
 }
 
 impl Default for Client {
@@ -72,6 +77,8 @@ impl Default for Client {
             write_timeout: Duration::from_secs(5),
             connections_max: Auto::Auto,
             recovery_publications_max: 300,
+            history_publications_max: 300,
+            position_check_interval: Duration::from_secs(40),
         }
     }
 }

@@ -86,6 +86,8 @@ fn check_client(client: &Client, problems: &mut Problems) {
     problems.require(pong_first, "client.pong_timeout", "must be below client.ping_interval");
     problems.above_zero("client.stale_close_delay", client.stale_close_delay);
     problems.at_least_one("client.channels_max", client.channels_max);
+    problems.at_least_one("client.recovery_publications_max", client.recovery_publications_max);
+    problems.at_least_one("client.history_publications_max", client.history_publications_max);
     problems.at_least_one("client.message_bytes_max", client.message_bytes_max);
     problems.at_least_one("client.outbox_bytes_max", client.outbox_bytes_max);
     problems.auto_at_least_one("client.outbox_bytes_total_max", client.outbox_bytes_total_max);

@@ -112,7 +112,7 @@ pub fn join(follow: &Follow, history: History, aside: Aside) -> Result<Start, Ga
         Mode::Stream => has_all(since, &history),
         Mode::Cache => has_newest(since, &history),
     });
-    let recovered = recovered.or((follow.mode == Mode::Cache).then(|| !history.publications.is_empty()));
+    let recovered = recovered.or((follow.mode == Mode::Cache).then_some(!history.publications.is_empty()));
     let mut position = history.top;
     position.offset = live.last().map_or(position.offset, |last| last.offset);
     let publications = match (recovered, follow.mode) {
@@ -174,13 +174,13 @@ mod tests {
     use super::*;
     use crate::model::RawJson;
 
-    fn run(offsets: std::ops::RangeInclusive<u64>) -> Vec<Arc<Publication>> {
+    fn run(offsets: impl IntoIterator<Item = u64>) -> Vec<Arc<Publication>> {
         let publication = |offset| {
             let mut publication = Publication::of(RawJson::parse(b"1").unwrap());
             publication.offset = offset;
             Arc::new(publication)
         };
-        offsets.map(publication).collect()
+        offsets.into_iter().map(publication).collect()
     }
 
     fn history(top: u64, publications: Vec<Arc<Publication>>) -> History {
@@ -206,7 +206,7 @@ mod tests {
     fn stream(
         since: (&str, u64),
         top: u64,
-        kept: std::ops::RangeInclusive<u64>,
+        kept: impl IntoIterator<Item = u64>,
     ) -> (u64, Option<bool>, Vec<u64>) {
         let start = join(&follow(Some(since), Mode::Stream), history(top, run(kept)), Aside::default());
         summary(&start.unwrap())
@@ -216,12 +216,12 @@ mod tests {
     fn what_was_missed_is_recovered_exactly_or_not_at_all() {
         assert_eq!(stream(("e", 3), 5, 4..=5), (5, Some(true), vec![4, 5]));
         assert_eq!(stream(("", 0), 2, 1..=2), (2, Some(true), vec![1, 2]));
-        assert_eq!(stream(("e", 5), 5, 1..=0), (5, Some(true), vec![]));
+        assert_eq!(stream(("e", 5), 5, [0; 0]), (5, Some(true), vec![]));
         assert_eq!(stream(("e", 3), 6, 5..=6), (6, Some(false), vec![]), "4 is gone");
         assert_eq!(stream(("e", 3), 6, 4..=5), (6, Some(false), vec![]), "the limit cut the end off");
         assert_eq!(stream(("x", 3), 5, 4..=5), (5, Some(false), vec![]), "another epoch");
-        assert_eq!(stream(("e", 9), 5, 1..=0), (5, Some(false), vec![]), "above the top");
-        assert_eq!(stream(("e", u64::MAX), 5, 1..=0), (5, Some(false), vec![]));
+        assert_eq!(stream(("e", 9), 5, [0; 0]), (5, Some(false), vec![]), "above the top");
+        assert_eq!(stream(("e", u64::MAX), 5, [0; 0]), (5, Some(false), vec![]));
     }
 
     #[test]
@@ -246,17 +246,23 @@ mod tests {
         assert_eq!(summary(&start), (7, None, vec![]));
     }
 
+    fn cache(
+        since: Option<(&str, u64)>,
+        top: u64,
+        kept: impl IntoIterator<Item = u64>,
+        aside: Aside,
+    ) -> (u64, Option<bool>, Vec<u64>) {
+        summary(&join(&follow(since, Mode::Cache), history(top, run(kept)), aside).unwrap())
+    }
+
     #[test]
     fn in_cache_mode_the_newest_is_enough() {
-        let cache = |since, top, kept, aside| {
-            summary(&join(&follow(since, Mode::Cache), history(top, run(kept)), aside).unwrap())
-        };
         assert_eq!(cache(Some(("e", 2)), 5, 5..=5, Aside::default()), (5, Some(true), vec![5]));
         assert_eq!(cache(Some(("x", 2)), 5, 5..=5, Aside::default()), (5, Some(true), vec![5]));
         assert_eq!(cache(Some(("e", 5)), 5, 5..=5, Aside::default()), (5, Some(true), vec![]));
         assert_eq!(cache(Some(("e", 2)), 5, 5..=5, aside("e", 6..=7)), (7, Some(true), vec![7]));
-        assert_eq!(cache(Some(("e", 5)), 5, 1..=0, Aside::default()), (5, Some(true), vec![]));
-        assert_eq!(cache(Some(("e", 2)), 5, 1..=0, Aside::default()), (5, Some(false), vec![]));
+        assert_eq!(cache(Some(("e", 5)), 5, [0; 0], Aside::default()), (5, Some(true), vec![]));
+        assert_eq!(cache(Some(("e", 2)), 5, [0; 0], Aside::default()), (5, Some(false), vec![]));
         assert_eq!(cache(None, 5, 5..=5, Aside::default()), (5, Some(true), vec![5]));
     }
 }

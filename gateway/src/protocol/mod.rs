@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::auth::Authority;
-use crate::broker::{BrokerError, PublishOptions};
+use crate::broker::{BrokerError, History, PublishOptions, Range};
 use crate::metrics::Metrics;
 use crate::model::{Channel, CloseReason, Identity, Publication};
 use crate::node::recovery::{Follow, Gap, Start};
@@ -31,6 +31,8 @@ pub struct Context {
     pub recovery_publications_max: usize,
     /// Most bytes of them; half of what may be queued for a connection.
     pub recovery_bytes_max: usize,
+    /// Most publications that a client gets of a history at once.
+    pub history_publications_max: usize,
     /// Between two pings; zero for none.
     pub ping_interval: Duration,
     /// What happened, in numbers.
@@ -81,6 +83,8 @@ pub enum Effect {
     Unsubscribe(Channel),
     /// Publish as these options say; answered by [`Outcome::Published`].
     Publish(Channel, Publication, PublishOptions),
+    /// Read the history of the channel, whose epoch is kept for that long; answered by [`Outcome::History`].
+    History(Channel, Range, Duration),
     /// Close the connection, after what was sent before. Nothing follows.
     Close(CloseReason),
 }
@@ -120,6 +124,8 @@ pub enum Outcome {
     Subscribed(Vec<Result<Option<Start>, SubscribeError>>),
     /// Of [`Effect::Publish`].
     Published(Result<(), PublishError>),
+    /// Of [`Effect::History`].
+    History(Result<History, BrokerError>),
 }
 
 /// One client's side of a protocol, from the first byte to the last.

@@ -61,6 +61,7 @@ pub(super) fn context(config: &Config) -> Arc<Context> {
     Arc::new(Context {
         recovery_publications_max: 300,
         recovery_bytes_max: 1 << 19,
+        history_publications_max: 300,
         authority: Authority::new(&config.client, channels, config.channel.channel_bytes_max).unwrap(),
         channels_max: config.client.channels_max,
         ping_interval: config.client.ping_interval,
@@ -289,6 +290,7 @@ impl<C: Conversation> Bench<C> {
                 self.begin(Slow::Publish(publication));
                 Did::Publish(channel.to_string(), data)
             }
+            Effect::History(..) => panic!("these tests read no history"),
             Effect::Close(reason) => {
                 assert!(!self.is_busy(), "closed while something slow was under way");
                 self.is_closed = true;

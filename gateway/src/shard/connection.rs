@@ -18,7 +18,7 @@ use super::link::Link;
 use super::subscription::{self, Claim, Subscriber};
 use super::table::{Entry, Key, Sink};
 use super::{Offer, Shard};
-use crate::broker::Draft;
+use crate::broker::{BrokerError, Draft, History};
 use crate::model::{ClientId, CloseReason, Identity};
 use crate::node::PublishError;
 use crate::protocol::{Conversation, Effect, Framing, Heartbeat, Message, Outcome};
@@ -58,6 +58,7 @@ enum Finished {
     Claimed(Vec<Claim>),
     Read(Vec<Claim>),
     Published(Result<(), PublishError>),
+    History(Result<History, BrokerError>),
 }
 
 /// What a connection's task wakes up for.
@@ -320,6 +321,12 @@ impl Connection {
                     Finished::Published(published.map(drop))
                 }));
             }
+            Effect::History(channel, range, meta_ttl) => {
+                let node = Arc::clone(&self.shard.node);
+                self.operation = Some(Box::pin(async move {
+                    Finished::History(node.history(&channel, range, meta_ttl).await)
+                }));
+            }
             Effect::Close(reason) => {
                 self.say();
                 self.link.close(reason);
@@ -333,6 +340,7 @@ impl Connection {
         let subscriber = Subscriber { shard: &self.shard, key: self.key, link: &self.link, encoding };
         match finished {
             Finished::Published(result) => Some(Outcome::Published(result)),
+            Finished::History(result) => Some(Outcome::History(result)),
             Finished::Read(claims) => Some(Outcome::Subscribed(subscriber.go_live(claims))),
             Finished::Claimed(mut claims) => {
                 if !subscriber.register(&mut claims) {

@@ -270,6 +270,8 @@ pub(super) mod bench {
                 message_bytes_max: 1 << 16,
                 outbox_bytes_max: 1 << 20,
                 write_timeout: second,
+                position_check_interval: second,
+                history_meta_ttl: second * 600,
             };
             let shard = Shard::new(ShardId::new(0), node, settings, Arc::new(Budget::new(usize::MAX / 2)));
             let channel = Channel::parse("a", 255).unwrap();

@@ -121,6 +121,8 @@ struct Room {
     is_walked: bool,
     /// Of the offsets that subscribers are at; `None` while nobody tracks any.
     epoch: Option<Epoch>,
+    /// What was the top of the history at the last look.
+    top: Option<Position>,
     /// What came while a walk was under way, or is about to be walked.
     backlog: VecDeque<Delivery>,
 }
@@ -241,6 +243,40 @@ impl Hub {
     pub(super) fn settle(&mut self, held: &Held, position: &Position, lost: impl FnMut(Key)) {
         self.observe(held.channel, &position.epoch, lost);
         self.room_mut(held.channel).subscribers[held.index as usize].tracking = Tracking::At(position.offset);
+    }
+
+    /// The channels with subscribers that track their position.
+    pub(super) fn tracked(&self) -> Vec<(ChannelKey, Channel)> {
+        let tracks = |room: &Room| room.subscribers.iter().any(|one| matches!(one.tracking, Tracking::At(_)));
+        let rooms = self.rooms.iter().enumerate().filter(|(_, room)| tracks(room));
+        let named = rooms.filter_map(|(index, room)| Some((index, room.channel.clone()?)));
+        named
+            .map(|(index, channel)| (ChannelKey(u32::try_from(index).unwrap_or(u32::MAX)), channel))
+            .collect()
+    }
+
+    /// Whoever is behind what was the top a while ago, or at a place of another epoch, has missed something.
+    /// Calls `lost` for each of them. `top` is what the next look compares with.
+    pub(super) fn check(
+        &mut self,
+        key: ChannelKey,
+        channel: &Channel,
+        top: Position,
+        mut lost: impl FnMut(Key),
+    ) {
+        let room = self.room_mut(key);
+        // The room may have been closed and opened for another channel while the top was read.
+        if room.channel.as_ref() != Some(channel) {
+            return;
+        }
+        let Some(before) = room.top.replace(top) else { return };
+        let is_other = room.epoch.as_ref() != Some(&before.epoch);
+        for subscriber in &mut room.subscribers {
+            if matches!(subscriber.tracking, Tracking::At(offset) if is_other || offset < before.offset) {
+                subscriber.tracking = Tracking::Lost;
+                subscriber.connection.into_iter().for_each(&mut lost);
+            }
+        }
     }
 
     /// The channel of a subscription that has lost something; `None` if it has not.

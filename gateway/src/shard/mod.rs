@@ -12,6 +12,7 @@ mod link;
 #[cfg(test)]
 mod model;
 mod outbox;
+mod position;
 mod subscription;
 mod table;
 
@@ -65,6 +66,10 @@ pub struct Settings {
     pub outbox_bytes_max: usize,
     /// How long a socket may take nothing.
     pub write_timeout: Duration,
+    /// How long a subscriber that missed something may not know it; zero: for ever.
+    pub position_check_interval: Duration,
+    /// How long the epoch of a history is kept that a look at it may make.
+    pub history_meta_ttl: Duration,
 }
 
 /// What became of a frame that was offered to a connection.
@@ -131,6 +136,7 @@ impl Shard {
     pub fn start(self: &Rc<Self>) {
         supervise(tokio::task::spawn_local(fanout::run(Rc::clone(self))));
         supervise(tokio::task::spawn_local(turn_wheel(Rc::clone(self))));
+        supervise(tokio::task::spawn_local(position::run(Rc::clone(self))));
     }
 
     /// Waits until the shard was told to stop and its last connection has ended. Cancel safe.

@@ -74,6 +74,7 @@ impl World {
             6 => self.bench.repeat(1 + random.below(8) as u64).await,
             7 if random.below(4) == 0 => self.bench.lose_what_waits(),
             8 if random.below(3) == 0 => self.disconnect(index),
+            9 if random.below(3) == 0 => self.bench.shard.check_positions().await,
             _ => self.advance(index).await,
         }
         self.read_all();
@@ -156,10 +157,10 @@ impl World {
 
     /// Everybody becomes live and gets everything, or the word that it has not.
     async fn finish(&mut self) {
-        // A last publication shows to everybody whether something before it was missed.
+        // Three rounds: what was lost at the end shows by the second look at the positions.
         for _ in 0..3 {
-            self.bench.publish_kept(1, self.options).await;
             self.bench.finish();
+            self.bench.shard.check_positions().await;
             self.read_all();
             for index in 0..CLIENTS {
                 while !matches!(

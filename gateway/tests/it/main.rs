@@ -6,6 +6,7 @@ mod chat;
 mod cli;
 mod frames;
 mod handshake;
+mod history;
 mod leaks;
 mod lifecycle;
 mod secrets;

@@ -39,7 +39,7 @@ pub enum Request {
     /// How many are there.
     PresenceStats(ChannelRequest),
     /// What was published.
-    History(ChannelRequest),
+    History(HistoryRequest),
     /// Call the back end.
     Rpc,
     /// Tell the back end.
@@ -116,6 +116,30 @@ pub struct ChannelRequest {
     pub channel: String,
 }
 
+/// `history`.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct HistoryRequest {
+    /// Must not be empty.
+    pub channel: String,
+    /// 0 for the position alone, negative for as many as there may be.
+    pub limit: i32,
+    /// Strictly after this place, or before it in `reverse`.
+    pub since: Option<PlaceRequest>,
+    /// Newest first.
+    pub reverse: bool,
+}
+
+/// A place in a history.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct PlaceRequest {
+    /// 0 for the place before the first publication.
+    pub offset: u64,
+    /// Empty for whatever epoch there is.
+    pub epoch: String,
+}
+
 /// `publish`.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
@@ -162,7 +186,7 @@ struct Line {
     #[serde(deserialize_with = "object")]
     presence_stats: Option<ChannelRequest>,
     #[serde(deserialize_with = "object")]
-    history: Option<ChannelRequest>,
+    history: Option<HistoryRequest>,
     #[serde(deserialize_with = "is_present")]
     rpc: bool,
     #[serde(deserialize_with = "is_present")]

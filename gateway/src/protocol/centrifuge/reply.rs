@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::code::Error;
 use super::push::{self, VERSION};
+use crate::broker::History;
 use crate::model::{ClientId, RawJson};
 use crate::node::recovery::Start;
 
@@ -136,6 +137,22 @@ impl Fields<'_> {
     fn raw(&mut self, name: &str, value: &[u8]) {
         self.name(name).extend_from_slice(value);
     }
+}
+
+/// Success of `history`.
+pub fn history(id: u32, history: &History) -> Vec<u8> {
+    let mut out = open(id);
+    out.extend_from_slice(br#""history":{"publications":["#);
+    for (index, publication) in history.publications.iter().enumerate() {
+        if index > 0 {
+            out.push(b',');
+        }
+        push::publication_object(publication, &mut out);
+    }
+    out.extend_from_slice(br#"],"epoch":"#);
+    string(history.top.epoch.as_str(), &mut out);
+    out.extend_from_slice(format!(r#","offset":{}}}}}"#, history.top.offset).as_bytes());
+    out
 }
 
 /// Success of `subscribe`.

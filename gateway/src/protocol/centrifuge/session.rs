@@ -5,9 +5,12 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::code::{self, Error};
-use super::command::{ChannelRequest, Command, PublishRequest, RefreshRequest, Request, SubscribeRequest};
+use super::command::{
+    ChannelRequest, Command, HistoryRequest, PublishRequest, RefreshRequest, Request, SubscribeRequest,
+};
 use super::reply::Begun;
 use super::{push, reply};
+use crate::broker::Range;
 use crate::config::RecoveryMode;
 use crate::metrics::Source;
 use crate::model::{Channel, ClientId, ClientInfo, CloseReason, Identity, Publication, RawJson};
@@ -73,6 +76,11 @@ enum Pending {
     Publish {
         ticket: Ticket,
     },
+    History {
+        ticket: Ticket,
+        /// What the client believes the epoch to be; empty if nothing.
+        epoch: String,
+    },
 }
 
 /// Who made a subscription.
@@ -91,6 +99,7 @@ struct Ticket {
 }
 
 /// What a command leads to.
+#[expect(clippy::large_enum_variant, reason = "it lives on the stack for one call")]
 enum Answer {
     Reply(Vec<u8>),
     /// Give up a subscription, then reply.
@@ -226,10 +235,10 @@ impl Session {
             Request::Subscribe(request) => self.subscribe(&request, ticket),
             Request::Unsubscribe(request) => Ok(self.unsubscribe(&request, ticket.id)),
             Request::Publish(request) => self.publish(request, ticket),
-            Request::Presence(request)
-            | Request::PresenceStats(request)
-            | Request::History(request)
-            | Request::SubRefresh(request) => self.decline(&request),
+            Request::Presence(request) | Request::PresenceStats(request) | Request::SubRefresh(request) => {
+                self.decline(&request)
+            }
+            Request::History(request) => self.history(request, ticket),
             Request::Rpc => Err(code::NOT_AVAILABLE),
             // Nobody listens to it; a client that says it does no harm.
             Request::Send => Ok(Answer::Silence),
@@ -261,7 +270,7 @@ impl Session {
     /// What to subscribe to `channel` with, and whether the subscription can catch up later. `asks` is whether
     /// the client asks for its position and for recovery.
     pub fn wanted(&self, channel: Channel, asks: (bool, bool), since: Option<Since>) -> (Wanted, bool) {
-        let following = self.context.authority.following(&channel, asks.0, asks.1);
+        let following = self.context.authority.following(&self.identity, &channel, asks.0, asks.1);
         let follow = following.map(|following| Follow {
             since: since.filter(|_| following.can_recover),
             mode: match following.mode {
@@ -358,6 +367,30 @@ impl Session {
         effects.push(Effect::Publish(channel.clone(), publication, options));
     }
 
+    fn history(&self, request: HistoryRequest, ticket: Ticket) -> Result<Answer, Error> {
+        if request.channel.is_empty() {
+            return Ok(Answer::Close(CloseReason::BadRequest));
+        }
+        let authority = &self.context.authority;
+        let channel = authority.channel(&request.channel)?;
+        let retention = authority.retention(&channel).ok_or(code::NOT_AVAILABLE)?;
+        authority.may_read_history(&self.identity, &channel, self.subscriptions.contains_key(&channel))?;
+        let since = request.since.as_ref().map(|since| since.offset);
+        if request.reverse && since == Some(0) {
+            return Err(code::BAD_REQUEST);
+        }
+        let most = self.context.history_publications_max;
+        let range = Range {
+            since,
+            reverse: request.reverse,
+            limit: Some(usize::try_from(request.limit).map_or(most, |limit| limit.min(most))),
+            bytes_max: Some(self.context.recovery_bytes_max),
+        };
+        let epoch = request.since.map(|since| since.epoch).unwrap_or_default();
+        let effect = Effect::History(channel, range, retention.meta_ttl);
+        Ok(Answer::Wait(Pending::History { ticket, epoch }, effect))
+    }
+
     /// The answer to what is off: the channel is looked at first, as it would be if it were on.
     fn decline(&self, request: &ChannelRequest) -> Result<Answer, Error> {
         if request.channel.is_empty() {
@@ -423,7 +456,7 @@ impl Session {
                 Some(Pending::Subscribe { ticket, channel, begun, must_recover }),
                 Outcome::Subscribed(results),
             ) => match one(results) {
-                Ok(start) => self.begin(&ticket, channel, Begun { start, ..begun }, must_recover, effects),
+                Ok(start) => self.begin(&ticket, channel, &Begun { start, ..begun }, must_recover, effects),
                 Err(SubscribeError::Gap(_)) => self.close(CloseReason::InsufficientState, effects),
                 Err(SubscribeError::Broker(error)) => self.finish(&ticket, Err((&error).into()), effects),
             },
@@ -438,6 +471,13 @@ impl Session {
                     Err(SubscribeError::Gap(_)) => self.close(CloseReason::InsufficientState, effects),
                     Err(SubscribeError::Broker(_)) => self.close(CloseReason::Internal, effects),
                 }
+            }
+            (Some(Pending::History { ticket, epoch }), Outcome::History(result)) => {
+                let result = result.map_err(|error| (&error).into()).and_then(|history| {
+                    let is_known = epoch.is_empty() || epoch == history.top.epoch.as_str();
+                    is_known.then(|| reply::history(ticket.id, &history)).ok_or(code::UNRECOVERABLE_POSITION)
+                });
+                self.finish(&ticket, result, effects);
             }
             (Some(Pending::Publish { ticket }), Outcome::Published(result)) => {
                 if result.is_ok() {
@@ -457,7 +497,7 @@ impl Session {
         &mut self,
         ticket: &Ticket,
         channel: Channel,
-        begun: Begun,
+        begun: &Begun,
         must_recover: bool,
         effects: &mut Vec<Effect>,
     ) {
@@ -470,7 +510,7 @@ impl Session {
             return self.finish(ticket, Err(code::UNRECOVERABLE_POSITION), effects);
         }
         self.subscriptions.insert(channel, Side::Client);
-        self.finish(ticket, Ok(reply::subscribe(ticket.id, &begun)), effects);
+        self.finish(ticket, Ok(reply::subscribe(ticket.id, begun)), effects);
     }
 
     /// The subscription missed something. The client can begin it anew, if it made it itself and can be told.

@@ -79,6 +79,7 @@ impl Backend {
             channels_max: 1,
             recovery_publications_max: 1,
             recovery_bytes_max: 1,
+            history_publications_max: 300,
             ping_interval,
             metrics,
         });
