@@ -11,7 +11,7 @@ mod testing;
 
 use std::borrow::Cow;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use crate::auth::Authority;
 use crate::broker::{BrokerError, History, PublishOptions, Range};
@@ -75,6 +75,8 @@ pub enum Effect {
     SendBinary(Vec<u8>),
     /// The client has authenticated: it can be addressed and is pinged from now on.
     Open(Identity, Heartbeat),
+    /// What authenticated the client is good until then; `None`: for ever.
+    Renew(Option<SystemTime>),
     /// The client answered a ping.
     Pong,
     /// Subscribe to these channels; answered by [`Outcome::Subscribed`].

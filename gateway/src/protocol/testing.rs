@@ -113,6 +113,8 @@ pub(super) fn unsubscribe_order(name: &str) -> Order {
 /// Something that a conversation did.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Did {
+    /// Until some time, or for ever.
+    Renew(bool),
     /// Sent a message.
     Say(Value),
     /// Opened itself as this user.
@@ -290,6 +292,7 @@ impl<C: Conversation> Bench<C> {
                 self.begin(Slow::Publish(publication));
                 Did::Publish(channel.to_string(), data)
             }
+            Effect::Renew(expires_at) => Did::Renew(expires_at.is_some()),
             Effect::History(..) => panic!("these tests read no history"),
             Effect::Close(reason) => {
                 assert!(!self.is_busy(), "closed while something slow was under way");

@@ -308,6 +308,7 @@ impl Connection {
                 self.offer(&super::frame(Opcode::Binary, &message));
             }
             Effect::Open(identity, heartbeat) => self.open(&identity, heartbeat),
+            Effect::Renew(expires_at) => self.expire_at(expires_at),
             Effect::Pong => self.link.awaits_pong.set(false),
             Effect::Unsubscribe(channel) => self.shard.unsubscribe(&channel, &self.link),
             Effect::Subscribe(wanted) => {
@@ -365,11 +366,14 @@ impl Connection {
             let first = interval.mul_f64(rand::random_range(0.5..1.0));
             self.shard.set_alarm(first, self.key, Alarm::Ping);
         }
-        if let Some(expires_at) = identity.expires_at {
-            let rest = expires_at.duration_since(SystemTime::now()).unwrap_or_default();
-            let delay = self.shard.settings.expired_close_delay;
-            self.shard.expire_after(&self.link, self.key, rest.saturating_add(delay));
-        }
+        self.expire_at(identity.expires_at);
+    }
+
+    fn expire_at(&self, expires_at: Option<SystemTime>) {
+        let rest =
+            expires_at.map(|expires_at| expires_at.duration_since(SystemTime::now()).unwrap_or_default());
+        let after = rest.map(|rest| rest.saturating_add(self.shard.settings.expired_close_delay));
+        self.shard.expire_after(&self.link, self.key, after);
     }
 
     /// Frames what the conversation said and offers it.

@@ -27,6 +27,8 @@ pub(super) struct Link {
     pub(super) blocked_since: Cell<Option<Instant>>,
     /// When what authenticated the client is no longer good; `None` if never.
     pub(super) expires_at: Cell<Option<Instant>>,
+    /// How many alarms for that are set.
+    pub(super) expiry_alarms: Cell<u32>,
     /// Whether an alarm for a blocked socket is set.
     pub(super) watches_writes: Cell<bool>,
     /// What came for subscriptions whose history is being read.
@@ -49,6 +51,7 @@ impl Link {
             awaits_pong: Cell::new(false),
             blocked_since: Cell::new(None),
             expires_at: Cell::new(None),
+            expiry_alarms: Cell::new(0),
             watches_writes: Cell::new(false),
             asides: RefCell::default(),
             lost: RefCell::default(),

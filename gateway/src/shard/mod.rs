@@ -261,19 +261,33 @@ impl Shard {
         }
     }
 
-    /// Closes the connection when `after` has passed.
-    fn expire_after(&self, link: &Link, key: Key, after: Duration) {
+    /// Closes the connection when `after` has passed; `None`: never.
+    fn expire_after(&self, link: &Link, key: Key, after: Option<Duration>) {
+        let now = Instant::now();
         // What is too far away for the clock never comes.
-        link.expires_at.set(Instant::now().checked_add(after));
-        self.on_expiry_alarm(key, link);
+        let expires_at = after.and_then(|after| now.checked_add(after));
+        let before = link.expires_at.replace(expires_at);
+        let is_sooner = expires_at.is_some_and(|soon| before.is_none_or(|before| soon < before));
+        if is_sooner {
+            self.watch_expiry(link, key);
+        }
     }
 
     fn on_expiry_alarm(&self, key: Key, link: &Link) {
+        link.expiry_alarms.set(link.expiry_alarms.get() - 1);
+        match link.expires_at.get() {
+            Some(expires_at) if expires_at <= Instant::now() => link.close(CloseReason::Expired),
+            // Another alarm goes on looking.
+            _ if link.expiry_alarms.get() > 0 => {}
+            Some(_) => self.watch_expiry(link, key),
+            None => {}
+        }
+    }
+
+    fn watch_expiry(&self, link: &Link, key: Key) {
         let Some(expires_at) = link.expires_at.get() else { return };
         let rest = expires_at.saturating_duration_since(Instant::now());
-        if rest.is_zero() {
-            return link.close(CloseReason::Expired);
-        }
+        link.expiry_alarms.set(link.expiry_alarms.get() + 1);
         self.set_alarm(rest.min(EXPIRY_LOOK), key, Alarm::Expiry);
     }
 

@@ -88,6 +88,25 @@ async fn a_client_that_never_connects_is_closed_with_3502() {
 }
 
 #[tokio::test]
+async fn a_refreshed_connection_outlives_its_first_token() {
+    let delay = Duration::from_millis(300);
+    let gateway = Gateway::start_with(|config| config.client.expired_close_delay = delay).await;
+    let short = gateway.sign(&json!({"sub": "bob", "exp": now() + 1}));
+    let connect = json!({"id": 1, "connect": {"token": short}}).to_string();
+    let mut refreshed = Raw::native(&gateway).await;
+    refreshed.send_text(&connect).await;
+    assert_eq!(refreshed.next_json().await["connect"]["expires"], true);
+    let longer = gateway.sign(&json!({"sub": "bob", "exp": now() + 3_600}));
+    refreshed.send_text(&json!({"id": 2, "refresh": {"token": longer}}).to_string()).await;
+    assert_eq!(refreshed.next_json().await["refresh"]["expires"], true);
+    let mut other = Raw::native(&gateway).await;
+    other.send_text(&connect).await;
+    assert_eq!(other.close_code().await, 3005);
+    refreshed.send_text(r#"{"id":3,"unsubscribe":{"channel":"news"}}"#).await;
+    assert_eq!(refreshed.next_json().await, json!({"id": 3, "unsubscribe": {}}));
+}
+
+#[tokio::test]
 async fn a_connection_ends_with_its_token_and_a_delay_with_3005() {
     let delay = Duration::from_millis(300);
     let gateway = Gateway::start_with(|config| config.client.expired_close_delay = delay).await;

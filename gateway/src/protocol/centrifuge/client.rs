@@ -89,7 +89,14 @@ impl Handshake {
         match self.connect(request) {
             Ok((session, ping_interval)) => {
                 let identity = session.identity().clone();
-                effects.push(Effect::Send(reply::connect(command.id, session.client(), ping_interval)));
+                // Who came with a token in its address has no way to refresh; it comes again at the end.
+                let refresh_by = identity.expires_at.filter(|_| !request.token.is_empty());
+                effects.push(Effect::Send(reply::connect(
+                    command.id,
+                    session.client(),
+                    ping_interval,
+                    refresh_by,
+                )));
                 effects.push(Effect::Open(identity, Heartbeat::Message("{}")));
                 count("ok");
                 Stage::Open(Box::new(session))

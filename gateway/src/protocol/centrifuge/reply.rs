@@ -1,12 +1,15 @@
 //! What the gateway answers to a command, as JSON text without line breaks.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use super::code::Error;
 use super::push::{self, VERSION};
 use crate::broker::History;
 use crate::model::{ClientId, RawJson};
 use crate::node::recovery::Start;
+
+/// Clients keep timers of 32 bits.
+const TTL_SECONDS_MAX: u64 = 365 * 24 * 3600;
 
 /// Appends `text` as a JSON string.
 pub(super) fn string(text: &str, out: &mut Vec<u8>) {
@@ -49,8 +52,9 @@ pub fn empty(id: u32, command: &str) -> Vec<u8> {
     out
 }
 
-/// Success of `connect`. A `ping` of zero means that no pings are sent.
-pub fn connect(id: u32, client: ClientId, ping: Duration) -> Vec<u8> {
+/// Success of `connect`. A `ping` of zero means that no pings are sent, no `expires_at` that there is nothing to
+/// refresh.
+pub fn connect(id: u32, client: ClientId, ping: Duration, expires_at: Option<SystemTime>) -> Vec<u8> {
     let mut out = open(id);
     let fields = format!(r#""connect":{{"client":"{client}","version":"{VERSION}""#);
     out.extend_from_slice(fields.as_bytes());
@@ -59,8 +63,30 @@ pub fn connect(id: u32, client: ClientId, ping: Duration) -> Vec<u8> {
         let seconds = ping.as_secs() + u64::from(ping.subsec_nanos() > 0);
         out.extend_from_slice(format!(r#","ping":{seconds},"pong":true"#).as_bytes());
     }
+    if let Some(expires_at) = expires_at {
+        out.push(b',');
+        expiry_fields(expires_at, &mut out);
+    }
     out.extend_from_slice(b"}}");
     out
+}
+
+/// Success of `refresh`.
+pub fn refresh(id: u32, expires_at: Option<SystemTime>) -> Vec<u8> {
+    let mut out = open(id);
+    out.extend_from_slice(br#""refresh":{"#);
+    if let Some(expires_at) = expires_at {
+        expiry_fields(expires_at, &mut out);
+    }
+    out.extend_from_slice(b"}}");
+    out
+}
+
+/// `"expires":true,"ttl":…`: in how many whole seconds the client has to refresh, at least 1.
+fn expiry_fields(expires_at: SystemTime, out: &mut Vec<u8>) {
+    let rest = expires_at.duration_since(SystemTime::now()).unwrap_or_default();
+    let seconds = rest.as_secs().clamp(1, TTL_SECONDS_MAX);
+    out.extend_from_slice(format!(r#""expires":true,"ttl":{seconds}"#).as_bytes());
 }
 
 /// How a subscription began: what its result says.
@@ -182,9 +208,20 @@ mod tests {
     }
 
     #[test]
+    fn a_client_is_told_when_to_refresh_if_it_has_to() {
+        assert_eq!(refresh(9, None), br#"{"id":9,"refresh":{}}"#);
+        let soon = SystemTime::now() + Duration::from_millis(3_600_500);
+        assert_eq!(refresh(9, Some(soon)), br#"{"id":9,"refresh":{"expires":true,"ttl":3600}}"#);
+        let never = SystemTime::now() + Duration::from_secs(u64::from(u32::MAX));
+        assert_eq!(refresh(9, Some(never)), br#"{"id":9,"refresh":{"expires":true,"ttl":31536000}}"#);
+        let past = SystemTime::UNIX_EPOCH;
+        assert_eq!(refresh(9, Some(past)), br#"{"id":9,"refresh":{"expires":true,"ttl":1}}"#);
+    }
+
+    #[test]
     fn ping_and_pong_are_left_out_where_there_are_none() {
         let client = ClientId::random();
-        let text = |ping| String::from_utf8(connect(1, client, ping)).unwrap();
+        let text = |ping| String::from_utf8(connect(1, client, ping, None)).unwrap();
         let head = format!(r#"{{"id":1,"connect":{{"client":"{client}","version":"{VERSION}""#);
         assert_eq!(text(Duration::ZERO), format!("{head}}}}}"));
         assert_eq!(text(Duration::from_secs(25)), format!(r#"{head},"ping":25,"pong":true}}}}"#));

@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Instant, SystemTime};
 
 use super::code::{self, Error};
 use super::command::{
@@ -10,6 +10,7 @@ use super::command::{
 };
 use super::reply::Begun;
 use super::{push, reply};
+use crate::auth::TokenError;
 use crate::broker::Range;
 use crate::config::RecoveryMode;
 use crate::metrics::Source;
@@ -104,6 +105,8 @@ enum Answer {
     Reply(Vec<u8>),
     /// Give up a subscription, then reply.
     Leave(Channel, Vec<u8>),
+    /// The client is good until then; then reply.
+    Renew(Option<SystemTime>, Vec<u8>),
     Silence,
     Close(CloseReason),
     Wait(Pending, Effect),
@@ -222,6 +225,10 @@ impl Session {
                 effects.push(Effect::Unsubscribe(channel));
                 effects.push(Effect::Send(reply));
             }
+            Answer::Renew(expires_at, reply) => {
+                effects.push(Effect::Renew(expires_at));
+                effects.push(Effect::Send(reply));
+            }
             Answer::Silence => {}
             Answer::Close(reason) => self.close(reason, effects),
         }
@@ -242,7 +249,7 @@ impl Session {
             Request::Rpc => Err(code::NOT_AVAILABLE),
             // Nobody listens to it; a client that says it does no harm.
             Request::Send => Ok(Answer::Silence),
-            Request::Refresh(request) => Self::refresh(&request),
+            Request::Refresh(request) => Ok(self.refresh(&request, ticket.id)),
         }
     }
 
@@ -400,11 +407,19 @@ impl Session {
         Err(code::NOT_AVAILABLE)
     }
 
-    fn refresh(request: &RefreshRequest) -> Result<Answer, Error> {
+    /// Takes a newer token of the same user.
+    fn refresh(&mut self, request: &RefreshRequest, id: u32) -> Answer {
         if request.token.is_empty() {
-            return Ok(Answer::Close(CloseReason::BadRequest));
+            return Answer::Close(CloseReason::BadRequest);
         }
-        Err(code::NOT_AVAILABLE)
+        match self.context.authority.authenticate(&request.token) {
+            Ok(identity) if identity.user == self.identity.user => {
+                self.identity = identity;
+                Answer::Renew(self.identity.expires_at, reply::refresh(id, self.identity.expires_at))
+            }
+            Err(TokenError::Expired) => Answer::Close(CloseReason::Expired),
+            Ok(_) | Err(_) => Answer::Close(CloseReason::InvalidToken),
+        }
     }
 
     /// The server subscribes the client. Who is subscribed already stays so.

@@ -450,14 +450,27 @@ fn a_call_of_the_back_end_is_not_available() {
     assert_eq!(bench.ask(r#"{"id":3,"rpc":{}}"#), [error(3, 108)]);
 }
 
+fn refresh(token: &str) -> String {
+    format!(r#"{{"id":2,"refresh":{{"token":"{token}"}}}}"#)
+}
+
 #[test]
-fn a_refresh_is_not_available_and_one_without_a_token_closes() {
+fn a_refresh_with_a_newer_token_renews_the_connection() {
     let mut bench = connected_as("ann");
-    assert_eq!(
-        bench.ask(&format!(r#"{{"id":2,"refresh":{{"token":"{}"}}}}"#, token("ann"))),
-        [error(2, 108)]
-    );
-    closes(&mut bench, r#"{"id":3,"refresh":{}}"#);
+    let renewed = json!({"id": 2, "refresh": {"expires": true, "ttl": "about an hour"}});
+    let mut done = bench.say(&refresh(&token("ann")));
+    let Did::Say(reply) = &mut done[1] else { panic!("{done:?}") };
+    about_an_hour(&mut reply["refresh"]["ttl"]);
+    assert_eq!(done, [Did::Renew(true), Did::Say(renewed)]);
+}
+
+#[test]
+fn a_refresh_that_does_not_verify_closes() {
+    let close = |token: &str| connected_as("ann").say(&refresh(token));
+    assert_eq!(close(&token("bob")), [Did::Close(CloseReason::InvalidToken)]);
+    assert_eq!(close("x"), [Did::Close(CloseReason::InvalidToken)]);
+    assert_eq!(close(&expired_token("ann")), [Did::Close(CloseReason::Expired)]);
+    closes(&mut connected_as("ann"), r#"{"id":3,"refresh":{}}"#);
 }
 
 #[test]

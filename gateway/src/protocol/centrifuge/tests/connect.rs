@@ -42,8 +42,13 @@ fn the_reply_to_connect_has_its_id_and_the_client_before_the_session_opens() {
         "version": env!("CARGO_PKG_VERSION"),
         "ping": 25,
         "pong": true,
+        "expires": true,
+        "ttl": "about an hour",
     }});
-    assert_eq!(bench.say(&connect(&token("ann"))), [Did::Say(expected), opens_as("ann")]);
+    let mut done = bench.say(&connect(&token("ann")));
+    let Did::Say(reply) = &mut done[0] else { panic!("{done:?}") };
+    about_an_hour(&mut reply["connect"]["ttl"]);
+    assert_eq!(done, [Did::Say(expected), opens_as("ann")]);
     assert_ne!(bench.client, arrived(&config()).client);
     assert_eq!(bench.conversation.framing(), Framing::Lines);
 }
@@ -136,8 +141,8 @@ fn the_token_of_connect_cannot_change_the_user() {
 }
 
 #[test]
-fn nothing_is_announced_that_the_client_would_have_to_refresh() {
-    let reply = arrived(&config()).ask(&connect(&token("ann")));
+fn who_came_with_a_token_in_its_address_is_not_asked_to_refresh() {
+    let reply = introduced_as("ann").ask(&connect(""));
     for field in ["expires", "ttl", "session", "node", "subs", "flag", "dict"] {
         assert_eq!(reply[0]["connect"].get(field), None, "{field}");
     }
