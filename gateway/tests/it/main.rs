@@ -8,6 +8,7 @@ mod frames;
 mod handshake;
 mod leaks;
 mod lifecycle;
+mod recovery;
 mod secrets;
 mod slow;
 mod support;
