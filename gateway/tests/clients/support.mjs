@@ -6,7 +6,7 @@ import { createHmac, randomBytes } from 'node:crypto';
 import { once } from 'node:events';
 import { access, constants, mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { createServer as createHttpServer } from 'node:http';
-import { createServer } from 'node:net';
+import { createConnection, createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { delimiter, join } from 'node:path';
 import { after, before } from 'node:test';
@@ -71,6 +71,47 @@ async function freePort() {
   server.close();
   await once(server, 'close');
   return port;
+}
+
+/** A TCP line to a loopback port that can be cut and mended. Ends with the test or suite `t` that laid it. */
+export class Line {
+  #sockets = new Set();
+  #isCut = false;
+  #server;
+
+  static async to(t, port) {
+    const line = new Line();
+    line.#server = createServer((near) => line.#forward(near, port)).listen(0, '127.0.0.1');
+    await once(line.#server, 'listening');
+    t.after(() => { line.cut(); line.#server.close(); });
+    return line;
+  }
+
+  /** Where to connect instead of the port. */
+  get host() {
+    return `127.0.0.1:${this.#server.address().port}`;
+  }
+
+  /** Breaks off what is connected and whatever tries to, until `mend`. */
+  cut() {
+    this.#isCut = true;
+    for (const socket of this.#sockets) socket.destroy();
+  }
+
+  mend() {
+    this.#isCut = false;
+  }
+
+  #forward(near, port) {
+    if (this.#isCut) return near.destroy();
+    const far = createConnection({ host: '127.0.0.1', port });
+    for (const [socket, other] of [[near, far], [far, near]]) {
+      this.#sockets.add(socket);
+      socket.on('error', () => {}); // Its close says enough.
+      socket.on('close', () => { this.#sockets.delete(socket); other.destroy(); });
+      socket.pipe(other);
+    }
+  }
 }
 
 /** The path of `program`, or a failure that says what to install. */

@@ -1,0 +1,122 @@
+// The official JavaScript SDK after a lost line: it catches up with what it missed, or is told that it cannot.
+
+import assert from 'node:assert/strict';
+import { describe, test } from 'node:test';
+import { Centrifuge } from 'centrifuge';
+import WebSocket from 'ws';
+import { Gateway, Inbox, Line, beforeAll } from './support.mjs';
+
+const WINDOW = 5;
+
+/** A subscriber behind a line of its own; every event of the subscription waits in `events[name]`. */
+async function subscribe(t, gateway, channel, options) {
+  const line = await Line.to(t, Number(gateway.host.split(':')[1]));
+  const client = new Centrifuge(`ws://${line.host}/connection/websocket`, {
+    websocket: WebSocket,
+    token: gateway.token('ann'),
+    minReconnectDelay: 20,
+    maxReconnectDelay: 100,
+  });
+  t.after(() => client.disconnect());
+  const subscription = client.newSubscription(channel, options);
+  const events = {};
+  for (const name of ['subscribing', 'subscribed', 'publication', 'unsubscribed']) {
+    events[name] = new Inbox();
+    subscription.on(name, events[name].push);
+  }
+  subscription.subscribe();
+  client.connect();
+  await events.subscribing.next('the first attempt');
+  return { line, client, subscription, events, first: await events.subscribed.next('subscribed') };
+}
+
+async function publish(gateway, channel, ...numbers) {
+  for (const data of numbers) await gateway.api('publish', { channel, data });
+}
+
+/** Cuts the line, publishes `numbers` meanwhile, mends it, and returns the context of the new subscription. */
+async function miss({ line, events }, gateway, channel, ...numbers) {
+  line.cut();
+  await events.subscribing.next('the loss of the line');
+  await publish(gateway, channel, ...numbers);
+  line.mend();
+  return events.subscribed.next('subscribed again');
+}
+
+/** The next publications as `[offset, data]`. */
+async function take({ events }, count) {
+  const taken = [];
+  while (taken.length < count) {
+    const { offset, data } = await events.publication.next(`publication ${taken.length + 1} of ${count}`);
+    taken.push([offset, data]);
+  }
+  return taken;
+}
+
+describe('the SDK, when its line was cut,', () => {
+  let gateway;
+  beforeAll(async (t) => {
+    gateway = await Gateway.serve(t, ({ channel }) => {
+      const keeps = { history_size: WINDOW, history_ttl: '10m', allow_subscribe_for_client: true };
+      channel.namespaces.push(
+        { ...keeps, name: 'kept', force_recovery: true },
+        { ...keeps, name: 'asked', allow_recovery: true },
+      );
+    });
+  });
+
+  for (const [what, channel, options] of [
+    ['where every subscription recovers', 'kept:news', {}],
+    ['where it asks for that', 'asked:news', { recoverable: true }],
+  ]) {
+    test(`gets exactly what it missed, in order, ${what}`, async (t) => {
+      await publish(gateway, channel, 1);
+      const ann = await subscribe(t, gateway, channel, options);
+      assert.deepEqual([ann.first.recoverable, ann.first.positioned, ann.first.wasRecovering], [true, true, false]);
+      assert.equal(ann.first.streamPosition.offset, 1);
+      await publish(gateway, channel, 2);
+      assert.deepEqual(await take(ann, 1), [[2, 2]]);
+      for (const [third, fourth, fifth] of [[3, 4, 5], [6, 7, 8]]) {
+        const again = await miss(ann, gateway, channel, third, fourth);
+        assert.deepEqual([again.wasRecovering, again.recovered], [true, true]);
+        await publish(gateway, channel, fifth);
+        assert.deepEqual(await take(ann, 3), [[third, third], [fourth, fourth], [fifth, fifth]]);
+      }
+      assert.ok(ann.events.publication.isEmpty);
+    });
+  }
+
+  test('has recovered when it missed nothing', async (t) => {
+    const ann = await subscribe(t, gateway, 'kept:quiet');
+    const again = await miss(ann, gateway, 'kept:quiet');
+    assert.deepEqual([again.wasRecovering, again.recovered], [true, true]);
+    await publish(gateway, 'kept:quiet', 1);
+    assert.deepEqual(await take(ann, 1), [[1, 1]]);
+  });
+
+  test('is told that it missed more than is kept, and goes on from there', async (t) => {
+    const ann = await subscribe(t, gateway, 'kept:busy');
+    const again = await miss(ann, gateway, 'kept:busy', 1, 2, 3, 4, 5, 6);
+    assert.deepEqual([again.wasRecovering, again.recovered], [true, false]);
+    assert.equal(again.streamPosition.offset, 6);
+    await publish(gateway, 'kept:busy', 7);
+    assert.deepEqual(await take(ann, 1), [[7, 7]]);
+    assert.ok(ann.events.unsubscribed.isEmpty);
+  });
+
+  test('is told that the epoch is another when the gateway has forgotten everything', async (t) => {
+    const own = await Gateway.serve(t, ({ channel }) => {
+      channel.namespaces.push({ name: 'kept', history_size: WINDOW, history_ttl: '10m', allow_subscribe_for_client: true, force_recovery: true });
+    });
+    await publish(own, 'kept:news', 1);
+    const ann = await subscribe(t, own, 'kept:news');
+    await own.stop('SIGKILL');
+    await ann.events.subscribing.next('the loss of the gateway');
+    await own.start();
+    const again = await ann.events.subscribed.next('subscribed again');
+    assert.deepEqual([again.wasRecovering, again.recovered], [true, false]);
+    assert.notEqual(again.streamPosition.epoch, ann.first.streamPosition.epoch);
+    await publish(own, 'kept:news', 'first');
+    assert.deepEqual(await take(ann, 1), [[1, 'first']]);
+  });
+});
