@@ -1,6 +1,8 @@
-// The official JavaScript SDK after a lost line: it catches up with what it missed, or is told that it cannot.
+// Clients after a lost line: they catch up with what they missed, or are told that they cannot.
+// The official JavaScript SDK, and a bare WebSocket with the snippet of `docs/bare-websocket.md`.
 
 import assert from 'node:assert/strict';
+import { readFile } from 'node:fs/promises';
 import { describe, test } from 'node:test';
 import { Centrifuge } from 'centrifuge';
 import WebSocket from 'ws';
@@ -118,5 +120,60 @@ describe('the SDK, when its line was cut,', () => {
     assert.notEqual(again.streamPosition.epoch, ann.first.streamPosition.epoch);
     await publish(own, 'kept:news', 'first');
     assert.deepEqual(await take(ann, 1), [[1, 'first']]);
+  });
+});
+
+describe('a bare WebSocket with the snippet of the documentation', () => {
+  const DOCUMENT = new URL('../../../docs/bare-websocket.md', import.meta.url);
+  const README_EXAMPLE = new URL('examples/history.yaml', import.meta.url).pathname;
+
+  /** What the snippet defines, with everything that it shows or gives up. */
+  async function snippet() {
+    const [, text] = /^```js\n(const positions[^]*?)^```$/m.exec(await readFile(DOCUMENT, 'utf8'));
+    const shown = new Inbox();
+    const reloads = new Inbox();
+    const define = new Function('show', 'reload', `${text}\nreturn { address, listen };`);
+    return { ...define((...what) => shown.push(what), reloads.push), shown, reloads };
+  }
+
+  /** Connects and says when the gateway has answered. */
+  async function open(t, gateway, { address, listen }, channel) {
+    const socket = new WebSocket(address(gateway.bareUrl([['token', gateway.token('ann')], ['channels', channel]])));
+    t.after(() => socket.terminate());
+    const frames = new Inbox();
+    const closed = new Inbox();
+    socket.on('close', closed.push);
+    listen(socket);
+    socket.on('message', frames.push);
+    await frames.next('the connect push');
+    return { socket, closed };
+  }
+
+  test('shows each publication once and in order, and reloads when it cannot', async (t) => {
+    const gateway = await Gateway.serveFile(t, README_EXAMPLE);
+    const ann = await snippet();
+    const shown = async (count) => {
+      const all = [];
+      while (all.length < count) all.push(await ann.shown.next(`publication ${all.length + 1} of ${count}`));
+      return all.map(([channel, data]) => { assert.equal(channel, 'orders:42'); return data; });
+    };
+    let next = 1;
+    for (const _ of [1, 2, 3]) {
+      const { socket, closed } = await open(t, gateway, ann, 'orders:42');
+      await publish(gateway, 'orders:42', next, next + 1);
+      // The first two were published while it was away, except for the first time.
+      assert.deepEqual(await shown(next === 1 ? 2 : 4), next === 1 ? [1, 2] : [next - 2, next - 1, next, next + 1]);
+      socket.terminate();
+      await closed.next('the end of the line');
+      await publish(gateway, 'orders:42', next + 2, next + 3);
+      next += 4;
+    }
+    assert.ok(ann.reloads.isEmpty);
+    await gateway.api('history_remove', { channel: 'orders:42' });
+    await open(t, gateway, ann, 'orders:42');
+    assert.equal(await ann.reloads.next('the reload'), 'orders:42');
+    await publish(gateway, 'orders:42', 'live');
+    assert.deepEqual(await shown(1), ['live']);
+    assert.ok(ann.shown.isEmpty);
   });
 });
