@@ -107,7 +107,6 @@ async fn serve(arguments: &Arguments) -> anyhow::Result<()> {
         outbox_bytes_max: arguments.message_bytes_max * 16,
         write_timeout: Duration::from_secs(60),
         position_check_interval: Duration::ZERO,
-        history_meta_ttl: hour,
     };
     let shard = Shard::new(ShardId::new(0), node, settings, Arc::new(Budget::new(usize::MAX / 2)));
     shard.start();

@@ -60,6 +60,9 @@ impl Bench {
         let context = Context {
             authority: authority.expect("there are no keys"),
             channels_max: 4,
+            recovery_publications_max: 4,
+            recovery_bytes_max: 4,
+            history_publications_max: 4,
             ping_interval: config.client.ping_interval,
             metrics: Arc::new(Metrics::new()),
         };
@@ -91,8 +94,9 @@ impl Bench {
             Fate::Success => Ok(()),
             Fate::Failure => Err(BrokerError::Unavailable),
         };
+        let subscribed = || result().map(|()| None).map_err(Into::into);
         let outcome = match self.slow.take() {
-            Some(Slow::Subscribe(count)) => Outcome::Subscribed((0..count).map(|_| result()).collect()),
+            Some(Slow::Subscribe(count)) => Outcome::Subscribed((0..count).map(|_| subscribed()).collect()),
             Some(Slow::Publish) => Outcome::Published(result().map_err(Into::into)),
             None => return,
         };
@@ -113,7 +117,8 @@ impl Bench {
                 Effect::Publish(..) => self.begin(Slow::Publish),
                 Effect::Close(_) => self.is_closed = true,
                 Effect::SendBinary(_) => panic!("a JSON client gets text"),
-                Effect::Open(..) | Effect::Pong | Effect::Unsubscribe(_) => {}
+                Effect::History(..) => panic!("no channel has a history here"),
+                Effect::Open(..) | Effect::Renew(_) | Effect::Pong | Effect::Unsubscribe(_) => {}
             }
         }
     }

@@ -240,7 +240,6 @@ impl Parts {
                 outbox_bytes_max: client.outbox_bytes_max,
                 write_timeout: client.write_timeout,
                 position_check_interval: client.position_check_interval,
-                history_meta_ttl: config.channel.history_meta_ttl,
             },
             options: self.options(config, connections_max),
         }

@@ -88,6 +88,9 @@ fn check_client(client: &Client, problems: &mut Problems) {
     problems.at_least_one("client.channels_max", client.channels_max);
     problems.at_least_one("client.recovery_publications_max", client.recovery_publications_max);
     problems.at_least_one("client.history_publications_max", client.history_publications_max);
+    let looks = client.position_check_interval;
+    let is_sensible = looks.is_zero() || looks >= Duration::from_secs(1);
+    problems.require(is_sensible, "client.position_check_interval", "must be 0s, or at least 1s");
     problems.at_least_one("client.message_bytes_max", client.message_bytes_max);
     problems.at_least_one("client.outbox_bytes_max", client.outbox_bytes_max);
     problems.auto_at_least_one("client.outbox_bytes_total_max", client.outbox_bytes_total_max);

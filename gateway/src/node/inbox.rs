@@ -114,6 +114,11 @@ impl Inbox {
         self.held_bytes.fetch_sub(cost_bytes, Ordering::Relaxed);
     }
 
+    /// Whether something waits or is being delivered.
+    pub fn has_undelivered(&self) -> bool {
+        self.held_bytes.load(Ordering::Relaxed) > 0
+    }
+
     /// Bytes that are not delivered yet.
     #[cfg(test)]
     pub(crate) fn held_bytes(&self) -> usize {

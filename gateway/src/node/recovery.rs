@@ -47,14 +47,14 @@ impl Follow {
     /// The part of the history that has to be read.
     pub fn range(&self) -> Range {
         match (&self.since, self.mode) {
-            (None, Mode::Stream) => Range { limit: Some(0), ..Range::default() },
+            (None, _) => Range { limit: Some(0), ..Range::default() },
             (Some(since), Mode::Stream) => Range {
                 since: Some(since.offset),
                 limit: Some(self.publications_max),
                 bytes_max: Some(self.bytes_max),
                 ..Range::default()
             },
-            (_, Mode::Cache) => Range { limit: Some(1), reverse: true, ..Range::default() },
+            (Some(_), Mode::Cache) => Range { limit: Some(1), reverse: true, ..Range::default() },
         }
     }
 }
@@ -110,17 +110,19 @@ pub fn join(follow: &Follow, history: History, aside: Aside) -> Result<Start, Ga
     let live = live(&history.top, aside)?;
     let recovered = follow.since.as_ref().map(|since| match follow.mode {
         Mode::Stream => has_all(since, &history),
-        Mode::Cache => has_newest(since, &history),
+        Mode::Cache => has_newest(since, &history) || !live.is_empty(),
     });
-    let recovered = recovered.or((follow.mode == Mode::Cache).then_some(!history.publications.is_empty()));
     let mut position = history.top;
     position.offset = live.last().map_or(position.offset, |last| last.offset);
     let publications = match (recovered, follow.mode) {
         (Some(true), Mode::Stream) => history.publications.into_iter().chain(live).collect(),
         (Some(true), Mode::Cache) => {
             let newest = live.into_iter().next_back().or(history.publications.into_iter().next());
-            let known = follow.since.as_ref().map_or(0, |since| since.offset);
-            newest.into_iter().filter(|newest| newest.offset > known).collect()
+            let is_known = |newest: &Arc<Publication>| {
+                let since = follow.since.as_ref();
+                since.is_some_and(|since| knows(since, &position) && since.offset == newest.offset)
+            };
+            newest.into_iter().filter(|newest| !is_known(newest)).collect()
         }
         _ => Vec::new(),
     };
@@ -263,6 +265,8 @@ mod tests {
         assert_eq!(cache(Some(("e", 2)), 5, 5..=5, aside("e", 6..=7)), (7, Some(true), vec![7]));
         assert_eq!(cache(Some(("e", 5)), 5, [0; 0], Aside::default()), (5, Some(true), vec![]));
         assert_eq!(cache(Some(("e", 2)), 5, [0; 0], Aside::default()), (5, Some(false), vec![]));
-        assert_eq!(cache(None, 5, 5..=5, Aside::default()), (5, Some(true), vec![5]));
+        assert_eq!(cache(Some(("x", 9)), 5, 5..=5, Aside::default()), (5, Some(true), vec![5]));
+        assert_eq!(cache(Some(("e", 9)), 5, 5..=5, Aside::default()), (5, Some(true), vec![5]));
+        assert_eq!(cache(Some(("", 0)), 0, [0; 0], aside("e", 1..=1)), (1, Some(true), vec![1]));
     }
 }

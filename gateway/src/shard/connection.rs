@@ -61,6 +61,11 @@ enum Finished {
     History(Result<History, BrokerError>),
 }
 
+/// How much is said in one piece, or a little more.
+const SAID_BYTES_MAX: usize = 64 << 10;
+/// How many slow effects that need not wait are carried out before the others of the shard have their turn.
+const ROUNDS_PER_TURN: usize = 256;
+
 /// What a connection's task wakes up for.
 enum Wake {
     Readable,
@@ -78,8 +83,11 @@ struct Connection {
     decoder: Decoder,
     conversation: Box<dyn Conversation>,
     operation: Option<Operation>,
+    /// There is more to do, after the others of the shard had their turn.
+    yields: bool,
     /// What the conversation said and is not framed yet.
     said: Vec<Vec<u8>>,
+    said_bytes: usize,
     /// Whether the client's close frame was read.
     peer_closed: bool,
     /// Its code, which the answer repeats (RFC 6455 §5.5.1); `None` if it had none.
@@ -113,7 +121,9 @@ impl Shard {
             decoder: Decoder::new(Role::Server, self.settings.message_bytes_max),
             conversation: arrival.conversation,
             operation: None,
+            yields: false,
             said: Vec::new(),
+            said_bytes: 0,
             peer_closed: false,
             peer_code: None,
             _permit: arrival.permit,
@@ -138,7 +148,7 @@ impl Connection {
                 Wake::Told => self.take_orders(),
                 Wake::Lost => self.tell_lost(),
             }
-            if read_bytes >= READ_BYTES_PER_TURN {
+            if read_bytes >= READ_BYTES_PER_TURN || std::mem::take(&mut self.yields) {
                 read_bytes = 0;
                 tokio::task::yield_now().await;
             }
@@ -164,7 +174,8 @@ impl Connection {
         if self.operation.is_none() && self.link.has_lost() {
             return Poll::Ready(Wake::Lost);
         }
-        if let Some(operation) = &mut self.operation
+        if !self.is_congested()
+            && let Some(operation) = &mut self.operation
             && let Poll::Ready(finished) = operation.as_mut().poll(ctx)
         {
             self.operation = None;
@@ -283,10 +294,23 @@ impl Connection {
     /// it said. No publication gets between a subscription and the reply to it: nothing here awaits.
     fn carry_out(&mut self, effects: Vec<Effect>) {
         let mut effects = VecDeque::from(effects);
+        let mut rounds = 0;
         loop {
             while let Some(effect) = effects.pop_front() {
                 self.perform(effect);
             }
+            if self.said_bytes > SAID_BYTES_MAX {
+                self.say();
+            }
+            if self.link.is_closing() {
+                break;
+            }
+            if self.is_congested() || rounds == ROUNDS_PER_TURN {
+                // What is left goes on from the task's loop.
+                self.yields = true;
+                break;
+            }
+            rounds += 1;
             let Some(operation) = &mut self.operation else { break };
             let mut ctx = TaskContext::from_waker(Waker::noop());
             // Polled again with the task's own waker if it has to wait.
@@ -300,9 +324,18 @@ impl Connection {
         self.say();
     }
 
+    /// Whether the client has so much to take that its next commands can wait: what it asks for must not fill its
+    /// own outbox.
+    fn is_congested(&self) -> bool {
+        self.link.outbox.borrow().bytes() > self.shard.settings.outbox_bytes_max / 4
+    }
+
     fn perform(&mut self, effect: Effect) {
         match effect {
-            Effect::Send(message) => self.said.push(message),
+            Effect::Send(message) => {
+                self.said_bytes += message.len();
+                self.said.push(message);
+            }
             Effect::SendBinary(message) => {
                 self.say();
                 self.offer(&super::frame(Opcode::Binary, &message));
@@ -382,6 +415,7 @@ impl Connection {
             return;
         }
         let said = std::mem::take(&mut self.said);
+        self.said_bytes = 0;
         let mut out = Vec::new();
         match self.conversation.framing() {
             Framing::Lines => wire::encode_frame(Opcode::Text, &said.join(&b'\n'), &mut out),

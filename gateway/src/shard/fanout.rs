@@ -117,6 +117,7 @@ impl Walk {
     /// Goes on with the walk; `true` when it is at its end.
     fn step(&mut self, shard: &Shard, sends: &mut usize) -> bool {
         let (table, mut hub) = (shard.table.borrow(), shard.hub.borrow_mut());
+        let is_current = hub.is_at(self.channel, self.batch[0].epoch.as_ref());
         let subscribers = hub.subscribers_mut(self.channel);
         let publications = self.batch.iter().map(|delivery| delivery.publications.len()).sum::<usize>();
         let mut tally = Tally::default();
@@ -127,7 +128,7 @@ impl Walk {
             let Some(entry) = table.get(key) else { continue };
             *sends -= 1;
             let partial;
-            let (count, frame) = match self.share(&mut subscriber.tracking) {
+            let (count, frame) = match self.share(&mut subscriber.tracking, is_current) {
                 Share::All => (publications, self.frame(subscriber.encoding)),
                 Share::After(offset) => {
                     partial = encode(subscriber.encoding, &self.batch, offset);
@@ -159,8 +160,11 @@ impl Walk {
         self.next >= self.end
     }
 
-    fn share(&self, tracking: &mut Tracking) -> Share {
+    /// What a subscriber gets of the batch. While the walk was suspended the channel may have got a new epoch: then
+    /// its offsets mean nothing to whoever is there already.
+    fn share(&self, tracking: &mut Tracking, is_current: bool) -> Share {
         match (self.offsets, &tracking) {
+            (Some(_), Tracking::At(_)) if !is_current => Share::Nothing,
             (Some((first, last)), _) => tracking.advance(first, last),
             // In no history, so it cannot be joined with one; nor is it missed.
             (None, Tracking::Buffering | Tracking::Lost) => Share::Nothing,
@@ -271,7 +275,6 @@ pub(super) mod bench {
                 outbox_bytes_max: 1 << 20,
                 write_timeout: second,
                 position_check_interval: second,
-                history_meta_ttl: second * 600,
             };
             let shard = Shard::new(ShardId::new(0), node, settings, Arc::new(Budget::new(usize::MAX / 2)));
             let channel = Channel::parse("a", 255).unwrap();

@@ -7,6 +7,7 @@
 //! marked as having lost something, once; see [`Tracking`].
 
 use std::collections::{HashMap, VecDeque};
+use std::time::Duration;
 
 use super::table::Key;
 use crate::model::{Channel, Epoch, Position};
@@ -123,6 +124,8 @@ struct Room {
     epoch: Option<Epoch>,
     /// What was the top of the history at the last look.
     top: Option<Position>,
+    /// How long the epoch is kept.
+    meta_ttl: Duration,
     /// What came while a walk was under way, or is about to be walked.
     backlog: VecDeque<Delivery>,
 }
@@ -240,19 +243,26 @@ impl Hub {
 
     /// The subscriber has everything up to `position`, and is live from there. Calls `lost` as
     /// [`observe`](Self::observe) does.
-    pub(super) fn settle(&mut self, held: &Held, position: &Position, lost: impl FnMut(Key)) {
+    ///
+    /// `meta_ttl` is how long the epoch is kept.
+    pub(super) fn settle(
+        &mut self,
+        held: &Held,
+        position: &Position,
+        meta_ttl: Duration,
+        lost: impl FnMut(Key),
+    ) {
         self.observe(held.channel, &position.epoch, lost);
+        self.room_mut(held.channel).meta_ttl = meta_ttl;
         self.room_mut(held.channel).subscribers[held.index as usize].tracking = Tracking::At(position.offset);
     }
 
     /// The channels with subscribers that track their position.
-    pub(super) fn tracked(&self) -> Vec<(ChannelKey, Channel)> {
+    pub(super) fn tracked(&self) -> Vec<(ChannelKey, Channel, Duration)> {
         let tracks = |room: &Room| room.subscribers.iter().any(|one| matches!(one.tracking, Tracking::At(_)));
         let rooms = self.rooms.iter().enumerate().filter(|(_, room)| tracks(room));
-        let named = rooms.filter_map(|(index, room)| Some((index, room.channel.clone()?)));
-        named
-            .map(|(index, channel)| (ChannelKey(u32::try_from(index).unwrap_or(u32::MAX)), channel))
-            .collect()
+        let key = |index| ChannelKey(u32::try_from(index).expect("fewer channels than that"));
+        rooms.filter_map(|(index, room)| Some((key(index), room.channel.clone()?, room.meta_ttl))).collect()
     }
 
     /// Whoever is behind what was the top a while ago, or at a place of another epoch, has missed something.
@@ -269,7 +279,16 @@ impl Hub {
         if room.channel.as_ref() != Some(channel) {
             return;
         }
+        if room.is_walked || !room.backlog.is_empty() {
+            // What is on its way is not missed.
+            return;
+        }
+        let epoch = top.epoch.clone();
         let Some(before) = room.top.replace(top) else { return };
+        if before.epoch != epoch {
+            // Whoever is at the old epoch is told by the next publication, or by the next look.
+            return;
+        }
         let is_other = room.epoch.as_ref() != Some(&before.epoch);
         for subscriber in &mut room.subscribers {
             if matches!(subscriber.tracking, Tracking::At(offset) if is_other || offset < before.offset) {
@@ -304,6 +323,11 @@ impl Hub {
             }
         }
         self.close_if_empty(key);
+    }
+
+    /// Whether subscribers that track their position are at offsets of `epoch`.
+    pub(super) fn is_at(&self, key: ChannelKey, epoch: Option<&Epoch>) -> bool {
+        epoch.is_none() || self.rooms[key.0 as usize].epoch.as_ref() == epoch
     }
 
     pub(super) fn subscribers_mut(&mut self, key: ChannelKey) -> &mut [Subscriber] {

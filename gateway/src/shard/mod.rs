@@ -68,8 +68,6 @@ pub struct Settings {
     pub write_timeout: Duration,
     /// How long a subscriber that missed something may not know it; zero: for ever.
     pub position_check_interval: Duration,
-    /// How long the epoch of a history is kept that a look at it may make.
-    pub history_meta_ttl: Duration,
 }
 
 /// What became of a frame that was offered to a connection.
@@ -360,6 +358,8 @@ impl Shard {
         let position = self.hub.borrow().position(channel, &link.subscriptions.borrow());
         let Some(position) = position else { return };
         let held = link.subscriptions.borrow_mut().swap_remove(position);
+        // What was set aside for it must not meet the next one.
+        drop(link.take_aside(held.channel));
         self.remove_subscriber(&held);
     }
 

@@ -50,6 +50,11 @@ impl Outbox {
         self.frames.is_empty()
     }
 
+    /// What waits, in bytes.
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
     /// Queues `frame`, unless the outbox would then hold more than `bytes_max` or all of them too much.
     pub(super) fn push(&mut self, frame: Bytes, bytes_max: usize, budget: &Budget) -> Result<(), Full> {
         if self.bytes + frame.len() > bytes_max || !budget.has_room_for(frame.len()) {

@@ -5,16 +5,25 @@ use std::rc::Rc;
 use super::Shard;
 use crate::broker::Range;
 
+/// Channels that are looked at before the others of the shard have their turn.
+const CHANNELS_PER_TURN: usize = 64;
+
 impl Shard {
     /// Compares where subscribers are with what was the top of their history at the look before. What was
     /// published since may still be on its way.
     pub(super) async fn check_positions(&self) {
         let tracked = self.hub.borrow().tracked();
-        for (key, channel) in tracked {
+        for (index, (key, channel, meta_ttl)) in tracked.into_iter().enumerate() {
+            if index % CHANNELS_PER_TURN == 0 {
+                tokio::task::yield_now().await;
+            }
             let range = Range { limit: Some(0), ..Range::default() };
-            let meta_ttl = self.settings.history_meta_ttl;
             // Without an answer nothing is known; the next look comes.
             let Ok(history) = self.node.history(&channel, range, meta_ttl).await else { continue };
+            if self.inbox().has_undelivered() {
+                // What is on its way is not missed; the next look comes.
+                continue;
+            }
             self.hub.borrow_mut().check(key, &channel, history.top, |connection| self.lose(connection, key));
         }
     }

@@ -5,6 +5,7 @@
 
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::Shard;
 use super::hub::Tracking;
@@ -88,13 +89,14 @@ impl Subscriber<'_> {
         let joined = match (failure, follow, history) {
             (None, Some(follow), Some(history)) => {
                 let aside = self.shard.take_aside(&channel, self.link);
-                recovery::join(&follow, history, aside).map_err(SubscribeError::from)
+                let joined = recovery::join(&follow, history, aside);
+                joined.map(|start| (start, follow.meta_ttl)).map_err(SubscribeError::from)
             }
             (failure, _, _) => Err(failure.unwrap_or(BrokerError::Unavailable).into()),
         };
         match joined {
-            Ok(start) => {
-                self.shard.settle(&channel, self.link, &start.position);
+            Ok((start, meta_ttl)) => {
+                self.shard.settle(&channel, self.link, &start.position, meta_ttl);
                 Ok(Some(start))
             }
             Err(error) => {
@@ -112,11 +114,11 @@ impl Shard {
     }
 
     /// The connection has everything of `channel` up to `position`.
-    fn settle(&self, channel: &Channel, link: &Link, position: &Position) {
+    fn settle(&self, channel: &Channel, link: &Link, position: &Position, meta_ttl: Duration) {
         let mut hub = self.hub.borrow_mut();
         let subscriptions = link.subscriptions.borrow();
         let Some(index) = hub.position(channel, &subscriptions) else { return };
         let held = &subscriptions[index];
-        hub.settle(held, position, |key| self.lose(key, held.channel));
+        hub.settle(held, position, meta_ttl, |key| self.lose(key, held.channel));
     }
 }

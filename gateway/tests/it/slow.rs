@@ -140,6 +140,36 @@ async fn a_client_that_sends_without_reading_its_replies_is_closed() {
 }
 
 #[tokio::test]
+async fn what_a_client_asks_for_and_does_not_take_waits_and_fills_nothing() {
+    const ASKED: usize = 300;
+    let gateway = Gateway::start_with(|config| {
+        narrow(config);
+        let namespace = json!({
+            "name": "kept", "history_size": 100, "history_ttl": "600s",
+            "allow_subscribe_for_client": true, "allow_history_for_client": true,
+        });
+        config.channel.namespaces.push(serde_json::from_value(namespace).expect("it is a namespace"));
+    })
+    .await;
+    for _ in 0..20 {
+        gateway.api("publish", json!({"channel": "kept:a", "data": "x".repeat(PUBLICATION_BYTES)})).await;
+    }
+    let mut greedy = Raw::open_narrow(gateway.public()).await.upgrade("/connection/websocket").await;
+    greedy.send_text(&json!({"id": 1, "connect": {"token": gateway.token("greedy")}}).to_string()).await;
+    greedy.next_json().await;
+    let ask = r#"{"id":2,"history":{"channel":"kept:a","limit":-1}}"#;
+    greedy.send_text(&vec![ask; ASKED].join("\n")).await;
+    gateway.serves_honest_clients().await;
+    assert!(gateway.metric("clarion_outbox_bytes").await <= OUTBOX_BYTES_MAX as f64);
+    let mut answered = 0;
+    while answered < ASKED {
+        let frame = greedy.next_frame().await.expect("it is not closed for what it waits for");
+        answered += frame.payload.split(|byte| *byte == b'\n').count();
+    }
+    assert_eq!(answered, ASKED);
+}
+
+#[tokio::test]
 async fn a_client_that_resets_while_it_is_being_closed_keeps_nobody_busy() {
     let gateway = Gateway::start_with(|config| {
         narrow(config);

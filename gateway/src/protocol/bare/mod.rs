@@ -108,7 +108,9 @@ impl Client {
             verdict.expect("every admitted channel has a verdict").1 = match result {
                 Ok(start) => {
                     live.push(wanted.channel);
-                    Ok(Begun { start, ..begun })
+                    let begun = Begun { start, ..begun };
+                    self.session.count_recovery(&begun);
+                    Ok(begun)
                 }
                 Err(SubscribeError::Broker(error)) => Err((&error).into()),
                 Err(SubscribeError::Gap(_)) => return self.close(CloseReason::InsufficientState, effects),
@@ -179,7 +181,16 @@ impl Conversation for Client {
         if admitted.is_empty() {
             return self.open(Vec::new(), effects);
         }
-        effects.push(Effect::Subscribe(admitted.iter().map(|(wanted, _)| wanted.clone()).collect()));
+        // One push tells of all of them.
+        let share = admitted.len();
+        let wanted = admitted.iter().map(|(wanted, _)| {
+            let mut wanted = wanted.clone();
+            if let Some(follow) = &mut wanted.follow {
+                follow.bytes_max /= share;
+            }
+            wanted
+        });
+        effects.push(Effect::Subscribe(wanted.collect()));
     }
 
     fn on_message(&mut self, message: Message<'_>, effects: &mut Vec<Effect>) {

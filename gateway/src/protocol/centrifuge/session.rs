@@ -516,16 +516,22 @@ impl Session {
         must_recover: bool,
         effects: &mut Vec<Effect>,
     ) {
-        let recovered = begun.start.as_ref().and_then(|start| start.recovered);
-        if let (Some(recovered), Some(_)) = (recovered, begun.since) {
-            self.context.metrics.recovery(recovered);
-        }
-        if must_recover && recovered == Some(false) {
+        let recovered = self.count_recovery(begun);
+        if must_recover && begun.since.is_some() && recovered == Some(false) {
             effects.push(Effect::Unsubscribe(channel));
             return self.finish(ticket, Err(code::UNRECOVERABLE_POSITION), effects);
         }
         self.subscriptions.insert(channel, Side::Client);
         self.finish(ticket, Ok(reply::subscribe(ticket.id, begun)), effects);
+    }
+
+    /// Counts whether a subscriber has caught up, if it asked for that, and says so.
+    pub fn count_recovery(&self, begun: &Begun) -> Option<bool> {
+        let recovered = begun.start.as_ref().and_then(|start| start.recovered);
+        if let Some(recovered) = recovered {
+            self.context.metrics.recovery(recovered);
+        }
+        recovered
     }
 
     /// The subscription missed something. The client can begin it anew, if it made it itself and can be told.

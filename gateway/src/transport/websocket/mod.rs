@@ -128,6 +128,10 @@ fn wishes(query: &handshake::Query) -> Result<bare::Wishes, Refusal> {
             _ => {}
         }
     }
+    if wishes.publish.is_some() && !wishes.since.is_empty() {
+        // In the form with nothing but data there is no place for what was missed.
+        return Err(Refusal::Malformed);
+    }
     Ok(wishes)
 }
 
