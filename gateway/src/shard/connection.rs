@@ -299,7 +299,8 @@ impl Connection {
             while let Some(effect) = effects.pop_front() {
                 self.perform(effect);
             }
-            if self.said_bytes > SAID_BYTES_MAX {
+            // A quarter of the outbox may be full, a reply takes half of it at most, and pushes need room as well.
+            if self.said_bytes > SAID_BYTES_MAX.min(self.shard.settings.outbox_bytes_max / 8) {
                 self.say();
             }
             if self.link.is_closing() {
