@@ -65,24 +65,47 @@ pub struct Aside {
     epoch: Option<Epoch>,
     publications: Vec<Arc<Publication>>,
     bytes: usize,
-    is_broken: bool,
+    /// More came than may be kept: what came is known by its offsets alone.
+    is_full: bool,
+    /// The first and the last offset that came.
+    span: Option<(u64, u64)>,
+    /// Between them something is missing.
+    has_hole: bool,
 }
 
 impl Aside {
-    /// Sets `publications` with offsets of `epoch` aside. Above `bytes_max` nothing is kept any more, and the
-    /// join fails.
+    /// Sets `publications` with offsets of `epoch` aside. Above `bytes_max` only their offsets are kept: enough to
+    /// be live after them, not to recover.
     pub fn add(&mut self, epoch: &Epoch, publications: &[Arc<Publication>], bytes_max: usize) {
         if self.epoch.as_ref() != Some(epoch) {
             // What came before belongs to a history that is no more.
-            *self = Self { epoch: Some(epoch.clone()), is_broken: self.is_broken, ..Self::default() };
+            *self = Self { epoch: Some(epoch.clone()), ..Self::default() };
         }
-        self.bytes += publications.iter().map(|publication| publication.cost_bytes()).sum::<usize>();
+        for publication in publications.iter().filter(|publication| publication.offset > 0) {
+            self.bytes += publication.cost_bytes();
+            self.note(publication.offset);
+            self.publications.push(Arc::clone(publication));
+        }
         if self.bytes > bytes_max {
-            self.is_broken = true;
+            self.is_full = true;
             self.publications = Vec::new();
-            return;
         }
-        self.publications.extend(publications.iter().filter(|publication| publication.offset > 0).cloned());
+    }
+
+    fn note(&mut self, offset: u64) {
+        let (first, last) = *self.span.get_or_insert((offset, offset));
+        // A broker may deliver again what it delivered before.
+        if offset > last {
+            self.has_hole |= offset > last + 1;
+            self.span = Some((first, offset));
+        }
+    }
+
+    /// The last offset that is known to have been published, if everything from `top` to it came.
+    fn end(&self, top: &Position) -> Result<u64, Gap> {
+        let Some((first, last)) = self.span else { return Ok(top.offset) };
+        let is_other = self.epoch.as_ref() != Some(&top.epoch);
+        if is_other || self.has_hole || first > top.offset + 1 { Err(Gap) } else { Ok(last.max(top.offset)) }
     }
 }
 
@@ -107,6 +130,12 @@ pub struct Gap;
 /// # Errors
 /// [`Gap`] if the two do not touch.
 pub fn join(follow: &Follow, history: History, aside: Aside) -> Result<Start, Gap> {
+    if aside.is_full {
+        let offset = aside.end(&history.top)?;
+        let position = Position { epoch: history.top.epoch, offset };
+        let recovered = follow.since.as_ref().map(|_| false);
+        return Ok(Start { position, recovered, publications: Vec::new() });
+    }
     let live = live(&history.top, aside)?;
     let recovered = follow.since.as_ref().map(|since| match follow.mode {
         Mode::Stream => has_all(since, &history),
@@ -131,17 +160,10 @@ pub fn join(follow: &Follow, history: History, aside: Aside) -> Result<Start, Ga
 
 /// What was set aside and is above `top`, one after another.
 fn live(top: &Position, aside: Aside) -> Result<Vec<Arc<Publication>>, Gap> {
-    let is_other = aside.epoch.as_ref().is_some_and(|epoch| *epoch != top.epoch);
-    if aside.is_broken || (is_other && !aside.publications.is_empty()) {
-        return Err(Gap);
-    }
+    aside.end(top)?;
     let mut next = top.offset + 1;
     let mut live = Vec::new();
-    // A broker may deliver again what it delivered before; below the top it is in the history.
     for publication in aside.publications {
-        if publication.offset > next {
-            return Err(Gap);
-        }
         if publication.offset == next {
             live.push(publication);
             next += 1;
@@ -239,7 +261,13 @@ mod tests {
         assert_eq!(joined(twice), Ok((7, Some(true), vec![4, 5, 6, 7])));
         let mut broken = Aside::default();
         broken.add(&Epoch::new("e"), &run(6..=9), 10);
-        assert_eq!(joined(broken), Err(Gap));
+        assert_eq!(joined(broken), Ok((9, Some(false), vec![])), "too much to keep, and nothing missing");
+        let mut holed = Aside::default();
+        holed.add(&Epoch::new("e"), &run([6, 7, 9]), 10);
+        assert_eq!(joined(holed), Err(Gap));
+        let mut beyond = Aside::default();
+        beyond.add(&Epoch::new("e"), &run(7..=9), 10);
+        assert_eq!(joined(beyond), Err(Gap));
     }
 
     #[test]
