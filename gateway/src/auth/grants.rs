@@ -44,9 +44,12 @@ pub(super) fn may_publish(
     subscribed: bool,
     insecure: bool,
 ) -> Result<(), Denied> {
-    let for_users = options.allow_publish_for_client || (options.allow_publish_for_subscriber && subscribed);
-    let allowed = for_users && (!identity.user.is_anonymous() || options.allow_publish_for_anonymous);
-    if allowed || insecure { Ok(()) } else { Err(Denied) }
+    let rights = Rights {
+        client: options.allow_publish_for_client,
+        subscriber: options.allow_publish_for_subscriber,
+        anonymous: options.allow_publish_for_anonymous,
+    };
+    rights.check(identity, subscribed, insecure)
 }
 
 /// Whether a client may read the history of a channel with `options`.
@@ -61,9 +64,29 @@ pub(super) fn may_read_history(
     subscribed: bool,
     insecure: bool,
 ) -> Result<(), Denied> {
-    let for_users = options.allow_history_for_client || (options.allow_history_for_subscriber && subscribed);
-    let allowed = for_users && (!identity.user.is_anonymous() || options.allow_history_for_anonymous);
-    if allowed || insecure { Ok(()) } else { Err(Denied) }
+    let rights = Rights {
+        client: options.allow_history_for_client,
+        subscriber: options.allow_history_for_subscriber,
+        anonymous: options.allow_history_for_anonymous,
+    };
+    rights.check(identity, subscribed, insecure)
+}
+
+/// The three options by which a namespace lets clients do something.
+#[derive(Clone, Copy)]
+struct Rights {
+    client: bool,
+    subscriber: bool,
+    /// On top of one of the two before.
+    anonymous: bool,
+}
+
+impl Rights {
+    fn check(self, identity: &Identity, subscribed: bool, insecure: bool) -> Result<(), Denied> {
+        let for_users = self.client || (self.subscriber && subscribed);
+        let allowed = for_users && (self.anonymous || !identity.user.is_anonymous());
+        if allowed || insecure { Ok(()) } else { Err(Denied) }
+    }
 }
 
 #[cfg(test)]

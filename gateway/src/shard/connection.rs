@@ -90,6 +90,8 @@ struct Connection {
     said_bytes: usize,
     /// Whether the client's close frame was read.
     peer_closed: bool,
+    /// Whether what it sends can no longer be read as frames.
+    is_garbled: bool,
     /// Its code, which the answer repeats (RFC 6455 §5.5.1); `None` if it had none.
     peer_code: Option<u16>,
     _permit: Option<OwnedSemaphorePermit>,
@@ -125,6 +127,7 @@ impl Shard {
             said: Vec::new(),
             said_bytes: 0,
             peer_closed: false,
+            is_garbled: false,
             peer_code: None,
             _permit: arrival.permit,
         };
@@ -217,7 +220,10 @@ impl Connection {
         while !self.link.is_closing() {
             let Decoded { consumed, event, .. } = match self.decoder.decode(input) {
                 Ok(decoded) => decoded,
-                Err(error) => return self.link.close(close_reason(error)),
+                Err(error) => {
+                    self.is_garbled = true;
+                    return self.link.close(close_reason(error));
+                }
             };
             let Some(event) = event else { break };
             if !matches!(event, Event::Ping(_)) {
@@ -230,7 +236,7 @@ impl Connection {
         self.offer_all(&mut pongs);
         // What came with the cause of the close may hold the peer's own close frame.
         if self.link.is_closing() && !self.peer_closed {
-            self.peer_closed = self.has_close(input);
+            self.look_for_close(input);
         }
     }
 
@@ -478,15 +484,14 @@ impl Connection {
             _ => {}
         }
         if reason != CloseReason::ConnectionLost {
-            let frame = if self.peer_closed {
-                wire::close_frame(self.peer_code, "")
-            } else {
-                wire::close_frame(Some(code), &text)
+            let frame = match reason {
+                CloseReason::ByClient => wire::close_frame(self.peer_code, ""),
+                _ => wire::close_frame(Some(code), &text),
             };
             self.link.outbox.borrow_mut().push_always(frame, &self.shard.budget);
-            let timeout = if is_violation(&reason) { LINGER_TIMEOUT } else { CLOSE_TIMEOUT };
+            let timeout = if self.is_garbled { LINGER_TIMEOUT } else { CLOSE_TIMEOUT };
             // On a timeout the peer did not read or did not answer: it is dropped all the same.
-            drop(tokio::time::timeout(timeout, self.part(is_violation(&reason))).await);
+            drop(tokio::time::timeout(timeout, self.part()).await);
         }
         if !self.link.outbox.borrow().is_empty() {
             // What the peer does not read must not stay in the kernel either.
@@ -506,47 +511,53 @@ impl Connection {
     }
 
     /// Writes what is left, then waits for the peer to close.
-    async fn part(&mut self, is_violation: bool) {
+    async fn part(&mut self) {
         loop {
             self.flush();
             if self.link.outbox.borrow().is_empty() || self.stream.writable().await.is_err() {
                 break;
             }
         }
-        if self.peer_closed || is_violation {
+        if self.peer_closed || self.is_garbled {
             // An error means that the peer is gone already.
             let _gone = rustix::net::shutdown(&*self.stream, Shutdown::Write);
         }
         if !self.peer_closed {
-            self.read_to_the_end(is_violation).await;
+            self.read_to_the_end().await;
         }
     }
 
-    /// Reads and forgets until the peer closes, or a violator has sent its fill.
-    async fn read_to_the_end(&mut self, is_violation: bool) {
-        let bytes_max = if is_violation { LINGER_BYTES_MAX } else { FAREWELL_BYTES_MAX };
+    /// Reads and forgets until the peer closes, or has sent its fill: what is not read would become a reset, which
+    /// overtakes the close frame.
+    async fn read_to_the_end(&mut self) {
         let mut total = 0;
-        while total <= bytes_max && self.stream.readable().await.is_ok() {
+        while !self.peer_closed && self.stream.readable().await.is_ok() {
             // Reading takes nothing from the runtime's budget: a peer that floods would keep the thread.
             tokio::task::yield_now().await;
             let shard = Rc::clone(&self.shard);
             let mut buffer = shard.read_buffer.borrow_mut();
             match self.stream.try_read(&mut buffer) {
                 Ok(0) => return,
-                Ok(count) if !is_violation && self.has_close(&mut buffer[..count]) => return,
-                Ok(count) => total += count,
+                Ok(count) => {
+                    total += count;
+                    self.look_for_close(&mut buffer[..count]);
+                }
                 Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
                 Err(_) => return,
+            }
+            if total > if self.is_garbled { LINGER_BYTES_MAX } else { FAREWELL_BYTES_MAX } {
+                return;
             }
         }
     }
 
-    /// Whether the peer's close frame, or something that cannot be read on, is in `input`.
-    fn has_close(&mut self, mut input: &mut [u8]) -> bool {
-        loop {
+    /// Notes the peer's close frame if it is in `input`.
+    fn look_for_close(&mut self, mut input: &mut [u8]) {
+        while !self.is_garbled && !self.peer_closed {
             match self.decoder.decode(input) {
-                Err(_) | Ok(Decoded { event: Some(Event::Close(_)), .. }) => return true,
-                Ok(Decoded { event: None, .. }) => return false,
+                Err(_) => self.is_garbled = true,
+                Ok(Decoded { event: Some(Event::Close(_)), .. }) => self.peer_closed = true,
+                Ok(Decoded { event: None, .. }) => return,
                 Ok(Decoded { consumed, .. }) => input = &mut input[consumed..],
             }
         }
@@ -569,11 +580,6 @@ fn close_reason(error: DecodeError) -> CloseReason {
         DecodeError::InvalidUtf8 => CloseReason::InvalidUtf8,
         DecodeError::TooBig { .. } => CloseReason::TooBig,
     }
-}
-
-/// After one of these what the peer sends cannot be read as frames.
-fn is_violation(reason: &CloseReason) -> bool {
-    matches!(reason, CloseReason::FrameError | CloseReason::InvalidUtf8 | CloseReason::TooBig)
 }
 
 /// The label of a close code: closed by us it is one of ours, else it says whose it was.

@@ -9,10 +9,10 @@ mod fanout;
 mod heartbeat;
 mod hub;
 mod link;
-#[cfg(test)]
-mod model;
 mod outbox;
 mod position;
+#[cfg(test)]
+mod schedules;
 mod subscription;
 mod table;
 

@@ -167,6 +167,18 @@ async fn a_binary_frame_where_text_is_spoken_is_unsupported() {
 }
 
 #[tokio::test]
+async fn why_it_closes_is_told_whatever_comes_with_the_cause() {
+    let gateway = Gateway::start().await;
+    for rest in [close(1000, b"bye"), frame(0xf0, b"no frame"), frame(FIN | TEXT, b"{}")] {
+        let mut raw = Raw::native(&gateway).await;
+        raw.send([frame(FIN | TEXT, b"no command"), rest].concat()).await;
+        assert_eq!(raw.close_code().await, 3501);
+        drop(raw);
+    }
+    gateway.metric_is("clarion_connections_closed_total{reason=\"bad_request\"}", 3.0).await;
+}
+
+#[tokio::test]
 async fn a_close_is_answered_and_the_socket_closed() {
     let gateway = Gateway::start().await;
     for form in [Form::Native, Form::Bare] {

@@ -7,7 +7,7 @@ use axum::http::{HeaderMap, header};
 #[error("origin is not allowed")]
 pub struct OriginError;
 
-/// The allowed origins: exact ones, or `https://*.example.com` for one label or more before a domain.
+/// The allowed origins: exact ones, or `*.example.com` for one label or more before a domain.
 #[derive(Clone, Debug)]
 pub struct Origins {
     rules: Vec<Rule>,
@@ -20,11 +20,8 @@ enum Rule {
     /// Development: a page of this machine, or a file.
     Loopback,
     Exact(String),
-    /// Any host below `domain`; any scheme if it is `None`.
-    Below {
-        scheme: Option<String>,
-        domain: String,
-    },
+    /// Any host below the domain, by any scheme.
+    Below(String),
 }
 
 impl Origins {
@@ -63,12 +60,8 @@ impl Rule {
         if text == "*" {
             return Self::Any;
         }
-        let (scheme, host) = match text.split_once("://") {
-            Some((scheme, host)) => (Some(scheme.to_owned()), host),
-            None => (None, text),
-        };
-        match host.strip_prefix("*.") {
-            Some(domain) => Self::Below { scheme, domain: domain.to_owned() },
+        match text.strip_prefix("*.") {
+            Some(domain) => Self::Below(domain.to_owned()),
             None => Self::Exact(text.to_owned()),
         }
     }
@@ -78,12 +71,11 @@ impl Rule {
             Self::Any => true,
             Self::Exact(allowed) => allowed == origin,
             Self::Loopback => origin == "null" || is_loopback(origin),
-            Self::Below { scheme, domain } => {
-                let Some((its_scheme, host)) = origin.split_once("://") else { return false };
+            Self::Below(domain) => {
+                let Some((_, host)) = origin.split_once("://") else { return false };
                 let labels = host.strip_suffix(domain.as_str()).and_then(|rest| rest.strip_suffix('.'));
                 let is_label = |label: &str| !label.is_empty() && label.bytes().all(is_host_byte);
-                scheme.as_ref().is_none_or(|scheme| scheme == its_scheme)
-                    && labels.is_some_and(|labels| labels.split('.').all(is_label))
+                labels.is_some_and(|labels| labels.split('.').all(is_label))
             }
         }
     }
@@ -134,7 +126,7 @@ mod tests {
 
     #[test]
     fn a_wildcard_stands_for_whole_labels() {
-        let allowed = &["https://*.example.com"];
+        let allowed = &["*.example.com"];
         assert!(allows(allowed, "https://a.example.com"));
         assert!(allows(allowed, "https://a.b.example.com"));
         for origin in [
@@ -143,12 +135,11 @@ mod tests {
             "https://evilexample.com",
             "https://evil/.example.com",
             "https://evil@.example.com",
-            "http://a.example.com",
             "https://a.example.com:444",
         ] {
             assert!(!allows(allowed, origin), "{origin}");
         }
-        assert!(allows(&["*.example.com"], "http://a.example.com"));
+        assert!(allows(allowed, "http://a.example.com"));
     }
 
     #[test]
