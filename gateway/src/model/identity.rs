@@ -114,22 +114,24 @@ pub struct Identity {
     pub expires_at: Option<SystemTime>,
 }
 
-/// Who published something, as subscribers see it.
-#[derive(Clone, Debug)]
+/// One connection as others see it: who published, joined, left, or is present.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClientInfo {
-    /// The publisher's user.
+    /// Its user.
     pub user: UserId,
-    /// The publisher's connection.
+    /// Its id.
     pub client: ClientId,
-    /// The connection's `info` claim.
+    /// The `info` of what authenticated it.
     pub conn_info: Option<RawJson>,
+    /// The `info` of what allowed it to subscribe to the channel in question.
+    pub chan_info: Option<RawJson>,
 }
 
 impl ClientInfo {
     /// How much memory it holds on to, roughly, in bytes.
-    pub(super) fn cost_bytes(&self) -> usize {
-        let conn_info = self.conn_info.as_ref().map_or(0, |info| info.as_bytes().len());
-        size_of::<Self>() + self.user.as_str().len() + conn_info
+    pub fn cost_bytes(&self) -> usize {
+        let bytes = |info: &Option<RawJson>| info.as_ref().map_or(0, |info| info.as_bytes().len());
+        size_of::<Self>() + self.user.as_str().len() + bytes(&self.conn_info) + bytes(&self.chan_info)
     }
 }
 

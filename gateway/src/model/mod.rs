@@ -8,6 +8,7 @@ mod identity;
 mod position;
 mod publication;
 mod secret;
+mod subscription;
 
 pub use channel::{Channel, ChannelError};
 pub use close::CloseReason;
@@ -15,3 +16,4 @@ pub use identity::{ClientId, ClientInfo, Identity, NodeId, UserId, UserIdError};
 pub use position::{Epoch, Position};
 pub use publication::{Publication, RawJson, RawJsonError, is_too_deep};
 pub use secret::Secret;
+pub use subscription::{Overrides, SubscriptionGrant};

@@ -104,9 +104,11 @@ fn client_info(info: &ClientInfo, out: &mut Vec<u8>) {
     out.extend_from_slice(b",\"client\":\"");
     out.extend_from_slice(info.client.to_string().as_bytes());
     out.push(b'"');
-    if let Some(conn_info) = &info.conn_info {
-        out.extend_from_slice(b",\"conn_info\":");
-        out.extend_from_slice(conn_info.as_bytes());
+    for (name, value) in [("conn_info", &info.conn_info), ("chan_info", &info.chan_info)] {
+        if let Some(value) = value {
+            write!(out, ",\"{name}\":").expect("a vector takes everything");
+            out.extend_from_slice(value.as_bytes());
+        }
     }
     out.push(b'}');
 }
@@ -127,7 +129,12 @@ mod tests {
     fn a_publication_of_a_client_carries_who_it_was() {
         let client = ClientId::parse("7a1f5c0e-2b64-4f0e-9d0b-3c1d9d1f0b11").unwrap();
         let conn_info = RawJson::parse(br#"{"name":"Ann"}"#).ok();
-        let info = ClientInfo { user: UserId::parse("4\"2").unwrap(), client, conn_info };
+        let info = ClientInfo {
+            user: UserId::parse("4\"2").unwrap(),
+            client,
+            conn_info,
+            chan_info: RawJson::parse(b"7").ok(),
+        };
         let tags = BTreeMap::from([("k".to_owned(), "v".to_owned())]);
         let data = RawJson::parse(b"1e3").unwrap();
         let mut out = Vec::new();
@@ -136,7 +143,7 @@ mod tests {
         let expected = concat!(
             r#"{"push":{"channel":"a\"b","pub":{"data":1e3,"offset":18446744073709551615,"#,
             r#""info":{"user":"4\"2","#,
-            r#""client":"7a1f5c0e-2b64-4f0e-9d0b-3c1d9d1f0b11","conn_info":{"name":"Ann"}},"tags":{"k":"v"}}}}"#
+            r#""client":"7a1f5c0e-2b64-4f0e-9d0b-3c1d9d1f0b11","conn_info":{"name":"Ann"},"chan_info":7},"tags":{"k":"v"}}}}"#
         );
         assert_eq!(String::from_utf8(out).unwrap(), expected);
     }

@@ -358,6 +358,7 @@ impl Session {
             user: self.identity.user.clone(),
             client: self.client,
             conn_info: self.identity.info.clone(),
+            chan_info: None,
         };
         Publication { info: Some(Box::new(info)), ..Publication::of(data) }
     }

@@ -72,11 +72,14 @@ struct Info<'a>(&'a ClientInfo);
 
 impl Serialize for Info<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut info = serializer.serialize_struct("ClientInfo", 3)?;
+        let mut info = serializer.serialize_struct("ClientInfo", 4)?;
         info.serialize_field("user", self.0.user.as_str())?;
         info.serialize_field("client", &self.0.client.to_string())?;
         if let Some(conn_info) = &self.0.conn_info {
             info.serialize_field("conn_info", raw(conn_info))?;
+        }
+        if let Some(chan_info) = &self.0.chan_info {
+            info.serialize_field("chan_info", raw(chan_info))?;
         }
         info.end()
     }

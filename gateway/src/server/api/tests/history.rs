@@ -193,7 +193,7 @@ async fn a_kept_publication_is_shown_in_full() {
     backend.post("publish", body).await;
     let client = ClientId::parse(CLIENT).unwrap();
     let conn_info = Some(RawJson::parse(br#"{"name":1e3}"#).unwrap());
-    let info = ClientInfo { user: UserId::parse("4\"2").unwrap(), client, conn_info };
+    let info = ClientInfo { user: UserId::parse("4\"2").unwrap(), client, conn_info, chan_info: None };
     let publication = Publication { info: Some(Box::new(info)), ..Publication::of(RawJson::string("x")) };
     let channel = Channel::parse("kept:a", 255).unwrap();
     let retention = crate::broker::Retention { size: 5, ttl: Duration::from_secs(60), meta_ttl: META_TTL };
