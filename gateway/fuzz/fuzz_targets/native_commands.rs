@@ -13,7 +13,8 @@ use clarion::broker::BrokerError;
 use clarion::config::{Channels, Config};
 use clarion::metrics::Metrics;
 use clarion::model::ClientId;
-use clarion::protocol::centrifuge::{Client, command};
+use clarion::protocol::centrifuge::codec::json::read;
+use clarion::protocol::centrifuge::{Client, Codec};
 use clarion::protocol::{Context, Conversation, Effect, Message, Outcome};
 use libfuzzer_sys::fuzz_target;
 
@@ -66,7 +67,7 @@ impl Bench {
             ping_interval: config.client.ping_interval,
             metrics: Arc::new(Metrics::new()),
         };
-        let client = Client::new(Arc::new(context), ClientId::random(), None);
+        let client = Client::new(Arc::new(context), Codec::Json, ClientId::random(), None);
         Self { client, slow: None, is_closed: false }
     }
 
@@ -80,7 +81,7 @@ impl Bench {
             self.end(fate);
         }
         for line in text.split('\n') {
-            let _parsed = command::parse(line);
+            let _parsed = read::parse(line);
         }
         self.say(text);
     }

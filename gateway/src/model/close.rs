@@ -46,6 +46,12 @@ pub enum CloseReason {
     TooBig,
     /// A kind of frame that the protocol does not use, as binary on JSON.
     UnsupportedData,
+    /// Data that the client's protocol has no place for: bytes, for a client of JSON.
+    InappropriateProtocol,
+    /// A subscription that the server made outlived what allowed it.
+    SubscriptionExpired,
+    /// Its user has as many connections as it may.
+    ConnectionLimit,
     /// Our own failure.
     Internal,
 }
@@ -73,6 +79,9 @@ impl CloseReason {
             Self::InvalidUtf8 => "invalid_utf8",
             Self::TooBig => "too_big",
             Self::UnsupportedData => "unsupported_data",
+            Self::InappropriateProtocol => "inappropriate_protocol",
+            Self::SubscriptionExpired => "subscription_expired",
+            Self::ConnectionLimit => "connection_limit",
             Self::Internal => "internal",
         }
     }

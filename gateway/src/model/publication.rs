@@ -3,7 +3,7 @@ use std::fmt;
 
 use bytes::Bytes;
 
-use super::ClientInfo;
+use super::{ClientInfo, Payload};
 
 /// A JSON value kept as the text it came in, on one line.
 ///
@@ -93,7 +93,7 @@ pub fn is_too_deep(text: &[u8]) -> bool {
 #[derive(Clone, Debug)]
 pub struct Publication {
     /// The payload, as published.
-    pub data: RawJson,
+    pub data: Payload,
     /// The publisher, if it was a client; `None` for the server API. Boxed: a history holds many without it.
     pub info: Option<Box<ClientInfo>>,
     /// Free-form labels given by the publisher; empty if none.
@@ -104,15 +104,15 @@ pub struct Publication {
 
 impl Publication {
     /// A publication of the server API: data alone.
-    pub fn of(data: RawJson) -> Self {
-        Self { data, info: None, tags: BTreeMap::new(), offset: 0 }
+    pub fn of(data: impl Into<Payload>) -> Self {
+        Self { data: data.into(), info: None, tags: BTreeMap::new(), offset: 0 }
     }
 
     /// How much memory it holds on to, roughly, in bytes. Queues count with it.
     pub fn cost_bytes(&self) -> usize {
         let tags: usize = self.tags.iter().map(|(key, value)| key.len() + value.len() + 48).sum();
         let info = self.info.as_ref().map_or(0, |info| info.cost_bytes());
-        size_of::<Self>() + self.data.0.len() + info + tags
+        size_of::<Self>() + self.data.as_bytes().len() + info + tags
     }
 }
 

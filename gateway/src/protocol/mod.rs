@@ -48,6 +48,20 @@ pub enum Message<'a> {
     Binary(&'a [u8]),
 }
 
+/// What a frame to the client holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FrameKind {
+    /// UTF-8.
+    Text,
+    /// Bytes.
+    Binary,
+}
+
+/// The data of a publication has no place in the client's form: bytes, for a client of JSON.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the data is not JSON, and the client takes nothing else")]
+pub struct Inappropriate;
+
 /// How the messages of one batch become frames.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Framing {
@@ -61,7 +75,9 @@ pub enum Framing {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Heartbeat {
     /// This text is sent; the conversation answers [`Effect::Pong`] to what comes back.
-    Message(&'static str),
+    Text(&'static str),
+    /// The same with bytes.
+    Binary(&'static [u8]),
     /// The transport's own ping and pong (RFC 6455 §5.5.2).
     Transport,
 }
@@ -226,11 +242,20 @@ pub enum Encoding {
 }
 
 impl Encoding {
-    /// Appends `publication` of `channel` to `out`, without any framing.
-    pub fn encode(self, channel: &Channel, publication: &Publication, out: &mut Vec<u8>) {
+    /// Appends `publication` of `channel` to `out`, without any framing. Answers what kind of frame it is for.
+    ///
+    /// # Errors
+    /// [`Inappropriate`] if its data has no place in this form; what was appended must be thrown away.
+    pub fn encode(
+        self,
+        channel: &Channel,
+        publication: &Publication,
+        out: &mut Vec<u8>,
+    ) -> Result<FrameKind, Inappropriate> {
         match self {
-            Self::CentrifugeJson => centrifuge::push::publication(channel, publication, out),
-            Self::BareData => bare::data(publication, out),
+            Self::CentrifugeJson => centrifuge::codec::json::write::publication(channel, publication, out)?,
+            Self::BareData => return Ok(bare::data(publication, out)),
         }
+        Ok(FrameKind::Text)
     }
 }

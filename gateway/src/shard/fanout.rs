@@ -16,7 +16,7 @@ use super::{Offer, Shard};
 use crate::metrics::DropReason;
 use crate::model::CloseReason;
 use crate::node::Delivery;
-use crate::protocol::Encoding;
+use crate::protocol::{Encoding, FrameKind, Inappropriate};
 use crate::wire::{self, Opcode};
 
 /// Most deliveries taken from the inbox at once.
@@ -33,7 +33,8 @@ struct Walk {
     batch: Vec<Delivery>,
     /// First and last offset of the batch; `None` if it is in no history.
     offsets: Option<(u64, u64)>,
-    frames: SmallVec<[(Encoding, Bytes); 2]>,
+    /// By form; `None` if the data has no place in it.
+    frames: SmallVec<[(Encoding, Option<Bytes>); 2]>,
     next: usize,
     /// Who is at or after this joined later: the batch is not for them.
     end: usize,
@@ -132,7 +133,10 @@ impl Walk {
                 Share::All => (publications, self.frame(subscriber.encoding)),
                 Share::After(offset) => {
                     partial = encode(subscriber.encoding, &self.batch, offset);
-                    (partial.0, &partial.1)
+                    match &partial {
+                        Ok((count, frame)) => (*count, Some(frame)),
+                        Err(Inappropriate) => (0, None),
+                    }
                 }
                 Share::Later => {
                     self.set_aside(&entry.link, shard.settings.outbox_bytes_max / 2);
@@ -143,6 +147,10 @@ impl Walk {
                     continue;
                 }
                 Share::Nothing => continue,
+            };
+            let Some(frame) = frame else {
+                entry.link.close(CloseReason::InappropriateProtocol);
+                continue;
             };
             match shard.offer_to(entry, key, frame) {
                 Offer::Sent | Offer::Queued => {
@@ -180,14 +188,16 @@ impl Walk {
         }
     }
 
-    /// The batch in this form: the frames of all its publications, one after another.
-    fn frame(&mut self, encoding: Encoding) -> &Bytes {
+    /// The batch in this form: the frames of all its publications, one after another. `None` if one of them has no
+    /// place in it.
+    fn frame(&mut self, encoding: Encoding) -> Option<&Bytes> {
         let known = self.frames.iter().position(|(known, _)| *known == encoding);
         let index = known.unwrap_or_else(|| {
-            self.frames.push((encoding, encode(encoding, &self.batch, 0).1));
+            let frame = encode(encoding, &self.batch, 0).ok().map(|(_, frame)| frame);
+            self.frames.push((encoding, frame));
             self.frames.len() - 1
         });
-        &self.frames[index].1
+        self.frames[index].1.as_ref()
     }
 
     fn finish(self, shard: &Shard) {
@@ -220,7 +230,7 @@ impl Shard {
 }
 
 /// The frames of what is in no history or after the offset `after`, and how many they are.
-fn encode(encoding: Encoding, batch: &[Delivery], after: u64) -> (usize, Bytes) {
+fn encode(encoding: Encoding, batch: &[Delivery], after: u64) -> Result<(usize, Bytes), Inappropriate> {
     let mut payload = Vec::new();
     let mut out = Vec::new();
     let mut count = 0;
@@ -228,12 +238,15 @@ fn encode(encoding: Encoding, batch: &[Delivery], after: u64) -> (usize, Bytes) 
         let is_new = |offset: u64| after == 0 || offset > after;
         for publication in delivery.publications.iter().filter(|publication| is_new(publication.offset)) {
             payload.clear();
-            encoding.encode(&delivery.channel, publication, &mut payload);
-            wire::encode_frame(Opcode::Text, &payload, &mut out);
+            let opcode = match encoding.encode(&delivery.channel, publication, &mut payload)? {
+                FrameKind::Text => Opcode::Text,
+                FrameKind::Binary => Opcode::Binary,
+            };
+            wire::encode_frame(opcode, &payload, &mut out);
             count += 1;
         }
     }
-    (count, out.into())
+    Ok((count, out.into()))
 }
 
 /// A shard without sockets, for tests.

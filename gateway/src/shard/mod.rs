@@ -100,8 +100,8 @@ pub struct Shard {
     connections: Cell<usize>,
     stopping: Cell<bool>,
     emptied: Notify,
-    message_ping: Bytes,
-    transport_ping: Bytes,
+    /// The frames of pings, each made once.
+    pings: RefCell<SmallVec<[(Heartbeat, Bytes); 3]>>,
 }
 
 impl Shard {
@@ -122,8 +122,7 @@ impl Shard {
             connections: Cell::new(0),
             stopping: Cell::new(false),
             emptied: Notify::new(),
-            message_ping: frame(Opcode::Text, b"{}"),
-            transport_ping: frame(Opcode::Ping, b""),
+            pings: RefCell::default(),
         })
     }
 
@@ -235,12 +234,9 @@ impl Shard {
             Alarm::Stale => {}
             Alarm::Expiry => self.on_expiry_alarm(key, &link),
             Alarm::Ping => {
-                let ping = match link.heartbeat.get() {
-                    Heartbeat::Message(_) => &self.message_ping,
-                    Heartbeat::Transport => &self.transport_ping,
-                };
+                let ping = self.ping(link.heartbeat.get());
                 link.awaits_pong.set(true);
-                if self.offer(key, ping) == Offer::Sent {
+                if self.offer(key, &ping) == Offer::Sent {
                     self.metrics.bytes_sent(ping.len());
                 }
                 self.set_alarm(self.settings.pong_timeout, key, Alarm::Pong);
@@ -257,6 +253,21 @@ impl Shard {
             Alarm::Write if late => self.set_alarm(self.settings.write_timeout, key, Alarm::Write),
             Alarm::Write => self.on_write_alarm(key, &link),
         }
+    }
+
+    /// The frame of a ping, shared by all connections that are pinged so.
+    fn ping(&self, heartbeat: Heartbeat) -> Bytes {
+        let mut pings = self.pings.borrow_mut();
+        if let Some((_, ping)) = pings.iter().find(|(known, _)| *known == heartbeat) {
+            return ping.clone();
+        }
+        let ping = match heartbeat {
+            Heartbeat::Text(text) => frame(Opcode::Text, text.as_bytes()),
+            Heartbeat::Binary(bytes) => frame(Opcode::Binary, bytes),
+            Heartbeat::Transport => frame(Opcode::Ping, b""),
+        };
+        pings.push((heartbeat, ping.clone()));
+        ping
     }
 
     /// Closes the connection when `after` has passed; `None`: never.

@@ -11,10 +11,13 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use super::centrifuge::code::{self, Error};
+use super::centrifuge::codec::json::read;
+use super::centrifuge::push::Push;
 use super::centrifuge::reply::Begun;
-use super::centrifuge::{Manner, Session, command, push};
+use super::centrifuge::{Codec, Manner, Session};
 use super::{
-    Context, Conversation, Effect, Encoding, Framing, Heartbeat, Message, Outcome, SubscribeError, Wanted,
+    Context, Conversation, Effect, Encoding, FrameKind, Framing, Heartbeat, Inappropriate, Message, Outcome,
+    SubscribeError, Wanted,
 };
 use crate::model::{Channel, ClientId, CloseReason, Identity, Publication, RawJson};
 use crate::node::Order;
@@ -62,7 +65,7 @@ impl Client {
     /// A conversation with `client`, which is `identity`.
     pub fn new(context: Arc<Context>, client: ClientId, identity: Identity, wishes: Wishes) -> Self {
         let manner = if wishes.publish.is_some() { Manner::Data } else { Manner::Bare };
-        let mut session = Session::new(context, client, identity, manner);
+        let mut session = Session::new(context, client, identity, (manner, Codec::Json));
         session.hold();
         let stage = Stage::Opening { wishes, verdicts: Vec::new(), admitted: Vec::new() };
         Self { session, stage, publish_to: None }
@@ -80,7 +83,7 @@ impl Client {
             let verdict = self.session.admit(&name, false, admitted.len()).map(|channel| {
                 let offset = since.as_ref().map(|since| since.offset);
                 let (wanted, is_recoverable) = self.session.wanted(channel, (true, true), since);
-                admitted.push((wanted, Begun { start: None, is_recoverable, since: offset }));
+                admitted.push((wanted, Begun { is_recoverable, since: offset, ..Begun::default() }));
                 Begun::default()
             });
             verdicts.push((name, verdict));
@@ -117,7 +120,11 @@ impl Client {
             };
         }
         if self.publish_to.is_none() {
-            effects.push(Effect::Send(push::connect(self.session.client(), &verdicts)));
+            let push = Push::Connect(self.session.client(), &verdicts);
+            match Codec::Json.push(&push) {
+                Ok(push) => effects.push(Effect::Send(push)),
+                Err(Inappropriate) => return self.close(CloseReason::InappropriateProtocol, effects),
+            }
         } else if verdicts.iter().any(|(_, verdict)| verdict.is_err()) {
             return self.close(CloseReason::Internal, effects);
         }
@@ -132,11 +139,11 @@ impl Client {
     fn on_text(&mut self, text: &str, effects: &mut Vec<Effect>) {
         if let Some(channel) = &self.publish_to {
             let data = RawJson::parse(text.as_bytes()).unwrap_or_else(|_| RawJson::string(text));
-            return self.session.accept_data(channel.clone(), data, effects);
+            return self.session.accept_data(channel.clone(), data.into(), effects);
         }
         let text = text.strip_suffix('\n').unwrap_or(text);
         for line in text.split('\n') {
-            match command::parse(line) {
+            match read::parse(line) {
                 // The pong of an SDK: harmless, and nobody waits for it.
                 Ok(command) if command.id == 0 && command.request.is_none() => {}
                 Ok(command) => self.session.accept(command, effects),
@@ -222,7 +229,7 @@ impl Conversation for Client {
 
     fn on_lost(&mut self, channel: Channel, effects: &mut Vec<Effect>) {
         if !matches!(self.stage, Stage::Closed) {
-            self.session.on_lost(channel, effects);
+            self.session.on_lost(&channel, effects);
             self.notice_close(effects);
         }
     }
@@ -245,9 +252,13 @@ pub fn close_code(reason: &CloseReason) -> (u16, Cow<'static, str>) {
     }
 }
 
-/// Appends the data of a publication alone: the content of a JSON string, or the JSON text.
-pub fn data(publication: &Publication, out: &mut Vec<u8>) {
+/// Appends the data of a publication alone: bytes, the content of a JSON string, or the JSON text.
+pub fn data(publication: &Publication, out: &mut Vec<u8>) -> FrameKind {
     let text = publication.data.as_bytes();
+    if publication.data.is_binary() {
+        out.extend_from_slice(text);
+        return FrameKind::Binary;
+    }
     if text.first() == Some(&b'"')
         && let Ok(content) = serde_json::from_slice::<Cow<'_, str>>(text)
     {
@@ -255,4 +266,5 @@ pub fn data(publication: &Publication, out: &mut Vec<u8>) {
     } else {
         out.extend_from_slice(text);
     }
+    FrameKind::Text
 }

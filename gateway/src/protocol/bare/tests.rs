@@ -314,7 +314,7 @@ fn a_string_is_delivered_as_its_content_and_other_json_as_it_is() {
     let deliver = |json: &str| {
         let publication = Publication::of(RawJson::parse(json.as_bytes()).unwrap());
         let mut out = Vec::new();
-        Encoding::BareData.encode(&channel("a"), &publication, &mut out);
+        assert_eq!(Encoding::BareData.encode(&channel("a"), &publication, &mut out), Ok(FrameKind::Text));
         String::from_utf8(out).unwrap()
     };
     assert_eq!(deliver(r#""hello""#), "hello");

@@ -4,18 +4,20 @@ use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Instant;
 
+use super::Codec;
 use super::code::{self, Error};
-use super::command::{self, Command, ConnectRequest, Request};
-use super::reply;
+use super::command::{Command, ConnectRequest, Malformed, Request};
+use super::reply::{Connected, Reply};
 use super::session::{Manner, Session};
 use crate::auth::TokenError;
 use crate::model::{Channel, ClientId, CloseReason, Identity};
 use crate::node::Order;
-use crate::protocol::{Context, Conversation, Effect, Encoding, Framing, Heartbeat, Message, Outcome};
+use crate::protocol::{Context, Conversation, Effect, Encoding, Framing, Message, Outcome};
 
-/// A client of the native protocol in JSON.
+/// A client of the native protocol.
 #[derive(Debug)]
 pub struct Client {
+    codec: Codec,
     stage: Stage,
 }
 
@@ -31,6 +33,7 @@ enum Stage {
 #[derive(Clone, Debug)]
 struct Handshake {
     context: Arc<Context>,
+    codec: Codec,
     client: ClientId,
     /// What the token of the HTTP handshake established, if it had one.
     identity: Option<Identity>,
@@ -44,12 +47,12 @@ enum ConnectError {
 
 impl Client {
     /// A conversation with `client`; `identity` is what the token of the HTTP handshake established.
-    pub fn new(context: Arc<Context>, client: ClientId, identity: Option<Identity>) -> Self {
-        Self { stage: Stage::Handshake(Handshake { context, client, identity }) }
+    pub fn new(context: Arc<Context>, codec: Codec, client: ClientId, identity: Option<Identity>) -> Self {
+        Self { codec, stage: Stage::Handshake(Handshake { context, codec, client, identity }) }
     }
 
-    fn on_line(&mut self, line: &str, effects: &mut Vec<Effect>) {
-        match (&mut self.stage, command::parse(line)) {
+    fn on_command(&mut self, command: Result<Command, Malformed>, effects: &mut Vec<Effect>) {
+        match (&mut self.stage, command) {
             (Stage::Refused, _) => {}
             (Stage::Handshake(handshake), Ok(command)) => {
                 let handshake = handshake.clone();
@@ -86,23 +89,24 @@ impl Handshake {
         let started_at = Instant::now();
         let metrics = Arc::clone(&self.context.metrics);
         let count = |outcome| metrics.command("connect", outcome, started_at.elapsed());
-        match self.connect(request) {
+        match self.clone().connect(request) {
             Ok((session, ping_interval)) => {
                 let identity = session.identity().clone();
                 // Who came with a token in its address has no way to refresh; it comes again at the end.
                 let refresh_by = identity.expires_at.filter(|_| !request.token.is_empty());
-                effects.push(Effect::Send(reply::connect(
-                    command.id,
-                    session.client(),
-                    ping_interval,
-                    refresh_by,
-                )));
-                effects.push(Effect::Open(identity, Heartbeat::Message("{}")));
+                let connected = Connected {
+                    client: session.client(),
+                    ping: ping_interval,
+                    expires_at: refresh_by,
+                    subscriptions: Vec::new(),
+                };
+                self.say(command.id, &Reply::Connect(Box::new(connected)), effects);
+                effects.push(Effect::Open(identity, self.codec.heartbeat()));
                 count("ok");
                 Stage::Open(Box::new(session))
             }
             Err(ConnectError::Reply(error)) => {
-                effects.push(Effect::Send(reply::error(command.id, error)));
+                self.say(command.id, &Reply::Error(error), effects);
                 count(error.label());
                 Stage::Refused
             }
@@ -113,10 +117,16 @@ impl Handshake {
         }
     }
 
+    fn say(&self, id: u32, reply: &Reply, effects: &mut Vec<Effect>) {
+        let message = self.codec.reply(id, reply).expect("it holds no publication");
+        effects.push(Effect::Send(message));
+    }
+
     fn connect(self, request: &ConnectRequest) -> Result<(Session, std::time::Duration), ConnectError> {
         let identity = self.identify(request)?;
         let ping_interval = self.context.ping_interval;
-        Ok((Session::new(self.context, self.client, identity, Manner::Native), ping_interval))
+        let form = (Manner::Native, self.codec);
+        Ok((Session::new(self.context, self.client, identity, form), ping_interval))
     }
 
     /// The token of the command counts before that of the HTTP handshake, but cannot change the user.
@@ -144,33 +154,24 @@ fn refuse(reason: CloseReason, effects: &mut Vec<Effect>) -> Stage {
 
 impl Conversation for Client {
     fn name(&self) -> &'static str {
-        "centrifuge_json"
+        self.codec.name()
     }
 
     fn framing(&self) -> Framing {
-        Framing::Lines
+        self.codec.framing()
     }
 
     fn encoding(&self) -> Encoding {
-        Encoding::CentrifugeJson
+        self.codec.encoding()
     }
 
     fn on_start(&mut self, _: &mut Vec<Effect>) {}
 
     fn on_message(&mut self, message: Message<'_>, effects: &mut Vec<Effect>) {
-        let Message::Text(text) = message else {
-            match &mut self.stage {
-                Stage::Handshake(_) => self.stage = refuse(CloseReason::BadRequest, effects),
-                Stage::Open(session) => session.accept_violation(CloseReason::BadRequest, effects),
-                Stage::Refused => {}
-            }
-            return self.notice_close(effects);
-        };
-        let text = text.strip_suffix('\n').unwrap_or(text);
-        for line in text.split('\n') {
-            self.on_line(line, effects);
+        self.codec.read(message, |command| {
+            self.on_command(command, effects);
             self.notice_close(effects);
-        }
+        });
     }
 
     fn on_outcome(&mut self, outcome: Outcome, effects: &mut Vec<Effect>) {
@@ -189,7 +190,7 @@ impl Conversation for Client {
 
     fn on_lost(&mut self, channel: Channel, effects: &mut Vec<Effect>) {
         if let Stage::Open(session) = &mut self.stage {
-            session.on_lost(channel, effects);
+            session.on_lost(&channel, effects);
         }
         self.notice_close(effects);
     }

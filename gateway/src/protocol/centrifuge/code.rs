@@ -36,6 +36,8 @@ pub const LIMIT_EXCEEDED: Error = error(106, "limit exceeded");
 pub const BAD_REQUEST: Error = error(107, "bad request");
 /// The feature is off.
 pub const NOT_AVAILABLE: Error = error(108, "not available");
+/// What allows it ends in the past.
+pub const EXPIRED: Error = error(110, "expired");
 /// The token was good once.
 pub const TOKEN_EXPIRED: Error = error(109, "token expired");
 /// Too much is under way; the client tries again.
@@ -56,6 +58,7 @@ impl Error {
             107 => "107",
             108 => "108",
             109 => "109",
+            110 => "110",
             111 => "111",
             112 => "112",
             _ => "other",
@@ -101,6 +104,7 @@ pub fn close_code(reason: &CloseReason) -> (u16, Cow<'static, str>) {
         CloseReason::Shutdown => (3001, "shutdown"),
         CloseReason::Internal => (3004, "internal server error"),
         CloseReason::Expired => (3005, "connection expired"),
+        CloseReason::SubscriptionExpired => (3006, "subscription expired"),
         CloseReason::SlowConsumer | CloseReason::WriteTimeout => (3008, "slow"),
         CloseReason::InsufficientState => (3010, "insufficient state"),
         CloseReason::NoPong => (3012, "no pong"),
@@ -108,7 +112,9 @@ pub fn close_code(reason: &CloseReason) -> (u16, Cow<'static, str>) {
         CloseReason::InvalidToken => (3500, "invalid token"),
         CloseReason::BadRequest | CloseReason::UnsupportedData => (3501, "bad request"),
         CloseReason::Stale => (3502, "stale"),
+        CloseReason::ConnectionLimit => (3504, "connection limit"),
         CloseReason::ChannelLimit => (3505, "channel limit"),
+        CloseReason::InappropriateProtocol => (3506, "inappropriate protocol"),
         CloseReason::PermissionDenied => (3507, "permission denied"),
         CloseReason::FrameError => (1002, "protocol error"),
         CloseReason::InvalidUtf8 => (1007, "invalid utf-8"),
@@ -133,6 +139,7 @@ mod tests {
             (BAD_REQUEST, 107, false),
             (NOT_AVAILABLE, 108, false),
             (TOKEN_EXPIRED, 109, false),
+            (EXPIRED, 110, false),
             (TOO_MANY_REQUESTS, 111, true),
             (UNRECOVERABLE_POSITION, 112, false),
         ];
@@ -148,6 +155,7 @@ mod tests {
             (CloseReason::Shutdown, 3001),
             (CloseReason::Internal, 3004),
             (CloseReason::Expired, 3005),
+            (CloseReason::SubscriptionExpired, 3006),
             (CloseReason::SlowConsumer, 3008),
             (CloseReason::WriteTimeout, 3008),
             (CloseReason::InsufficientState, 3010),
@@ -157,7 +165,9 @@ mod tests {
             (CloseReason::BadRequest, 3501),
             (CloseReason::UnsupportedData, 3501),
             (CloseReason::Stale, 3502),
+            (CloseReason::ConnectionLimit, 3504),
             (CloseReason::ChannelLimit, 3505),
+            (CloseReason::InappropriateProtocol, 3506),
             (CloseReason::PermissionDenied, 3507),
             (CloseReason::FrameError, 1002),
             (CloseReason::InvalidUtf8, 1007),

@@ -1,14 +1,11 @@
-//! What a client may say: one line of JSON to one [`Command`].
+//! What a client may say, as values. They can be read from JSON as they are.
 
-use std::fmt;
-use std::marker::PhantomData;
+use std::collections::HashMap;
 
-use serde::de::value::MapAccessDeserializer;
-use serde::de::{self, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
-use crate::model::{RawJson, Secret, is_too_deep};
+use crate::model::{Payload, RawJson, Secret};
 
 /// One command.
 #[derive(Debug)]
@@ -17,7 +14,7 @@ pub struct Command {
     pub id: u32,
     /// What it asks for; `None` for a pong.
     pub request: Option<Request>,
-    /// Length of its text, which it counts for while it waits.
+    /// Its length as it came, which it counts for while it waits.
     pub cost_bytes: usize,
 }
 
@@ -47,7 +44,7 @@ pub enum Request {
     /// Prolong the connection.
     Refresh(RefreshRequest),
     /// Prolong a subscription.
-    SubRefresh(ChannelRequest),
+    SubRefresh(SubRefreshRequest),
 }
 
 impl Request {
@@ -76,6 +73,8 @@ impl Request {
 pub struct ConnectRequest {
     /// Empty for none.
     pub token: Secret,
+    /// Where the client was in channels that the server subscribes it to, and which it would like to have.
+    pub subs: HashMap<String, SubscribeRequest>,
 }
 
 /// `subscribe`. Fields of features that are off are read where they decide the answer.
@@ -96,6 +95,8 @@ pub struct SubscribeRequest {
     pub positioned: bool,
     /// Whether it wants to be able to catch up later.
     pub recoverable: bool,
+    /// Whether it wants to be told of others' joining and leaving.
+    pub join_leave: bool,
     /// Bit 1 (2): an error rather than a subscription that is not recovered.
     pub flag: i64,
     /// Empty or `fossil`.
@@ -148,7 +149,7 @@ pub struct PublishRequest {
     pub channel: String,
     /// `None` if absent; an explicit `null` is a payload.
     #[serde(deserialize_with = "raw")]
-    pub data: Option<RawJson>,
+    pub data: Option<Payload>,
     /// 0 for a stream.
     #[serde(rename = "type")]
     pub kind: i32,
@@ -162,189 +163,32 @@ pub struct RefreshRequest {
     pub token: Secret,
 }
 
-/// The line is not a command.
+/// `sub_refresh`.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct SubRefreshRequest {
+    /// Must not be empty.
+    pub channel: String,
+    /// Must not be empty.
+    pub token: Secret,
+    /// 0 for a token.
+    #[serde(rename = "type")]
+    pub kind: i32,
+}
+
+/// It is not a command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("not a command")]
 pub struct Malformed;
 
-#[derive(Default, Deserialize)]
-#[serde(default)]
-struct Line {
-    id: u32,
-    #[serde(deserialize_with = "object")]
-    connect: Option<ConnectRequest>,
-    #[serde(deserialize_with = "is_present")]
-    ping: bool,
-    #[serde(deserialize_with = "object")]
-    subscribe: Option<SubscribeRequest>,
-    #[serde(deserialize_with = "object")]
-    unsubscribe: Option<ChannelRequest>,
-    #[serde(deserialize_with = "object")]
-    publish: Option<PublishRequest>,
-    #[serde(deserialize_with = "object")]
-    presence: Option<ChannelRequest>,
-    #[serde(deserialize_with = "object")]
-    presence_stats: Option<ChannelRequest>,
-    #[serde(deserialize_with = "object")]
-    history: Option<HistoryRequest>,
-    #[serde(deserialize_with = "is_present")]
-    rpc: bool,
-    #[serde(deserialize_with = "is_present")]
-    send: bool,
-    #[serde(deserialize_with = "object")]
-    refresh: Option<RefreshRequest>,
-    #[serde(deserialize_with = "object")]
-    sub_refresh: Option<ChannelRequest>,
-}
-
-/// Reads one line. Unknown fields are ignored; of several requests the first in the protocol's order counts.
-///
-/// # Errors
-/// [`Malformed`] if it is not a JSON object, a known field has another type, a field comes twice, or
-/// something is nested too deep.
-pub fn parse(line: &str) -> Result<Command, Malformed> {
-    // A pong is by far the most frequent line.
-    if line == "{}" {
-        return Ok(Command { id: 0, request: None, cost_bytes: 0 });
-    }
-    if is_too_deep(line.as_bytes()) {
-        return Err(Malformed);
-    }
-    let mut deserializer = serde_json::Deserializer::from_str(line);
-    let parsed: Line = object(&mut deserializer).ok().flatten().ok_or(Malformed)?;
-    deserializer.end().map_err(|_| Malformed)?;
-    let id = parsed.id;
-    Ok(Command { id, request: request(parsed), cost_bytes: line.len() })
-}
-
-fn request(line: Line) -> Option<Request> {
-    line.connect
-        .map(Request::Connect)
-        .or(line.ping.then_some(Request::Ping))
-        .or(line.subscribe.map(Request::Subscribe))
-        .or(line.unsubscribe.map(Request::Unsubscribe))
-        .or(line.publish.map(Request::Publish))
-        .or(line.presence.map(Request::Presence))
-        .or(line.presence_stats.map(Request::PresenceStats))
-        .or(line.history.map(Request::History))
-        .or(line.rpc.then_some(Request::Rpc))
-        .or(line.send.then_some(Request::Send))
-        .or(line.refresh.map(Request::Refresh))
-        .or(line.sub_refresh.map(Request::SubRefresh))
-}
-
-/// Reads a message; `null` is none. By itself a struct could be read from an array too, field by field.
-fn object<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<Option<T>, D::Error> {
-    deserializer.deserialize_any(ObjectVisitor(PhantomData))
-}
-
-struct ObjectVisitor<T>(PhantomData<T>);
-
-impl<'de, T: Deserialize<'de>> Visitor<'de> for ObjectVisitor<T> {
-    type Value = Option<T>;
-
-    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str("an object or null")
-    }
-
-    fn visit_unit<E: de::Error>(self) -> Result<Self::Value, E> {
-        Ok(None)
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Self::Value, A::Error> {
-        T::deserialize(MapAccessDeserializer::new(map)).map(Some)
-    }
-}
-
 /// Keeps a raw value, `null` included; without it `null` would read as absent.
-fn raw<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<RawJson>, D::Error> {
+fn raw<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Payload>, D::Error> {
     let value = <&RawValue>::deserialize(deserializer)?;
-    Ok(Some(RawJson::from_raw(value)))
+    Ok(Some(RawJson::from_raw(value).into()))
 }
 
 /// Whether the field is there and not `null`; its value must be JSON and may be anything.
-fn is_present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<bool, D::Error> {
+pub(super) fn is_present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<bool, D::Error> {
     let value = <&RawValue>::deserialize(deserializer)?;
     Ok(value.get() != "null")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_command_is_read_with_unknown_fields_ignored() {
-        let command = parse(r#"{"subscribe":{"channel":"news","flag":1,"x":[]},"id":2,"y":{}}"#).unwrap();
-        assert_eq!(command.id, 2);
-        let Some(Request::Subscribe(request)) = command.request else { panic!("{command:?}") };
-        assert_eq!(request.channel, "news");
-        assert!(!request.has_filter);
-    }
-
-    #[test]
-    fn a_pong_is_a_line_without_request() {
-        assert!(parse("{}").unwrap().request.is_none());
-        assert!(parse(r#" { "z" : 1 } "#).unwrap().request.is_none());
-    }
-
-    #[test]
-    fn null_is_a_payload_and_absence_is_not() {
-        let data = |line: &str| match parse(line).unwrap().request {
-            Some(Request::Publish(request)) => request.data.map(|data| data.as_bytes().to_vec()),
-            other => panic!("{other:?}"),
-        };
-        assert_eq!(data(r#"{"id":1,"publish":{"channel":"a","data":null}}"#).unwrap(), b"null");
-        assert_eq!(data(r#"{"id":1,"publish":{"channel":"a","data":1.0}}"#).unwrap(), b"1.0");
-        assert!(data(r#"{"id":1,"publish":{"channel":"a"}}"#).is_none());
-    }
-
-    #[test]
-    fn of_several_requests_the_first_in_the_order_of_the_protocol_counts() {
-        let command =
-            parse(r#"{"id":1,"rpc":{},"publish":{"channel":"a"},"subscribe":{"channel":"b"}}"#).unwrap();
-        assert!(matches!(command.request, Some(Request::Subscribe(_))));
-        let command = parse(r#"{"id":1,"rpc":{"method":"x"},"send":{}}"#).unwrap();
-        assert!(matches!(command.request, Some(Request::Rpc)));
-    }
-
-    #[test]
-    fn what_is_not_a_command_is_malformed() {
-        let deep = format!(r#"{{"id":1,"rpc":{{"data":{}{}}}}}"#, "[".repeat(1_000), "]".repeat(1_000));
-        let lines = [
-            "",
-            "nope",
-            "[]",
-            "1",
-            "null",
-            "{} {}",
-            r#"{"id":"1"}"#,
-            r#"{"id":-1}"#,
-            r#"{"id":9007199254740993}"#,
-            r#"{"id":1,"id":2}"#,
-            r#"{"id":1,"subscribe":{"channel":7}}"#,
-            r#"{"id":1,"subscribe":{"channel":"\ud800"}}"#,
-            r#"{"id":1,"subscribe":[]}"#,
-            r#"{"id":1,"publish":{"channel":"a","data":}}"#,
-            &deep,
-        ];
-        for line in lines {
-            assert_eq!(parse(line).err(), Some(Malformed), "{line:.60}");
-        }
-    }
-
-    #[test]
-    fn nesting_is_limited_and_what_stands_in_a_string_is_no_nesting() {
-        let line = |data: &str| format!(r#"{{"id":1,"publish":{{"channel":"a","data":{data}}}}}"#);
-        let deep = |depth| format!("{}{}", "[".repeat(depth), "]".repeat(depth));
-        assert!(parse(&line(&deep(128 - 2))).is_ok());
-        assert_eq!(parse(&line(&deep(128 - 1))).err(), Some(Malformed));
-        assert!(parse(&line(&format!(r#""\"{}""#, "[".repeat(1_000)))).is_ok());
-        assert!(parse(&line(&format!("[{}]", vec!["[[]]"; 200].join(",")))).is_ok());
-    }
-
-    #[test]
-    fn a_token_is_not_printed() {
-        let command = parse(r#"{"id":1,"connect":{"token":"LEAKCANARY"}}"#).unwrap();
-        assert!(!format!("{command:?}").contains("LEAKCANARY"));
-    }
 }

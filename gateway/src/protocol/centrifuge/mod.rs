@@ -4,6 +4,7 @@
 //! once the client has authenticated, and serves the bare form too.
 
 pub mod code;
+pub mod codec;
 pub mod command;
 pub mod push;
 pub mod reply;
@@ -14,4 +15,5 @@ mod session;
 mod tests;
 
 pub use client::Client;
+pub use codec::Codec;
 pub use session::{Manner, Session};

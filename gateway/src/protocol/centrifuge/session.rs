@@ -4,20 +4,21 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
+use super::Codec;
 use super::code::{self, Error};
 use super::command::{
     ChannelRequest, Command, HistoryRequest, PublishRequest, RefreshRequest, Request, SubscribeRequest,
 };
-use super::reply::Begun;
-use super::{push, reply};
+use super::push::{Ended, Push};
+use super::reply::{Begun, Reply};
 use crate::auth::TokenError;
 use crate::broker::Range;
 use crate::config::RecoveryMode;
 use crate::metrics::Source;
-use crate::model::{Channel, ClientId, ClientInfo, CloseReason, Identity, Publication, RawJson};
+use crate::model::{Channel, ClientId, ClientInfo, CloseReason, Identity, Payload, Publication, RawJson};
 use crate::node::Order;
 use crate::node::recovery::{Follow, Mode, Since, Start};
-use crate::protocol::{Context, Effect, Outcome, SubscribeError, Wanted};
+use crate::protocol::{Context, Effect, Inappropriate, Outcome, SubscribeError, Wanted};
 
 /// The bit of `flag` by which a client prefers an error to a subscription that is not recovered.
 const REJECT_UNRECOVERED: i64 = 2;
@@ -40,6 +41,7 @@ pub struct Session {
     client: ClientId,
     identity: Identity,
     manner: Manner,
+    codec: Codec,
     subscriptions: HashMap<Channel, Side>,
     pending: Option<Pending>,
     waiting: VecDeque<Job>,
@@ -53,7 +55,7 @@ enum Job {
     Order(Order),
     /// The client broke the protocol: what came before is done, then the connection closes.
     Violation(CloseReason),
-    Data(Channel, RawJson),
+    Data(Channel, Payload),
 }
 
 /// What the session waits for.
@@ -102,11 +104,11 @@ struct Ticket {
 /// What a command leads to.
 #[expect(clippy::large_enum_variant, reason = "it lives on the stack for one call")]
 enum Answer {
-    Reply(Vec<u8>),
+    Reply(Reply),
     /// Give up a subscription, then reply.
-    Leave(Channel, Vec<u8>),
+    Leave(Channel),
     /// The client is good until then; then reply.
-    Renew(Option<SystemTime>, Vec<u8>),
+    Renew(Option<SystemTime>),
     Silence,
     Close(CloseReason),
     Wait(Pending, Effect),
@@ -114,12 +116,18 @@ enum Answer {
 
 impl Session {
     /// The session of `client`, which is `identity`.
-    pub fn new(context: Arc<Context>, client: ClientId, identity: Identity, manner: Manner) -> Self {
+    pub fn new(
+        context: Arc<Context>,
+        client: ClientId,
+        identity: Identity,
+        (manner, codec): (Manner, Codec),
+    ) -> Self {
         Self {
             context,
             client,
             identity,
             manner,
+            codec,
             subscriptions: HashMap::new(),
             pending: None,
             waiting: VecDeque::new(),
@@ -154,7 +162,7 @@ impl Session {
     }
 
     /// Publishes `data` as soon as the commands before it are done.
-    pub fn accept_data(&mut self, channel: Channel, data: RawJson, effects: &mut Vec<Effect>) {
+    pub fn accept_data(&mut self, channel: Channel, data: Payload, effects: &mut Vec<Effect>) {
         let cost_bytes = data.as_bytes().len();
         self.enqueue(Job::Data(channel, data), cost_bytes, effects);
     }
@@ -194,7 +202,7 @@ impl Session {
         match job {
             Job::Command(command) => self.execute(command, effects),
             Job::Order(Order::Subscribe { channel, data }) => self.enlist(channel, data, effects),
-            Job::Order(Order::Unsubscribe { channel }) => self.expel(channel, effects),
+            Job::Order(Order::Unsubscribe { channel }) => self.expel(&channel, effects),
             Job::Data(channel, data) => self.publish_data(&channel, data, effects),
             Job::Violation(reason) => self.close(reason, effects),
         }
@@ -212,7 +220,7 @@ impl Session {
         let (id, name, started_at) = (ticket.id, ticket.name, ticket.started_at);
         let (outcome, answer) = match self.answer(request, ticket) {
             Ok(answer) => ("ok", answer),
-            Err(error) => (error.label(), Answer::Reply(reply::error(id, error))),
+            Err(error) => (error.label(), Answer::Reply(Reply::Error(error))),
         };
         match answer {
             Answer::Wait(pending, effect) => {
@@ -220,14 +228,14 @@ impl Session {
                 effects.push(effect);
                 return;
             }
-            Answer::Reply(reply) => effects.push(Effect::Send(reply)),
-            Answer::Leave(channel, reply) => {
+            Answer::Reply(reply) => self.reply(id, &reply, effects),
+            Answer::Leave(channel) => {
                 effects.push(Effect::Unsubscribe(channel));
-                effects.push(Effect::Send(reply));
+                self.reply(id, &Reply::Unsubscribe, effects);
             }
-            Answer::Renew(expires_at, reply) => {
+            Answer::Renew(expires_at) => {
                 effects.push(Effect::Renew(expires_at));
-                effects.push(Effect::Send(reply));
+                self.reply(id, &Reply::Refresh(expires_at), effects);
             }
             Answer::Silence => {}
             Answer::Close(reason) => self.close(reason, effects),
@@ -240,16 +248,15 @@ impl Session {
             // A second connect, or a ping, which no client sends.
             Request::Connect(_) | Request::Ping => Ok(Answer::Close(CloseReason::BadRequest)),
             Request::Subscribe(request) => self.subscribe(&request, ticket),
-            Request::Unsubscribe(request) => Ok(self.unsubscribe(&request, ticket.id)),
+            Request::Unsubscribe(request) => Ok(self.unsubscribe(&request)),
             Request::Publish(request) => self.publish(request, ticket),
-            Request::Presence(request) | Request::PresenceStats(request) | Request::SubRefresh(request) => {
-                self.decline(&request)
-            }
+            Request::Presence(request) | Request::PresenceStats(request) => self.decline(&request.channel),
+            Request::SubRefresh(request) => self.decline(&request.channel),
             Request::History(request) => self.history(request, ticket),
             Request::Rpc => Err(code::NOT_AVAILABLE),
             // Nobody listens to it; a client that says it does no harm.
             Request::Send => Ok(Answer::Silence),
-            Request::Refresh(request) => Ok(self.refresh(&request, ticket.id)),
+            Request::Refresh(request) => Ok(self.refresh(&request)),
         }
     }
 
@@ -268,7 +275,8 @@ impl Session {
         let asks = (request.positioned, request.recoverable || request.recover);
         let since = request.recover.then(|| Since { epoch: request.epoch.clone(), offset: request.offset });
         let (wanted, is_recoverable) = self.wanted(channel.clone(), asks, since);
-        let begun = Begun { start: None, is_recoverable, since: request.recover.then_some(request.offset) };
+        let begun =
+            Begun { is_recoverable, since: request.recover.then_some(request.offset), ..Begun::default() };
         let must_recover = request.flag & REJECT_UNRECOVERED != 0;
         let pending = Pending::Subscribe { ticket, channel, begun, must_recover };
         Ok(Answer::Wait(pending, Effect::Subscribe(vec![wanted])))
@@ -312,14 +320,13 @@ impl Session {
         Ok(channel)
     }
 
-    fn unsubscribe(&mut self, request: &ChannelRequest, id: u32) -> Answer {
+    fn unsubscribe(&mut self, request: &ChannelRequest) -> Answer {
         if request.channel.is_empty() {
             return Answer::Close(CloseReason::BadRequest);
         }
-        let reply = reply::empty(id, "unsubscribe");
         match self.subscriptions.remove_entry(request.channel.as_str()) {
-            Some((channel, _)) => Answer::Leave(channel, reply),
-            None => Answer::Reply(reply),
+            Some((channel, _)) => Answer::Leave(channel),
+            None => Answer::Reply(Reply::Unsubscribe),
         }
     }
 
@@ -353,7 +360,7 @@ impl Session {
         Ok(self.context.authority.may_publish(&self.identity, channel, subscribed)?)
     }
 
-    fn publication(&self, data: RawJson) -> Publication {
+    fn publication(&self, data: Payload) -> Publication {
         let info = ClientInfo {
             user: self.identity.user.clone(),
             client: self.client,
@@ -364,7 +371,7 @@ impl Session {
     }
 
     /// Publishes without a command; in its manner an error cannot be told but by closing.
-    fn publish_data(&mut self, channel: &Channel, data: RawJson, effects: &mut Vec<Effect>) {
+    fn publish_data(&mut self, channel: &Channel, data: Payload, effects: &mut Vec<Effect>) {
         if self.may_publish(channel).is_err() {
             return self.close(CloseReason::PermissionDenied, effects);
         }
@@ -400,23 +407,23 @@ impl Session {
     }
 
     /// The answer to what is off: the channel is looked at first, as it would be if it were on.
-    fn decline(&self, request: &ChannelRequest) -> Result<Answer, Error> {
-        if request.channel.is_empty() {
+    fn decline(&self, channel: &str) -> Result<Answer, Error> {
+        if channel.is_empty() {
             return Ok(Answer::Close(CloseReason::BadRequest));
         }
-        self.context.authority.channel(&request.channel)?;
+        self.context.authority.channel(channel)?;
         Err(code::NOT_AVAILABLE)
     }
 
     /// Takes a newer token of the same user.
-    fn refresh(&mut self, request: &RefreshRequest, id: u32) -> Answer {
+    fn refresh(&mut self, request: &RefreshRequest) -> Answer {
         if request.token.is_empty() {
             return Answer::Close(CloseReason::BadRequest);
         }
         match self.context.authority.authenticate(&request.token) {
             Ok(identity) if identity.user == self.identity.user => {
                 self.identity = identity;
-                Answer::Renew(self.identity.expires_at, reply::refresh(id, self.identity.expires_at))
+                Answer::Renew(self.identity.expires_at)
             }
             Err(TokenError::Expired) => Answer::Close(CloseReason::Expired),
             Ok(_) | Err(_) => Answer::Close(CloseReason::InvalidToken),
@@ -437,19 +444,30 @@ impl Session {
     }
 
     /// The server ends a subscription, whoever made it.
-    fn expel(&mut self, channel: Channel, effects: &mut Vec<Effect>) {
-        if self.subscriptions.remove(&channel).is_none() {
+    fn expel(&mut self, channel: &Channel, effects: &mut Vec<Effect>) {
+        if self.subscriptions.remove(channel).is_none() {
             return;
         }
-        let push = push::unsubscribe(&channel);
-        effects.push(Effect::Unsubscribe(channel));
-        self.tell(push, effects);
+        effects.push(Effect::Unsubscribe(channel.clone()));
+        self.tell(&Push::Unsubscribe(channel, Ended::ByServer), effects);
     }
 
     /// Sends a push, unless the client gets nothing but data.
-    fn tell(&self, push: Vec<u8>, effects: &mut Vec<Effect>) {
+    fn tell(&mut self, push: &Push<'_>, effects: &mut Vec<Effect>) {
         if self.manner != Manner::Data {
-            effects.push(Effect::Send(push));
+            self.say(self.codec.push(push), effects);
+        }
+    }
+
+    /// Sends the reply to the command `id`.
+    fn reply(&mut self, id: u32, reply: &Reply, effects: &mut Vec<Effect>) {
+        self.say(self.codec.reply(id, reply), effects);
+    }
+
+    fn say(&mut self, message: Result<Vec<u8>, Inappropriate>, effects: &mut Vec<Effect>) {
+        match message {
+            Ok(message) => effects.push(Effect::Send(message)),
+            Err(Inappropriate) => self.close(CloseReason::InappropriateProtocol, effects),
         }
     }
 
@@ -472,15 +490,15 @@ impl Session {
                 Some(Pending::Subscribe { ticket, channel, begun, must_recover }),
                 Outcome::Subscribed(results),
             ) => match one(results) {
-                Ok(start) => self.begin(&ticket, channel, &Begun { start, ..begun }, must_recover, effects),
+                Ok(start) => self.begin(&ticket, channel, Begun { start, ..begun }, must_recover, effects),
                 Err(SubscribeError::Gap(_)) => self.close(CloseReason::InsufficientState, effects),
                 Err(SubscribeError::Broker(error)) => self.finish(&ticket, Err((&error).into()), effects),
             },
             (Some(Pending::Enlist { channel, data, is_recoverable }), Outcome::Subscribed(results)) => {
                 match one(results) {
                     Ok(start) => {
-                        let begun = Begun { start, is_recoverable, since: None };
-                        self.tell(push::subscribe(&channel, &begun, data.as_ref()), effects);
+                        let begun = Begun { start, is_recoverable, data, ..Begun::default() };
+                        self.tell(&Push::Subscribe(&channel, &begun), effects);
                         self.subscriptions.insert(channel, Side::Server);
                     }
                     // The caller was told that it is done; only a new session makes that true.
@@ -491,7 +509,7 @@ impl Session {
             (Some(Pending::History { ticket, epoch }), Outcome::History(result)) => {
                 let result = result.map_err(|error| (&error).into()).and_then(|history| {
                     let is_known = epoch.is_empty() || epoch == history.top.epoch.as_str();
-                    is_known.then(|| reply::history(ticket.id, &history)).ok_or(code::UNRECOVERABLE_POSITION)
+                    is_known.then_some(Reply::History(history)).ok_or(code::UNRECOVERABLE_POSITION)
                 });
                 self.finish(&ticket, result, effects);
             }
@@ -500,7 +518,7 @@ impl Session {
                     self.context.metrics.publications_received(Source::Client, 1);
                 }
                 let result = result.map_err(|error| (&error).into());
-                let result = result.map(|()| reply::empty(ticket.id, "publish"));
+                let result = result.map(|()| Reply::Publish);
                 self.finish(&ticket, result, effects);
             }
             (pending, outcome) => unreachable!("{outcome:?} is no answer to {pending:?}"),
@@ -513,17 +531,17 @@ impl Session {
         &mut self,
         ticket: &Ticket,
         channel: Channel,
-        begun: &Begun,
+        begun: Begun,
         must_recover: bool,
         effects: &mut Vec<Effect>,
     ) {
-        let recovered = self.count_recovery(begun);
+        let recovered = self.count_recovery(&begun);
         if must_recover && begun.since.is_some() && recovered == Some(false) {
             effects.push(Effect::Unsubscribe(channel));
             return self.finish(ticket, Err(code::UNRECOVERABLE_POSITION), effects);
         }
         self.subscriptions.insert(channel, Side::Client);
-        self.finish(ticket, Ok(reply::subscribe(ticket.id, begun)), effects);
+        self.finish(ticket, Ok(Reply::Subscribe(Box::new(begun))), effects);
     }
 
     /// Counts whether a subscriber has caught up, if it asked for that, and says so.
@@ -536,18 +554,17 @@ impl Session {
     }
 
     /// The subscription missed something. The client can begin it anew, if it made it itself and can be told.
-    pub fn on_lost(&mut self, channel: Channel, effects: &mut Vec<Effect>) {
-        if self.subscriptions.remove(&channel) == Some(Side::Client) && self.manner != Manner::Data {
-            let push = push::insufficient_state(&channel);
-            effects.push(Effect::Unsubscribe(channel));
-            effects.push(Effect::Send(push));
+    pub fn on_lost(&mut self, channel: &Channel, effects: &mut Vec<Effect>) {
+        if self.subscriptions.remove(channel) == Some(Side::Client) && self.manner != Manner::Data {
+            effects.push(Effect::Unsubscribe(channel.clone()));
+            self.tell(&Push::Unsubscribe(channel, Ended::InsufficientState), effects);
         } else {
             self.close(CloseReason::InsufficientState, effects);
         }
     }
 
     /// Answers a command that had to wait.
-    fn finish(&mut self, ticket: &Ticket, result: Result<Vec<u8>, Error>, effects: &mut Vec<Effect>) {
+    fn finish(&mut self, ticket: &Ticket, result: Result<Reply, Error>, effects: &mut Vec<Effect>) {
         let outcome = result.as_ref().err().map_or("ok", |error| error.label());
         self.context.metrics.command(ticket.name, outcome, ticket.started_at.elapsed());
         match (result, self.manner) {
@@ -557,8 +574,8 @@ impl Session {
                 self.close(CloseReason::TooManyRequests, effects);
             }
             (Err(_), Manner::Data) => self.close(CloseReason::Internal, effects),
-            (Ok(reply), _) => effects.push(Effect::Send(reply)),
-            (Err(error), _) => effects.push(Effect::Send(reply::error(ticket.id, error))),
+            (Ok(reply), _) => self.reply(ticket.id, &reply, effects),
+            (Err(error), _) => self.reply(ticket.id, &Reply::Error(error), effects),
         }
     }
 }

@@ -7,13 +7,13 @@ mod orders;
 
 use serde_json::{Value, json};
 
-use super::Client;
+use super::{Client, Codec};
 use crate::config::Config;
 use crate::protocol::testing::{Bench, Did, config, context, token};
 
 /// A client that has not said anything, nor shown a token in its handshake.
 fn arrived(config: &Config) -> Bench<Client> {
-    Bench::new(|client| Client::new(context(config), client, None))
+    Bench::new(|client| Client::new(context(config), Codec::Json, client, None))
 }
 
 /// A client that has connected as `user`.

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
 use serde::ser::SerializeStruct;
 use serde::{Serialize, Serializer};
 use serde_json::value::RawValue;
@@ -54,9 +56,16 @@ pub(super) struct Kept(pub(super) Arc<Publication>);
 
 impl Serialize for Kept {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let Publication { data, info, tags, offset } = &*self.0;
+        let Publication { data, info, tags, offset, .. } = &*self.0;
         let mut publication = serializer.serialize_struct("Publication", 4)?;
-        publication.serialize_field("data", raw(data))?;
+        match data.json_line().map(|line| RawJson::parse(&line)) {
+            Some(Ok(json)) => publication.serialize_field("data", raw(&json))?,
+            // Bytes have no place in JSON: they come as they went in.
+            _ if !data.is_empty() => {
+                publication.serialize_field("b64data", &BASE64_STANDARD.encode(data.as_bytes()))?;
+            }
+            _ => {}
+        }
         if let Some(info) = info {
             publication.serialize_field("info", &Info(info))?;
         }

@@ -5,16 +5,14 @@ use base64::prelude::BASE64_STANDARD;
 use serde_json::value::RawValue;
 
 use super::reply::Failure;
-use crate::model::{RawJson, is_too_deep};
+use crate::model::{Payload, RawJson, is_too_deep};
 
 /// The body as text; `None` if it is not UTF-8 or nested too deep to be taken as JSON.
 pub(super) fn text(body: &[u8]) -> Option<&str> {
     std::str::from_utf8(body).ok().filter(|text| !is_too_deep(text.as_bytes()))
 }
 
-/// The payload of a request, which takes `b64data` before `data`; `None` if it has neither.
-///
-/// Bytes that are not JSON cannot be delivered yet: every client speaks JSON. They come with the Protobuf codec.
+/// JSON of a request, which takes `b64data` before `data`; `None` if it has neither.
 ///
 /// # Errors
 /// [`Failure::BadRequest`] for what is not standard base64 with padding, or not JSON inside.
@@ -26,12 +24,16 @@ pub(super) fn optional(data: Option<&RawValue>, b64data: &str) -> Result<Option<
     RawJson::parse(&bytes).map(Some).map_err(|_| Failure::BadRequest)
 }
 
-/// Like [`optional`], for requests that must have a payload.
+/// What a request publishes: the bytes of `b64data`, else `data`, else nothing at all.
 ///
 /// # Errors
-/// [`Failure::BadRequest`] also if there is none.
-pub(super) fn required(data: Option<&RawValue>, b64data: &str) -> Result<RawJson, Failure> {
-    optional(data, b64data)?.ok_or(Failure::BadRequest)
+/// [`Failure::BadRequest`] for what is not standard base64 with padding.
+pub(super) fn published(data: Option<&RawValue>, b64data: &str) -> Result<Payload, Failure> {
+    if b64data.is_empty() {
+        return Ok(data.map_or_else(Payload::empty, |data| RawJson::from_raw(data).into()));
+    }
+    let bytes = BASE64_STANDARD.decode(b64data).map_err(|_| Failure::BadRequest)?;
+    Ok(Payload::of_bytes(bytes.into()))
 }
 
 #[cfg(test)]
@@ -48,6 +50,14 @@ mod tests {
         for bad in ["eyJhIjogMS4wfQ", "AAEC", "*", &deep] {
             assert_eq!(optional(Some(raw), bad), Err(Failure::BadRequest), "{bad:.20}");
         }
-        assert_eq!(required(None, ""), Err(Failure::BadRequest));
+    }
+
+    #[test]
+    fn any_bytes_can_be_published() {
+        let raw: &RawValue = serde_json::from_str("null").unwrap();
+        assert_eq!(published(Some(raw), "").unwrap().as_bytes(), b"null");
+        assert_eq!(published(Some(raw), "AAEC").unwrap(), Payload::of_bytes(vec![0, 1, 2].into()));
+        assert!(published(None, "").unwrap().is_empty());
+        assert_eq!(published(Some(raw), "AAE"), Err(Failure::BadRequest));
     }
 }

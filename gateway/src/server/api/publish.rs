@@ -132,7 +132,10 @@ impl Api {
 /// # Errors
 /// [`Failure::BadRequest`] for a payload that is missing or cannot be.
 fn draft(request: &Publish<'_>) -> Result<Draft, Failure> {
-    let data = payload::required(request.data, &request.b64data)?;
+    let data = payload::published(request.data, &request.b64data)?;
+    if data.is_empty() {
+        return Err(Failure::BadRequest);
+    }
     Ok(Draft {
         publication: Publication { tags: request.tags.clone(), ..Publication::of(data) },
         idempotency_key: Some(&request.idempotency_key).filter(|key| !key.is_empty()).cloned(),

@@ -23,6 +23,7 @@ use crate::auth::TokenError;
 use crate::config::Reject;
 use crate::model::{CloseReason, Identity};
 use crate::node::recovery::Since;
+use crate::protocol::centrifuge::Codec;
 use crate::protocol::{Context, Rejection, bare, centrifuge};
 
 /// What the handshakes of a node have in common.
@@ -77,7 +78,7 @@ fn admit(
     };
     let admission = match endpoint {
         Endpoint::Native => Admission::new(move |client| {
-            Box::new(centrifuge::Client::new(Arc::clone(&context), client, identity.clone()))
+            Box::new(centrifuge::Client::new(Arc::clone(&context), Codec::Json, client, identity.clone()))
         }),
         Endpoint::Bare => {
             let identity = bare_identity(gate, identity)?;

@@ -347,7 +347,7 @@ fn a_publication_says_who_published_it_whatever_the_client_claims() {
     assert_eq!(info.conn_info.as_ref().unwrap().as_bytes(), compact(INFO).as_bytes());
     assert!(publication.tags.is_empty());
     let mut frame = Vec::new();
-    bench.conversation.encoding().encode(&channel("open:a"), publication, &mut frame);
+    bench.conversation.encoding().encode(&channel("open:a"), publication, &mut frame).unwrap();
     let push: Value = serde_json::from_slice(&frame).unwrap();
     assert_eq!(push["push"]["pub"]["info"]["user"], "ann");
 }
@@ -370,7 +370,7 @@ fn a_client_without_a_user_publishes_as_nobody() {
 fn a_publication_is_sent_as_json_even_without_a_publisher() {
     let publication = crate::model::Publication::of(crate::model::RawJson::string("x"));
     let mut frame = Vec::new();
-    Encoding::CentrifugeJson.encode(&channel("a"), &publication, &mut frame);
+    Encoding::CentrifugeJson.encode(&channel("a"), &publication, &mut frame).unwrap();
     assert_eq!(frame, br#"{"push":{"channel":"a","pub":{"data":"x"}}}"#);
 }
 

@@ -4,12 +4,12 @@ use crate::protocol::testing::{anonymous, expired_token, identity, said, subscri
 use crate::protocol::{Conversation as _, Framing, Heartbeat};
 
 fn opens_as(user: &str) -> Did {
-    Did::Open(user.into(), Heartbeat::Message("{}"))
+    Did::Open(user.into(), Heartbeat::Text("{}"))
 }
 
 /// A client whose handshake had a token of `user`.
 fn introduced_as(user: &str) -> Bench<Client> {
-    Bench::new(|client| Client::new(context(&config()), client, Some(identity(user))))
+    Bench::new(|client| Client::new(context(&config()), Codec::Json, client, Some(identity(user))))
 }
 
 #[test]

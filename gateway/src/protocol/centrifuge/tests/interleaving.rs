@@ -7,7 +7,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::protocol::Conversation as _;
-use crate::protocol::centrifuge::command;
+use crate::protocol::centrifuge::codec::json::read;
 use crate::protocol::testing::{said, subscribe_order, unsubscribe_order};
 
 const CHANNELS: [&str; 7] = ["a", "open:b", "chat:c", "d", "e", "closed:f", "nope:g"];
@@ -140,7 +140,7 @@ proptest! {
         lines in prop::collection::vec(r#"\{?("(id|connect|subscribe|channel|data|send)"|[\[\]{}:,0-9"\\n é]){0,12}\}?"#, 1..6),
     ) {
         for line in &lines {
-            let _parsed = command::parse(line);
+            let _parsed = read::parse(line);
         }
         let mut bench = connected_as("ann");
         bench.ask(&lines.join("\n"));
@@ -149,6 +149,6 @@ proptest! {
 
     #[test]
     fn no_bytes_make_the_parser_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
-        let _parsed = command::parse(&String::from_utf8_lossy(&bytes));
+        let _parsed = read::parse(&String::from_utf8_lossy(&bytes));
     }
 }

@@ -31,12 +31,17 @@ async fn tags_are_kept() {
 }
 
 #[tokio::test]
-async fn bytes_take_precedence_and_must_be_json() {
+async fn bytes_take_precedence_and_need_not_be_json() {
     let backend = Backend::new(limits()).with_subscriber("a").await;
     let body = json!({"channel": "a", "data": 1, "b64data": "eyJhIjoxfQ=="});
     assert_eq!(backend.call("publish", &body).await, done());
     assert_eq!(backend.delivered(), [("a".into(), vec![r#"{"a":1}"#.into()])]);
-    for bad in ["eyJhIjoxfQ", "AAEC", "*"] {
+    assert_eq!(backend.call("publish", &json!({"channel": "a", "b64data": "AAEC"})).await, done());
+    let mut deliveries = Vec::new();
+    backend.node.inbox(ShardId::new(0)).drain(1, &mut deliveries);
+    assert_eq!(deliveries[0].publications[0].data.as_bytes(), [0, 1, 2]);
+    backend.node.inbox(ShardId::new(0)).release(deliveries[0].cost_bytes);
+    for bad in ["eyJhIjoxfQ", "*"] {
         backend.assert_error("publish", &json!({"channel": "a", "b64data": bad}), BAD_REQUEST).await;
     }
     assert!(backend.is_idle());

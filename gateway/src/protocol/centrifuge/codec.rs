@@ -1,0 +1,77 @@
+//! Bytes to commands, replies and pushes to bytes: the same messages in JSON and in Protobuf.
+
+pub mod json;
+
+use super::command::{Command, Malformed};
+use super::push::Push;
+use super::reply::Reply;
+use crate::protocol::{Encoding, Framing, Heartbeat, Inappropriate, Message};
+
+/// How the messages of one connection are written. Fixed for its life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Codec {
+    /// A line of text for each message.
+    Json,
+}
+
+impl Codec {
+    /// The name for metrics and logs of a client that speaks it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Json => "centrifuge_json",
+        }
+    }
+
+    /// How messages become frames.
+    pub fn framing(self) -> Framing {
+        match self {
+            Self::Json => Framing::Lines,
+        }
+    }
+
+    /// The form in which publications are written.
+    pub fn encoding(self) -> Encoding {
+        match self {
+            Self::Json => Encoding::CentrifugeJson,
+        }
+    }
+
+    /// The message without any content, which is a ping.
+    pub fn heartbeat(self) -> Heartbeat {
+        match self {
+            Self::Json => Heartbeat::Text("{}"),
+        }
+    }
+
+    /// Reads the commands of one frame and gives each to `each`; what cannot be read ends it.
+    ///
+    /// A frame without any command is malformed.
+    pub fn read(self, message: Message<'_>, mut each: impl FnMut(Result<Command, Malformed>)) {
+        match (self, message) {
+            (Self::Json, Message::Text(text)) => json::read::lines(text, &mut each),
+            (Self::Json, Message::Binary(_)) => each(Err(Malformed)),
+        }
+    }
+
+    /// Writes the reply to the command `id`; without an id the field is left out.
+    ///
+    /// # Errors
+    /// [`Inappropriate`] for a publication whose data this codec has no way to write.
+    pub fn reply(self, id: u32, reply: &Reply) -> Result<Vec<u8>, Inappropriate> {
+        match self {
+            Self::Json => json::write::reply(id, reply),
+        }
+    }
+
+    /// Writes a push.
+    ///
+    /// # Errors
+    /// [`Inappropriate`] for a publication whose data this codec has no way to write.
+    pub fn push(self, push: &Push<'_>) -> Result<Vec<u8>, Inappropriate> {
+        let mut out = Vec::with_capacity(64);
+        match self {
+            Self::Json => json::write::push(push, &mut out)?,
+        }
+        Ok(out)
+    }
+}
