@@ -5,6 +5,7 @@
 mod channel;
 mod close;
 mod identity;
+mod notice;
 mod position;
 mod publication;
 mod secret;
@@ -13,6 +14,7 @@ mod subscription;
 pub use channel::{Channel, ChannelError};
 pub use close::CloseReason;
 pub use identity::{ClientId, ClientInfo, Identity, NodeId, UserId, UserIdError};
+pub use notice::Notice;
 pub use position::{Epoch, Position};
 pub use publication::{Publication, RawJson, RawJsonError, is_too_deep};
 pub use secret::Secret;

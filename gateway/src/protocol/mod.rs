@@ -16,9 +16,10 @@ use std::time::{Duration, SystemTime};
 use crate::auth::Authority;
 use crate::broker::{BrokerError, History, PublishOptions, Range};
 use crate::metrics::Metrics;
-use crate::model::{Channel, CloseReason, Identity, Publication};
+use crate::model::{Channel, CloseReason, Identity, Notice, Publication};
 use crate::node::recovery::{Follow, Gap, Start};
-use crate::node::{Order, PublishError};
+use crate::node::{Entrant, Order, PublishError};
+use crate::presence::PresenceError;
 
 /// What every conversation of a node shares.
 #[derive(Debug)]
@@ -98,12 +99,16 @@ pub struct Wanted {
     pub channel: Channel,
     /// How its history is followed; `None` if it is not.
     pub follow: Option<Follow>,
+    /// Whether the client is told who joins and leaves, from the reply on.
+    pub hears_notices: bool,
+    /// As whom the others see the client there; `None` if they do not.
+    pub entrant: Option<Entrant>,
 }
 
 impl Wanted {
-    /// A channel whose history does not matter.
+    /// A channel whose publications alone matter, from now on.
     pub fn live(channel: Channel) -> Self {
-        Self { channel, follow: None }
+        Self { channel, follow: None, hears_notices: false, entrant: None }
     }
 }
 
@@ -113,6 +118,9 @@ pub enum SubscribeError {
     /// The broker did not answer.
     #[error(transparent)]
     Broker(#[from] BrokerError),
+    /// The presence did not answer.
+    #[error(transparent)]
+    Presence(#[from] PresenceError),
     /// History and live publications do not touch.
     #[error(transparent)]
     Gap(#[from] Gap),
@@ -216,7 +224,7 @@ impl Conversation for Rejection {
     }
 }
 
-/// In which form a subscriber gets publications. Encoded once for all subscribers of the same form.
+/// In which form a subscriber gets publications and notices. Encoded once for all subscribers of the same form.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Encoding {
     /// `{"push":{"channel":…,"pub":{…}}}`
@@ -232,5 +240,14 @@ impl Encoding {
             Self::CentrifugeJson => centrifuge::push::publication(channel, publication, out),
             Self::BareData => bare::data(publication, out),
         }
+    }
+
+    /// Appends `notice` of `channel` to `out`, without any framing; `false` if this form has none.
+    pub fn encode_notice(self, channel: &Channel, notice: &Notice, out: &mut Vec<u8>) -> bool {
+        match self {
+            Self::CentrifugeJson => centrifuge::push::notice(channel, notice, out),
+            Self::BareData => return false,
+        }
+        true
     }
 }

@@ -56,7 +56,7 @@ type Operation = Pin<Box<dyn Future<Output = Finished>>>;
 
 enum Finished {
     Claimed(Vec<Claim>),
-    Read(Vec<Claim>),
+    Prepared(Vec<Claim>),
     Published(Result<(), PublishError>),
     History(Result<History, BrokerError>),
 }
@@ -382,13 +382,14 @@ impl Connection {
         match finished {
             Finished::Published(result) => Some(Outcome::Published(result)),
             Finished::History(result) => Some(Outcome::History(result)),
-            Finished::Read(claims) => Some(Outcome::Subscribed(subscriber.go_live(claims))),
+            Finished::Prepared(claims) => Some(Outcome::Subscribed(subscriber.go_live(claims))),
             Finished::Claimed(mut claims) => {
-                if !subscriber.register(&mut claims) {
+                subscriber.register(&mut claims);
+                if !claims.iter().any(Claim::has_to_prepare) {
                     return Some(Outcome::Subscribed(subscriber.go_live(claims)));
                 }
-                let histories = subscription::read(Arc::clone(&self.shard.node), claims);
-                self.operation = Some(Box::pin(async move { Finished::Read(histories.await) }));
+                let prepared = subscription::prepare(Arc::clone(&self.shard.node), claims);
+                self.operation = Some(Box::pin(async move { Finished::Prepared(prepared.await) }));
                 None
             }
         }

@@ -31,13 +31,13 @@ pub use connection::Arrival;
 pub use outbox::Budget;
 
 use self::heartbeat::{Alarm, TICK, Wheel};
-use self::hub::{Hub, Tracking};
+use self::hub::{Form, Hub};
 use self::link::Link;
 use self::table::{Entry, Key, Sink, Table};
 use crate::metrics::Metrics;
 use crate::model::{Channel, CloseReason, UserId};
 use crate::node::{Control, Inbox, Interest, Node, ShardId, Target};
-use crate::protocol::{Encoding, Heartbeat};
+use crate::protocol::Heartbeat;
 use crate::wire::{self, Opcode};
 
 /// Size of the one buffer that all connections of a shard read into.
@@ -342,14 +342,7 @@ impl Shard {
         self.users.borrow_mut().entry(user.clone()).or_default().push(key);
     }
 
-    fn subscribe(
-        &self,
-        channel: &Channel,
-        key: Key,
-        link: &Link,
-        form: (Encoding, Tracking),
-        interest: Interest,
-    ) {
+    fn subscribe(&self, channel: &Channel, key: Key, link: &Link, form: Form, interest: Interest) {
         let held = self.hub.borrow_mut().add(channel, key, form, interest);
         link.subscriptions.borrow_mut().push(held);
     }

@@ -113,6 +113,7 @@ impl Client {
                     Ok(begun)
                 }
                 Err(SubscribeError::Broker(error)) => Err((&error).into()),
+                Err(SubscribeError::Presence(error)) => Err((&error).into()),
                 Err(SubscribeError::Gap(_)) => return self.close(CloseReason::InsufficientState, effects),
             };
         }

@@ -6,6 +6,7 @@ use crate::auth::Refusal;
 use crate::broker::BrokerError;
 use crate::model::CloseReason;
 use crate::node::PublishError;
+use crate::presence::PresenceError;
 
 /// An error in a reply.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -77,6 +78,14 @@ impl From<&BrokerError> for Error {
     fn from(error: &BrokerError) -> Self {
         match error {
             BrokerError::Unavailable => INTERNAL,
+        }
+    }
+}
+
+impl From<&PresenceError> for Error {
+    fn from(error: &PresenceError) -> Self {
+        match error {
+            PresenceError::Unavailable => INTERNAL,
         }
     }
 }

@@ -6,7 +6,7 @@ use std::io::Write;
 
 use super::code::Error;
 use super::reply::{self, Begun};
-use crate::model::{Channel, ClientId, ClientInfo, Publication, RawJson};
+use crate::model::{Channel, ClientId, ClientInfo, Notice, Publication, RawJson};
 
 /// The version that the gateway tells clients.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
@@ -17,6 +17,17 @@ pub fn publication(channel: &Channel, publication: &Publication, out: &mut Vec<u
     out.extend_from_slice(b"\"pub\":");
     publication_object(publication, out);
     out.extend_from_slice(b"}}");
+}
+
+/// `{"push":{"channel":…,"join":{"info":{…}}}}`, or `leave`.
+pub fn notice(channel: &Channel, notice: &Notice, out: &mut Vec<u8>) {
+    open(channel, out);
+    out.extend_from_slice(match notice {
+        Notice::Join(_) => b"\"join\":{\"info\":".as_slice(),
+        Notice::Leave(_) => b"\"leave\":{\"info\":",
+    });
+    client_info(notice.info(), out);
+    out.extend_from_slice(b"}}}");
 }
 
 /// `{"data":…,"offset":…,…}`
@@ -116,6 +127,7 @@ fn client_info(info: &ClientInfo, out: &mut Vec<u8>) {
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
+    use std::sync::Arc;
 
     use super::*;
     use crate::model::UserId;
@@ -146,6 +158,21 @@ mod tests {
             r#""client":"7a1f5c0e-2b64-4f0e-9d0b-3c1d9d1f0b11","conn_info":{"name":"Ann"},"chan_info":7},"tags":{"k":"v"}}}}"#
         );
         assert_eq!(String::from_utf8(out).unwrap(), expected);
+    }
+
+    #[test]
+    fn joins_and_leaves_say_who_it_is() {
+        let client = ClientId::parse("7a1f5c0e-2b64-4f0e-9d0b-3c1d9d1f0b11").unwrap();
+        let user = UserId::parse("42").unwrap();
+        let chan_info = RawJson::parse(b"7").ok();
+        let info = Arc::new(ClientInfo { user, client, conn_info: None, chan_info });
+        let who = r#"{"info":{"user":"42","client":"7a1f5c0e-2b64-4f0e-9d0b-3c1d9d1f0b11","chan_info":7}}"#;
+        for (sent, name) in [(Notice::Join(Arc::clone(&info)), "join"), (Notice::Leave(info), "leave")] {
+            let mut out = Vec::new();
+            notice(&channel("a\"b"), &sent, &mut out);
+            let expected = format!(r#"{{"push":{{"channel":"a\"b","{name}":{who}}}}}"#);
+            assert_eq!(String::from_utf8(out).unwrap(), expected);
+        }
     }
 
     #[test]

@@ -288,7 +288,7 @@ impl Session {
             bytes_max: self.context.recovery_bytes_max,
             meta_ttl: following.meta_ttl,
         });
-        (Wanted { channel, follow }, following.is_some_and(|following| following.can_recover))
+        (Wanted { follow, ..Wanted::live(channel) }, following.is_some_and(|following| following.can_recover))
     }
 
     /// Whether the client may subscribe to the channel called `name` now, beside `more` that are under way.
@@ -475,6 +475,7 @@ impl Session {
                 Ok(start) => self.begin(&ticket, channel, &Begun { start, ..begun }, must_recover, effects),
                 Err(SubscribeError::Gap(_)) => self.close(CloseReason::InsufficientState, effects),
                 Err(SubscribeError::Broker(error)) => self.finish(&ticket, Err((&error).into()), effects),
+                Err(SubscribeError::Presence(error)) => self.finish(&ticket, Err((&error).into()), effects),
             },
             (Some(Pending::Enlist { channel, data, is_recoverable }), Outcome::Subscribed(results)) => {
                 match one(results) {
@@ -485,7 +486,9 @@ impl Session {
                     }
                     // The caller was told that it is done; only a new session makes that true.
                     Err(SubscribeError::Gap(_)) => self.close(CloseReason::InsufficientState, effects),
-                    Err(SubscribeError::Broker(_)) => self.close(CloseReason::Internal, effects),
+                    Err(SubscribeError::Broker(_) | SubscribeError::Presence(_)) => {
+                        self.close(CloseReason::Internal, effects);
+                    }
                 }
             }
             (Some(Pending::History { ticket, epoch }), Outcome::History(result)) => {

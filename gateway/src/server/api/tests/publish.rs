@@ -26,8 +26,8 @@ async fn tags_are_kept() {
     assert_eq!(backend.call("publish", &body).await, done());
     let mut deliveries = Vec::new();
     backend.node.inbox(ShardId::new(0)).drain(1, &mut deliveries);
-    assert_eq!(deliveries[0].publications[0].tags, BTreeMap::from([("k".into(), "v".into())]));
-    assert!(deliveries[0].publications[0].info.is_none());
+    assert_eq!(deliveries[0].publications()[0].tags, BTreeMap::from([("k".into(), "v".into())]));
+    assert!(deliveries[0].publications()[0].info.is_none());
 }
 
 #[tokio::test]
