@@ -395,3 +395,15 @@ impl Room {
         Some(Moved { connection, channel, index })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_subscription_is_small() {
+        // A gateway has millions of them.
+        assert!(size_of::<Held>() <= 48);
+        assert!(size_of::<Subscriber>() <= 32);
+    }
+}
