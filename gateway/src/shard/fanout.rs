@@ -174,8 +174,8 @@ impl Walk {
             (Some(_), Tracking::At(_)) if !is_current => Share::Nothing,
             (Some((first, last)), _) => subscriber.tracking.advance(first, last),
             // A walk brings notices or publications, never both.
-            (None, _) if self.batch[0].is_notice() && !subscriber.hears() => Share::Nothing,
-            // In no history, so it cannot be joined with one; nor is it missed.
+            (None, _) if self.batch[0].is_notice() && !subscriber.hears_notices => Share::Nothing,
+            // In no history, so it cannot be joined with one; nor is it missed. A notice waits for the reply as well.
             (None, Tracking::Buffering | Tracking::Lost) => Share::Nothing,
             (None, _) => Share::All,
         }
