@@ -5,7 +5,7 @@
 //! channel takes effect in the order in which it happened: an entry is there before its join is announced, it is
 //! gone before its leave is, and a removal cannot overtake the next entry of the same client.
 //!
-//! Taking and leaving a seat never wait, because a shard does both. The queues are bounded all the same: who
+//! Announcing and leaving never wait, because a shard's thread does both. The queues are bounded all the same: who
 //! enters waits for one of a limited number of places in the queue, and only who has entered can be announced
 //! and leave, once each.
 
