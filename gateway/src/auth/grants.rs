@@ -1,5 +1,5 @@
 use crate::config::ChannelOptions;
-use crate::model::{Channel, Identity};
+use crate::model::{Channel, Identity, Permission};
 
 /// The client has no right to do it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -10,7 +10,7 @@ pub(super) struct Denied;
 ///
 /// `options` are those of the channel's namespace, `insecure` is `client.insecure`. The first rule
 /// that speaks decides: a private channel is closed, also to the insecure mode; a user-limited one is
-/// for the users it lists; else the namespace says.
+/// for the users it lists; else the namespace says. A capability allows what these do not, but for the first.
 ///
 /// # Errors
 /// [`Denied`] if no rule allows it.
@@ -29,10 +29,11 @@ pub(super) fn may_subscribe(
         Some(mut users) => !anonymous && users.any(|user| user == identity.user.as_str()),
         None => options.allow_subscribe_for_client && (!anonymous || options.allow_subscribe_for_anonymous),
     };
-    if allowed || insecure { Ok(()) } else { Err(Denied) }
+    let allowed = allowed || insecure || identity.is_granted(Permission::Subscribe, channel);
+    if allowed { Ok(()) } else { Err(Denied) }
 }
 
-/// Whether a client may publish to a channel with `options`.
+/// Whether a client may publish to `channel`, which has `options`.
 ///
 /// `subscribed` says whether this client is subscribed to it, `insecure` is `client.insecure`.
 ///
@@ -40,6 +41,7 @@ pub(super) fn may_subscribe(
 /// [`Denied`] if no rule allows it.
 pub(super) fn may_publish(
     identity: &Identity,
+    channel: &Channel,
     options: &ChannelOptions,
     subscribed: bool,
     insecure: bool,
@@ -49,10 +51,11 @@ pub(super) fn may_publish(
         subscriber: options.allow_publish_for_subscriber,
         anonymous: options.allow_publish_for_anonymous,
     };
-    rights.check(identity, subscribed, insecure)
+    let granted = is_granted(identity, Permission::Publish, channel, subscribed);
+    rights.check(identity, subscribed, granted || insecure)
 }
 
-/// Whether a client may read the history of a channel with `options`.
+/// Whether a client may read the history of `channel`, which has `options`.
 ///
 /// `subscribed` says whether this client is subscribed to it, `insecure` is `client.insecure`.
 ///
@@ -60,6 +63,7 @@ pub(super) fn may_publish(
 /// [`Denied`] if no rule allows it.
 pub(super) fn may_read_history(
     identity: &Identity,
+    channel: &Channel,
     options: &ChannelOptions,
     subscribed: bool,
     insecure: bool,
@@ -69,7 +73,35 @@ pub(super) fn may_read_history(
         subscriber: options.allow_history_for_subscriber,
         anonymous: options.allow_history_for_anonymous,
     };
-    rights.check(identity, subscribed, insecure)
+    let granted = is_granted(identity, Permission::History, channel, subscribed);
+    rights.check(identity, subscribed, granted || insecure)
+}
+
+/// Whether a client may see who is present in `channel`, which has `options`.
+///
+/// `subscribed` says whether this client is subscribed to it, `insecure` is `client.insecure`.
+///
+/// # Errors
+/// [`Denied`] if no rule allows it.
+pub(super) fn may_see_presence(
+    identity: &Identity,
+    channel: &Channel,
+    options: &ChannelOptions,
+    subscribed: bool,
+    insecure: bool,
+) -> Result<(), Denied> {
+    let rights = Rights {
+        client: options.allow_presence_for_client,
+        subscriber: options.allow_presence_for_subscriber,
+        anonymous: options.allow_presence_for_anonymous,
+    };
+    let granted = is_granted(identity, Permission::Presence, channel, subscribed);
+    rights.check(identity, subscribed, granted || insecure)
+}
+
+/// Whether a capability allows it. A private channel is closed to capabilities too, until a token opened it.
+fn is_granted(identity: &Identity, permission: Permission, channel: &Channel, subscribed: bool) -> bool {
+    (subscribed || !channel.is_private()) && identity.is_granted(permission, channel)
 }
 
 /// The three options by which a namespace lets clients do something.
@@ -82,10 +114,11 @@ struct Rights {
 }
 
 impl Rights {
-    fn check(self, identity: &Identity, subscribed: bool, insecure: bool) -> Result<(), Denied> {
+    /// `anyway` says whether something else allows it.
+    fn check(self, identity: &Identity, subscribed: bool, anyway: bool) -> Result<(), Denied> {
         let for_users = self.client || (self.subscriber && subscribed);
         let allowed = for_users && (self.anonymous || !identity.user.is_anonymous());
-        if allowed || insecure { Ok(()) } else { Err(Denied) }
+        if allowed || anyway { Ok(()) } else { Err(Denied) }
     }
 }
 
@@ -163,7 +196,7 @@ mod tests {
                 allow_publish_for_anonymous: bits & 1 != 0,
                 ..ChannelOptions::default()
             };
-            let verdict = may_publish(&identity(user), &options, subscribed, insecure);
+            let verdict = may_publish(&identity(user), &channel("news"), &options, subscribed, insecure);
             row.push(if verdict.is_ok() { '1' } else { '0' });
         }
         row

@@ -4,6 +4,7 @@
 
 mod channel;
 mod close;
+mod grants;
 mod identity;
 mod position;
 mod publication;
@@ -12,6 +13,7 @@ mod subscription;
 
 pub use channel::{Channel, ChannelError};
 pub use close::CloseReason;
+pub use grants::{Capability, ChannelMatch, Permission, TokenGrants};
 pub use identity::{ClientId, ClientInfo, Identity, NodeId, UserId, UserIdError};
 pub use position::{Epoch, Position};
 pub use publication::{Publication, RawJson, RawJsonError, is_too_deep};

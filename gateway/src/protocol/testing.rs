@@ -91,7 +91,7 @@ pub(super) fn identity(user: &str) -> Identity {
     Identity {
         user: UserId::parse(user).unwrap(),
         info: RawJson::parse(INFO.as_bytes()).ok(),
-        expires_at: None,
+        ..Identity::default()
     }
 }
 

@@ -10,11 +10,11 @@ use super::command::{
 };
 use super::reply::Begun;
 use super::{push, reply};
-use crate::auth::TokenError;
+use crate::auth::{Asks, TokenError};
 use crate::broker::Range;
 use crate::config::RecoveryMode;
 use crate::metrics::Source;
-use crate::model::{Channel, ClientId, ClientInfo, CloseReason, Identity, Publication, RawJson};
+use crate::model::{Channel, ClientId, ClientInfo, CloseReason, Identity, Overrides, Publication, RawJson};
 use crate::node::Order;
 use crate::node::recovery::{Follow, Mode, Since, Start};
 use crate::protocol::{Context, Effect, Outcome, SubscribeError, Wanted};
@@ -277,7 +277,9 @@ impl Session {
     /// What to subscribe to `channel` with, and whether the subscription can catch up later. `asks` is whether
     /// the client asks for its position and for recovery.
     pub fn wanted(&self, channel: Channel, asks: (bool, bool), since: Option<Since>) -> (Wanted, bool) {
-        let following = self.context.authority.following(&self.identity, &channel, asks.0, asks.1);
+        let asks = Asks { positioned: asks.0, recoverable: asks.1, join_leave: false };
+        let terms = self.context.authority.terms(&self.identity, &channel, asks, &Overrides::default());
+        let following = terms.following;
         let follow = following.map(|following| Follow {
             since: since.filter(|_| following.can_recover),
             mode: match following.mode {
