@@ -178,3 +178,6 @@ fn permission(name: &str) -> Result<Permission, WrongType> {
         _ => Err(WrongType),
     }
 }
+
+#[cfg(test)]
+mod tests;

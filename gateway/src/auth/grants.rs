@@ -124,8 +124,10 @@ impl Rights {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
-    use crate::model::UserId;
+    use crate::model::{Capability, ChannelMatch, TokenGrants, UserId};
 
     const BOTH: [bool; 2] = [false, true];
 
@@ -186,30 +188,111 @@ mod tests {
         }
     }
 
+    /// The rules that look at three options alike.
+    type Rule = fn(&Identity, &Channel, &ChannelOptions, bool, bool) -> Result<(), Denied>;
+    /// A rule, the permission that allows the same, and the options (client, subscriber, anonymous) that it is
+    /// to look at, set from the bits of a number.
+    type Case = (Rule, Permission, fn(usize) -> ChannelOptions);
+
+    const CASES: [Case; 3] = [
+        (may_publish, Permission::Publish, |bits| ChannelOptions {
+            allow_publish_for_client: bits & 4 != 0,
+            allow_publish_for_subscriber: bits & 2 != 0,
+            allow_publish_for_anonymous: bits & 1 != 0,
+            ..ChannelOptions::default()
+        }),
+        (may_read_history, Permission::History, |bits| ChannelOptions {
+            allow_history_for_client: bits & 4 != 0,
+            allow_history_for_subscriber: bits & 2 != 0,
+            allow_history_for_anonymous: bits & 1 != 0,
+            ..ChannelOptions::default()
+        }),
+        (may_see_presence, Permission::Presence, |bits| ChannelOptions {
+            allow_presence_for_client: bits & 4 != 0,
+            allow_presence_for_subscriber: bits & 2 != 0,
+            allow_presence_for_anonymous: bits & 1 != 0,
+            ..ChannelOptions::default()
+        }),
+    ];
+
     /// As above, for (client, subscriber, anonymous) from off off off to on on on.
-    fn publish_row(user: &str, subscribed: bool, insecure: bool) -> String {
-        let mut row = String::new();
-        for bits in 0..8 {
-            let options = ChannelOptions {
-                allow_publish_for_client: bits & 4 != 0,
-                allow_publish_for_subscriber: bits & 2 != 0,
-                allow_publish_for_anonymous: bits & 1 != 0,
-                ..ChannelOptions::default()
-            };
-            let verdict = may_publish(&identity(user), &channel("news"), &options, subscribed, insecure);
-            row.push(if verdict.is_ok() { '1' } else { '0' });
-        }
-        row
+    fn row(
+        (rule, _, options): Case,
+        identity: &Identity,
+        name: &str,
+        subscribed: bool,
+        insecure: bool,
+    ) -> String {
+        let verdict = |bits| rule(identity, &channel(name), &options(bits), subscribed, insecure);
+        (0..8).map(|bits| if verdict(bits).is_ok() { '1' } else { '0' }).collect()
     }
 
     #[test]
-    fn who_may_publish() {
-        assert_eq!(publish_row("42", false, false), "00001111");
-        assert_eq!(publish_row("42", true, false), "00111111");
-        assert_eq!(publish_row("", false, false), "00000101");
-        assert_eq!(publish_row("", true, false), "00010101");
-        for (user, subscribed) in [("42", false), ("42", true), ("", false), ("", true)] {
-            assert_eq!(publish_row(user, subscribed, true), "11111111");
+    fn who_may_publish_read_the_history_and_see_presence() {
+        for case in CASES {
+            let row = |user, subscribed, insecure| row(case, &identity(user), "news", subscribed, insecure);
+            assert_eq!(row("42", false, false), "00001111");
+            assert_eq!(row("42", true, false), "00111111");
+            assert_eq!(row("", false, false), "00000101");
+            assert_eq!(row("", true, false), "00010101");
+            for (user, subscribed) in [("42", false), ("42", true), ("", false), ("", true)] {
+                assert_eq!(row(user, subscribed, true), "11111111");
+            }
+        }
+    }
+
+    /// `user` with `permissions` for every channel that begins with `ne` or `$`.
+    fn capable(user: &str, permissions: &[Permission]) -> Identity {
+        let capability = Capability {
+            channels: vec!["ne*".into(), "$*".into()],
+            matching: ChannelMatch::Wildcard,
+            permissions: permissions.into(),
+        };
+        let grants = TokenGrants { capabilities: vec![capability], ..TokenGrants::default() };
+        Identity { grants: Some(Arc::new(grants)), ..identity(user) }
+    }
+
+    const ALL: [Permission; 4] =
+        [Permission::Subscribe, Permission::Publish, Permission::Presence, Permission::History];
+
+    #[test]
+    fn a_capability_allows_what_it_names_and_nothing_else() {
+        for case in CASES {
+            let (_, permission, _) = case;
+            let others: Vec<_> = ALL.into_iter().filter(|other| *other != permission).collect();
+            for user in ["42", ""] {
+                let row = |permissions: &[Permission], name, subscribed| {
+                    row(case, &capable(user, permissions), name, subscribed, false)
+                };
+                let without = |subscribed| row(&[], "news", subscribed);
+                for subscribed in BOTH {
+                    assert_eq!(row(&[permission], "news", subscribed), "11111111");
+                    assert_eq!(row(&[permission], "other", subscribed), without(subscribed));
+                    assert_eq!(row(&others, "news", subscribed), without(subscribed));
+                }
+                assert_eq!(row(&[permission], "$news", false), without(false), "no token opened it");
+                assert_eq!(row(&[permission], "$news", true), "11111111");
+            }
+        }
+    }
+
+    #[test]
+    fn a_capability_lets_subscribe_but_not_to_a_private_channel() {
+        let others = [Permission::Publish, Permission::Presence, Permission::History];
+        for (permissions, name, expected) in [
+            (&[Permission::Subscribe][..], "news", true),
+            (&[Permission::Subscribe], "news#43", true),
+            (&[Permission::Subscribe], "other", false),
+            (&[Permission::Subscribe], "$news", false),
+            (&ALL, "$news", false),
+            (&others, "news", false),
+        ] {
+            for user in ["42", ""] {
+                let options =
+                    ChannelOptions { allow_user_limited_channels: true, ..ChannelOptions::default() };
+                let verdict = may_subscribe(&capable(user, permissions), &channel(name), &options, false);
+                assert_eq!(verdict.is_ok(), expected, "{user:?} {name} {permissions:?}");
+            }
         }
     }
 }

@@ -285,27 +285,6 @@ fn a_value_out_of_range_is_refused_with_its_path() {
         ("client: {send_buffer_bytes: 0}", "client.send_buffer_bytes"),
         ("client: {connections_max: 0}", "client.connections_max"),
         ("client: {token: {leeway: 6m}}", "client.token.leeway"),
-        ("client: {presence_update_interval: 0s}", "client.presence_update_interval"),
-        ("client: {presence_update_interval: 30s}", "channel.presence_ttl"),
-        ("channel: {presence_ttl: 27s}", "channel.presence_ttl"),
-        (
-            "client: {subscribe_to_user_personal_channel: {enabled: true, namespace: own}}",
-            "client.subscribe_to_user_personal_channel.namespace",
-        ),
-        (
-            "channel: {without_namespace: {auto_cache_recover: true}}",
-            "channel.without_namespace.auto_cache_recover",
-        ),
-        (
-            "channel: {namespaces: [{name: ab, history_size: 1, history_ttl: 1s, force_recovery: true, \
-             auto_cache_recover: true}]}",
-            "channel.namespaces[0].auto_cache_recover",
-        ),
-        (
-            "channel: {namespaces: [{name: ab, history_size: 1, history_ttl: 1s, allow_recovery: true, \
-             force_recovery_mode: cache, auto_cache_recover: true}]}",
-            "channel.namespaces[0].auto_cache_recover",
-        ),
         ("client: {token: {audience: \"\"}}", "client.token.audience"),
         ("client: {token: {issuer: \"\"}}", "client.token.issuer"),
         ("channel: {channel_bytes_max: 0}", "channel.channel_bytes_max"),
@@ -410,6 +389,29 @@ fn a_weak_key_is_refused_unless_insecure() {
 }
 
 #[test]
+fn what_presence_and_caches_need_is_looked_for() {
+    let cached = "history_size: 1, history_ttl: 1s, auto_cache_recover: true";
+    let namespace = |more: &str| format!("channel: {{namespaces: [{{name: ab, {cached}, {more}}}]}}");
+    let path = "channel.namespaces[0].auto_cache_recover";
+    let personal = "client: {subscribe_to_user_personal_channel: {enabled: true, namespace: own}}";
+    for (yaml, path) in [
+        ("client: {presence_update_interval: 0s}", "client.presence_update_interval"),
+        ("client: {presence_update_interval: 30s}", "channel.presence_ttl"),
+        ("channel: {presence_ttl: 27s}", "channel.presence_ttl"),
+        (personal, "client.subscribe_to_user_personal_channel.namespace"),
+        (&namespace("force_recovery: true"), path),
+        (&namespace("allow_recovery: true, force_recovery_mode: cache"), path),
+    ] {
+        let error = problem(load(yaml));
+        assert!(error.starts_with(&format!("{path}: ")), "{yaml}: {error}");
+    }
+    load(&namespace("force_recovery: true, force_recovery_mode: cache")).unwrap();
+    load("channel: {presence_ttl: 2s}\nclient: {presence_update_interval: 1s}").unwrap();
+    load("client: {subscribe_to_user_personal_channel: {enabled: true}}").unwrap();
+    load(&format!("{personal}\nchannel: {{namespaces: [{{name: own}}]}}")).unwrap();
+}
+
+#[test]
 fn a_subscription_token_has_rules_of_its_own_or_none() {
     let rules = |yaml: &str| load(&format!("client: {{subscription_token: {{{yaml}}}}}"));
     let shared = rules("").unwrap();
@@ -433,13 +435,6 @@ fn a_subscription_token_has_rules_of_its_own_or_none() {
     }
     let debug = format!("{shared:?}");
     assert!(!debug.contains(GOOD_KEY));
-}
-
-#[test]
-fn a_personal_channel_may_be_in_a_namespace() {
-    let personal = "subscribe_to_user_personal_channel: {enabled: true, namespace: own}";
-    load(&format!("client: {{{personal}}}\nchannel: {{namespaces: [{{name: own}}]}}")).unwrap();
-    load("client: {subscribe_to_user_personal_channel: {enabled: true}}").unwrap();
 }
 
 #[test]
