@@ -1,7 +1,7 @@
 use std::fmt;
 use std::time::SystemTime;
 
-use super::terms::{self, Rights};
+use super::terms::{self, Access};
 use super::{Asks, KeyError, Terms, TokenError, TokenVerifier, grants};
 use crate::broker::{PublishOptions, Retention};
 use crate::config::{ChannelOptions, Channels, Client, DataFormat, PersonalChannel};
@@ -215,12 +215,12 @@ impl Authority {
     /// made these `overrides`. What is not granted is left out, not refused.
     pub fn terms(&self, identity: &Identity, channel: &Channel, asks: Asks, overrides: &Overrides) -> Terms {
         let Ok(options) = self.options(channel) else { return Terms::default() };
-        let rights = Rights {
+        let access = Access {
             history: self.may_read_history(identity, channel, true).is_ok(),
             presence: self.may_see_presence(identity, channel, true).is_ok(),
         };
         let meta_ttl = self.retention(channel).map(|retention| retention.meta_ttl);
-        terms::resolve(options, overrides, meta_ttl, asks, rights)
+        terms::resolve(options, overrides, meta_ttl, asks, access)
     }
 
     fn options(&self, channel: &Channel) -> Result<&ChannelOptions, Refusal> {

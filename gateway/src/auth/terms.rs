@@ -44,7 +44,7 @@ pub struct Following {
 
 /// What the client could have by commands of its own, and so gets when it asks.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Rights {
+pub(super) struct Access {
     pub(super) history: bool,
     pub(super) presence: bool,
 }
@@ -56,13 +56,13 @@ pub(super) fn resolve(
     overrides: &Overrides,
     meta_ttl: Option<Duration>,
     asks: Asks,
-    rights: Rights,
+    access: Access,
 ) -> Terms {
     let forces_recovery = overrides.force_recovery.unwrap_or(options.force_recovery);
-    let can_recover = forces_recovery || (asks.recoverable && (options.allow_recovery || rights.history));
+    let can_recover = forces_recovery || (asks.recoverable && (options.allow_recovery || access.history));
     let forces_positioning = overrides.force_positioning.unwrap_or(options.force_positioning);
     let is_positioned =
-        forces_positioning || (asks.positioned && (options.allow_positioning || rights.history));
+        forces_positioning || (asks.positioned && (options.allow_positioning || access.history));
     let mode = options.force_recovery_mode;
     let following = meta_ttl.filter(|_| can_recover || is_positioned);
     let following = following.map(|meta_ttl| Following { can_recover, mode, meta_ttl });
@@ -73,7 +73,7 @@ pub(super) fn resolve(
         following,
         is_listed: overrides.presence.unwrap_or(options.presence),
         is_announced,
-        hears_notices: forces_notices || (asks.join_leave && is_announced && rights.presence),
+        hears_notices: forces_notices || (asks.join_leave && is_announced && access.presence),
         auto_cache_recover: options.auto_cache_recover && is_cached,
         slow_consumer: options.slow_consumer,
     }

@@ -257,6 +257,8 @@ fn an_override_wins_over_the_namespace_in_both_directions() {
     let positioning = on_off(|overrides, value| overrides.force_positioning = Some(value));
     let recovery = on_off(|overrides, value| overrides.force_recovery = Some(value));
     let cache = json!({"force_recovery": true, "force_recovery_mode": "cache", "auto_cache_recover": true});
+    let mut positioned_cache = cache.clone();
+    positioned_cache["allow_positioning"] = true.into();
     for (options, [on, off], asks, when_on, when_off) in [
         (json!({}), presence, "", "l", ""),
         (json!({"presence": true}), presence, "", "l", ""),
@@ -274,6 +276,7 @@ fn an_override_wins_over_the_namespace_in_both_directions() {
         (json!({"force_recovery": true, "force_positioning": true}), recovery, "", "fR", "f"),
         (json!({"allow_recovery": true}), recovery, "r", "fR", "fR"),
         (cache, recovery, "", "fRa", ""),
+        (positioned_cache, recovery, "p", "fRa", "f"),
     ] {
         let who = identity("42");
         assert_eq!(terms(&with_history(&options), on, asks, &who), when_on, "{options} {asks} on");
