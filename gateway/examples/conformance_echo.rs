@@ -20,7 +20,8 @@ use clap::Parser;
 use clarion::broker::MemoryBroker;
 use clarion::metrics::Metrics;
 use clarion::model::{Channel, CloseReason};
-use clarion::node::{Dispatch, INBOX_BYTES_MAX, Node, Order, ShardId};
+use clarion::node::{Backends, Dispatch, INBOX_BYTES_MAX, Node, Order, PresenceSettings, ShardId};
+use clarion::presence::MemoryPresence;
 use clarion::protocol::{Conversation, Effect, Encoding, Framing, Message, Outcome, bare};
 use clarion::server::accept::{self, Options};
 use clarion::shard::{Budget, Settings, Shard};
@@ -68,6 +69,8 @@ impl Conversation for Echo {
 
     fn on_order(&mut self, _: Order, _: &mut Vec<Effect>) {}
 
+    fn on_reminder(&mut self, _: &mut Vec<Effect>) {}
+
     fn on_lost(&mut self, _: Channel, _: &mut Vec<Effect>) {}
 
     fn backlog_bytes(&self) -> usize {
@@ -94,7 +97,12 @@ async fn serve(arguments: &Arguments) -> anyhow::Result<()> {
     let dispatch = Dispatch::new(1, INBOX_BYTES_MAX, Arc::clone(&metrics));
     let broker = Arc::new(MemoryBroker::new(Arc::clone(&dispatch) as _));
     let backbone = tokio::runtime::Handle::current();
-    let node = Node::new("echo".into(), dispatch, broker, Arc::clone(&metrics), backbone);
+    let backends = Backends {
+        broker,
+        presence: Arc::new(MemoryPresence::new()),
+        presence_settings: PresenceSettings::default(),
+    };
+    let node = Node::new("echo".into(), dispatch, backends, Arc::clone(&metrics), backbone);
     let hour = Duration::from_secs(3600);
     let settings = Settings {
         ping_interval: Duration::ZERO,
@@ -102,6 +110,7 @@ async fn serve(arguments: &Arguments) -> anyhow::Result<()> {
         // Nobody authenticates here.
         stale_close_delay: hour,
         expired_close_delay: hour,
+        user_connections_max: 0,
         message_bytes_max: arguments.message_bytes_max,
         // A suite sends faster than it reads.
         outbox_bytes_max: arguments.message_bytes_max * 16,

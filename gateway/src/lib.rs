@@ -25,7 +25,7 @@
 //! upward:
 //!
 //! ```text
-//! main → cli → app → server → transport → shard → protocol → node → auth → broker → wire → model
+//! main → cli → app → server → transport → shard → protocol → node → auth → { broker, presence } → wire → model
 //! ```
 //!
 //! `config`, `metrics` and `telemetry` may be used by anyone and use nothing above `model`.
@@ -59,6 +59,7 @@ pub mod node;
 
 pub mod auth;
 pub mod broker;
+pub mod presence;
 
 pub mod wire;
 

@@ -5,8 +5,8 @@
 use std::time::Duration;
 
 use prometheus::{
-    Encoder, Histogram, HistogramOpts, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
-    TextEncoder,
+    Encoder, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
+    Registry, TextEncoder,
 };
 
 /// Upper bounds for latencies, in seconds.
@@ -62,6 +62,7 @@ pub struct Metrics {
     publications_received: IntCounterVec,
     publications_delivered: IntCounterVec,
     publications_dropped: IntCounterVec,
+    notices_dropped: IntCounter,
     bytes_sent: IntCounterVec,
     bytes_received: IntCounterVec,
     commands: IntCounterVec,
@@ -134,6 +135,8 @@ impl Metrics {
                 "Publications that did not go to somebody who was subscribed.",
                 &["reason"],
             ),
+            notices_dropped: make
+                .counter("notices_dropped_total", "Joins and leaves that a shard did not get."),
             bytes_sent: make.counters("bytes_sent_total", "Bytes given to clients.", &["transport"]),
             bytes_received: make.counters("bytes_received_total", "Bytes read from clients.", &["transport"]),
             commands: make.counters("commands_total", "Client commands.", &["command", "outcome"]),
@@ -230,6 +233,11 @@ impl Metrics {
         self.publications_dropped.with_label_values(&[reason.label()]).inc_by(count as u64);
     }
 
+    /// A join or leave did not reach a shard, because its inbox was full.
+    pub fn notice_dropped(&self) {
+        self.notices_dropped.inc();
+    }
+
     /// Bytes were given to a connection.
     pub fn bytes_sent(&self, bytes: usize) {
         self.bytes_sent.with_label_values(&[WEBSOCKET]).inc_by(bytes as u64);
@@ -313,6 +321,10 @@ impl Maker<'_> {
 
     fn lag(&self, name: &str, help: &str, labels: &[&str]) -> prometheus::GaugeVec {
         self.register(prometheus::GaugeVec::new(Opts::new(name, help), labels))
+    }
+
+    fn counter(&self, name: &str, help: &str) -> IntCounter {
+        self.register(IntCounter::new(name, help))
     }
 
     fn counters(&self, name: &str, help: &str, labels: &[&str]) -> IntCounterVec {

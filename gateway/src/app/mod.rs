@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::TcpListener;
-use tokio::runtime::Runtime;
+use tokio::runtime::{Handle, Runtime};
 use tokio::sync::Semaphore;
 use tokio::time::MissedTickBehavior;
 
@@ -21,7 +21,8 @@ use crate::auth::{ApiKeys, Authority, KeyError};
 use crate::broker::MemoryBroker;
 use crate::config::{Auto, Channels, Config};
 use crate::metrics::Metrics;
-use crate::node::{Dispatch, INBOX_BYTES_MAX, Node};
+use crate::node::{Backends, Dispatch, INBOX_BYTES_MAX, Node, PresenceSettings};
+use crate::presence::MemoryPresence;
 use crate::protocol::Context;
 use crate::server::accept::{self, Options};
 use crate::server::api::{self, Api};
@@ -36,7 +37,9 @@ use crate::transport::websocket::{Gate, Origins};
 const CLOSE_DEADLINE: Duration = Duration::from_secs(3);
 /// How long requests of the API may take after that.
 const REQUESTS_DEADLINE: Duration = Duration::from_secs(1);
-/// How often the memory of expired histories is given back.
+/// How long the presence may take after that to be told who has left.
+const LEAVE_DEADLINE: Duration = Duration::from_millis(500);
+/// How often the memory of expired histories and leases is given back.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
 /// Threads for everything that is not a socket of a client.
 const BACKBONE_THREADS: usize = 2;
@@ -132,9 +135,9 @@ impl Gateway {
         self.internal_address
     }
 
-    /// Stops: not ready, everybody is told and closed, listeners go, requests of the API end.
+    /// Stops: not ready, everybody is told and closed, listeners go, requests of the API end, everybody has left.
     ///
-    /// Takes 4 s at the most, whatever clients do. Blocks the thread; call it outside of a runtime.
+    /// Takes 5 s at the most, whatever clients do. Blocks the thread; call it outside of a runtime.
     pub fn stop(self) {
         tracing::info!("stopping: closing every connection");
         self.phase.stop();
@@ -142,6 +145,9 @@ impl Gateway {
         self.node.stop();
         self.shards.stop(CLOSE_DEADLINE);
         self.backbone.block_on(self.in_flight.ended(REQUESTS_DEADLINE));
+        // In time or not: what is left in the presence ends by its lease.
+        let settled = async { tokio::time::timeout(LEAVE_DEADLINE, self.node.seats_settled()).await };
+        let _in_time = self.backbone.block_on(settled);
         self.backbone.shutdown_timeout(Duration::from_millis(100));
         tracing::info!("stopped");
     }
@@ -163,10 +169,9 @@ impl Parts {
         let metrics = Arc::new(Metrics::new());
         let shards = config.shards.or_else(machine::cpus);
         let dispatch = Dispatch::new(shards, INBOX_BYTES_MAX, Arc::clone(&metrics));
-        let broker = Arc::new(MemoryBroker::new(Arc::clone(&dispatch) as _));
         let handle = backbone.handle().clone();
-        handle.spawn(sweep(Arc::clone(&broker)));
-        let node = Node::new(config.node.name.clone(), dispatch, broker, Arc::clone(&metrics), handle);
+        let backends = in_memory(config, &dispatch, &handle);
+        let node = Node::new(config.node.name.clone(), dispatch, backends, Arc::clone(&metrics), handle);
         let channels = Channels::new(&config.channel);
         let channels = if is_development { channels.with_unknown_namespaces_allowed() } else { channels };
         let context = Context {
@@ -177,6 +182,7 @@ impl Parts {
             // What is sent at once must leave room for what comes after it.
             recovery_bytes_max: config.client.outbox_bytes_max / 2,
             ping_interval: config.client.ping_interval,
+            expired_sub_close_delay: config.client.expired_sub_close_delay,
             metrics: Arc::clone(&metrics),
         };
         let outboxes_bytes_max = config.client.outbox_bytes_total_max.or_else(|| machine::memory_bytes() / 8);
@@ -236,6 +242,7 @@ impl Parts {
                 pong_timeout: client.pong_timeout,
                 stale_close_delay: client.stale_close_delay,
                 expired_close_delay: client.expired_close_delay,
+                user_connections_max: client.user_connections_max,
                 message_bytes_max: client.message_bytes_max,
                 outbox_bytes_max: client.outbox_bytes_max,
                 write_timeout: client.write_timeout,
@@ -273,13 +280,29 @@ impl Parts {
     }
 }
 
-/// Gives back what the broker need not keep any more, for ever.
-async fn sweep(broker: Arc<MemoryBroker>) {
+/// What a node needs to stand alone. Its memory is swept on `backbone`.
+fn in_memory(config: &Config, dispatch: &Arc<Dispatch>, backbone: &Handle) -> Backends {
+    let broker = Arc::new(MemoryBroker::new(Arc::clone(dispatch) as _));
+    let presence = Arc::new(MemoryPresence::new());
+    backbone.spawn(sweep(Arc::clone(&broker), Arc::clone(&presence)));
+    Backends {
+        broker,
+        presence,
+        presence_settings: PresenceSettings {
+            ttl: config.channel.presence_ttl,
+            update_interval: config.client.presence_update_interval,
+        },
+    }
+}
+
+/// Gives back what broker and presence need not keep any more, for ever.
+async fn sweep(broker: Arc<MemoryBroker>, presence: Arc<MemoryPresence>) {
     let mut ticks = tokio::time::interval(SWEEP_INTERVAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
         broker.sweep();
+        presence.sweep();
     }
 }
 

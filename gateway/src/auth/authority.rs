@@ -1,10 +1,11 @@
 use std::fmt;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
-use super::{KeyError, TokenError, TokenVerifier, grants};
+use super::terms::{self, Access};
+use super::{Asks, KeyError, Terms, TokenError, TokenVerifier, grants};
 use crate::broker::{PublishOptions, Retention};
-use crate::config::{ChannelOptions, Channels, Client, RecoveryMode};
-use crate::model::{Channel, Identity, Secret};
+use crate::config::{ChannelOptions, Channels, Client, DataFormat, PersonalChannel};
+use crate::model::{Channel, ClientId, Identity, Overrides, Secret, SubscriptionGrant, UserId};
 
 /// Why a client may not do something with a channel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -26,20 +27,34 @@ impl From<grants::Denied> for Refusal {
     }
 }
 
-/// How a subscriber follows a history.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Following {
-    /// Whether it can catch up; else it is only told that it missed something.
-    pub can_recover: bool,
-    /// How it catches up.
-    pub mode: RecoveryMode,
-    /// How long the epoch is kept.
-    pub meta_ttl: Duration,
+/// Why a subscription token is refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum SubscriptionTokenError {
+    /// Malformed, badly signed, or with claims that are missing or not acceptable.
+    #[error("bad subscription token")]
+    Bad,
+    /// Good at another time: the client should bring a fresh one.
+    #[error("the subscription token has expired")]
+    Expired,
+    /// Good, but for another channel, user or client.
+    #[error("the subscription token is for another subscription")]
+    Foreign,
+}
+
+impl From<TokenError> for SubscriptionTokenError {
+    fn from(error: TokenError) -> Self {
+        match error {
+            TokenError::Expired | TokenError::NotYetValid => Self::Expired,
+            _ => Self::Bad,
+        }
+    }
 }
 
 /// Who a token stands for and what its bearer may do, as the configuration says.
 pub struct Authority {
-    verifier: TokenVerifier,
+    connections: TokenVerifier,
+    subscriptions: TokenVerifier,
+    personal: PersonalChannel,
     channels: Channels,
     channel_bytes_max: usize,
     anonymous: bool,
@@ -53,7 +68,9 @@ impl Authority {
     /// [`KeyError`] if a key of the configuration cannot be used.
     pub fn new(client: &Client, channels: Channels, channel_bytes_max: usize) -> Result<Self, KeyError> {
         Ok(Self {
-            verifier: TokenVerifier::for_connections(client)?,
+            connections: TokenVerifier::for_connections(client)?,
+            subscriptions: TokenVerifier::for_subscriptions(client)?,
+            personal: client.subscribe_to_user_personal_channel.clone(),
             channels,
             channel_bytes_max,
             anonymous: client.anonymous,
@@ -66,12 +83,45 @@ impl Authority {
     /// # Errors
     /// [`TokenError`] with the rule that it breaks.
     pub fn authenticate(&self, token: &Secret) -> Result<Identity, TokenError> {
-        self.verifier.verify(token.expose(), SystemTime::now())
+        self.connections.verify(token.expose(), SystemTime::now())
+    }
+
+    /// What a subscription token grants `client` of `identity` for `channel`, whatever the namespace says.
+    ///
+    /// # Errors
+    /// [`SubscriptionTokenError`] if nothing.
+    pub fn authorize(
+        &self,
+        token: &Secret,
+        identity: &Identity,
+        client: ClientId,
+        channel: &Channel,
+    ) -> Result<SubscriptionGrant, SubscriptionTokenError> {
+        let claims = self.subscriptions.verify_subscription(token.expose(), SystemTime::now())?;
+        if claims.are_for(&identity.user, client, channel) {
+            Ok(claims.grant)
+        } else {
+            Err(SubscriptionTokenError::Foreign)
+        }
     }
 
     /// The identity of a client without a token; `None` if it needs one.
     pub fn anonymous(&self) -> Option<Identity> {
         (self.anonymous || self.insecure).then(Identity::default)
+    }
+
+    /// The name of the channel that each connection of `user` is subscribed to; `None` if there is none.
+    ///
+    /// As with every name, [`channel`](Self::channel) says whether it may exist: a user id may hold what a
+    /// channel may not.
+    pub fn personal_channel(&self, user: &UserId) -> Option<String> {
+        if !self.personal.enabled || user.is_anonymous() {
+            return None;
+        }
+        Some(match self.personal.namespace.as_str() {
+            "" => format!("#{user}"),
+            namespace => format!("{namespace}:#{user}"),
+        })
     }
 
     /// The channel called `name`, if it may exist.
@@ -103,7 +153,7 @@ impl Authority {
         subscribed: bool,
     ) -> Result<(), Refusal> {
         let options = self.options(channel)?;
-        Ok(grants::may_publish(identity, options, subscribed, self.insecure)?)
+        Ok(grants::may_publish(identity, channel, options, subscribed, self.insecure)?)
     }
 
     /// Whether the client, `subscribed` to `channel` or not, may read its history.
@@ -117,7 +167,21 @@ impl Authority {
         subscribed: bool,
     ) -> Result<(), Refusal> {
         let options = self.options(channel)?;
-        Ok(grants::may_read_history(identity, options, subscribed, self.insecure)?)
+        Ok(grants::may_read_history(identity, channel, options, subscribed, self.insecure)?)
+    }
+
+    /// Whether the client, `subscribed` to `channel` or not, may see who is present in it.
+    ///
+    /// # Errors
+    /// [`Refusal`] if not.
+    pub fn may_see_presence(
+        &self,
+        identity: &Identity,
+        channel: &Channel,
+        subscribed: bool,
+    ) -> Result<(), Refusal> {
+        let options = self.options(channel)?;
+        Ok(grants::may_see_presence(identity, channel, options, subscribed, self.insecure)?)
     }
 
     /// How the broker is to treat publications to `channel`.
@@ -136,23 +200,27 @@ impl Authority {
         })
     }
 
-    /// How a subscriber follows the history of `channel`; `None` if it does not. `positioned` and `recoverable`
-    /// say what it asks for; who may read the history gets it.
-    pub fn following(
-        &self,
-        identity: &Identity,
-        channel: &Channel,
-        positioned: bool,
-        recoverable: bool,
-    ) -> Option<Following> {
-        let options = self.options(channel).ok()?;
-        let meta_ttl = self.retention(channel)?.meta_ttl;
-        let may_read = self.may_read_history(identity, channel, true).is_ok();
-        let can_recover = options.force_recovery || (recoverable && (options.allow_recovery || may_read));
-        let is_positioned =
-            options.force_positioning || (positioned && (options.allow_positioning || may_read));
-        let mode = options.force_recovery_mode;
-        (can_recover || is_positioned).then_some(Following { can_recover, mode, meta_ttl })
+    /// Whether it is known who is subscribed to `channel`.
+    pub fn has_presence(&self, channel: &Channel) -> bool {
+        self.options(channel).is_ok_and(|options| options.presence)
+    }
+
+    /// What the data of publications to `channel` must be.
+    pub fn data_format(&self, channel: &Channel) -> DataFormat {
+        self.options(channel)
+            .map_or_else(|_| DataFormat::default(), |options| self.channels.data_format(options))
+    }
+
+    /// What a subscription of the client to `channel` comes with, when it `asks` for that and whoever allowed it
+    /// made these `overrides`. What is not granted is left out, not refused.
+    pub fn terms(&self, identity: &Identity, channel: &Channel, asks: Asks, overrides: &Overrides) -> Terms {
+        let Ok(options) = self.options(channel) else { return Terms::default() };
+        let access = Access {
+            history: self.may_read_history(identity, channel, true).is_ok(),
+            presence: self.may_see_presence(identity, channel, true).is_ok(),
+        };
+        let meta_ttl = self.retention(channel).map(|retention| retention.meta_ttl);
+        terms::resolve(options, overrides, meta_ttl, asks, access)
     }
 
     fn options(&self, channel: &Channel) -> Result<&ChannelOptions, Refusal> {
@@ -166,3 +234,6 @@ impl fmt::Debug for Authority {
         formatter.write_str("Authority")
     }
 }
+
+#[cfg(test)]
+mod tests;

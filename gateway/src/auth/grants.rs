@@ -1,5 +1,5 @@
 use crate::config::ChannelOptions;
-use crate::model::{Channel, Identity};
+use crate::model::{Channel, Identity, Permission};
 
 /// The client has no right to do it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -10,7 +10,7 @@ pub(super) struct Denied;
 ///
 /// `options` are those of the channel's namespace, `insecure` is `client.insecure`. The first rule
 /// that speaks decides: a private channel is closed, also to the insecure mode; a user-limited one is
-/// for the users it lists; else the namespace says.
+/// for the users it lists; else the namespace says. A capability allows what these do not, but for the first.
 ///
 /// # Errors
 /// [`Denied`] if no rule allows it.
@@ -29,10 +29,11 @@ pub(super) fn may_subscribe(
         Some(mut users) => !anonymous && users.any(|user| user == identity.user.as_str()),
         None => options.allow_subscribe_for_client && (!anonymous || options.allow_subscribe_for_anonymous),
     };
-    if allowed || insecure { Ok(()) } else { Err(Denied) }
+    let allowed = allowed || insecure || identity.is_granted(Permission::Subscribe, channel);
+    if allowed { Ok(()) } else { Err(Denied) }
 }
 
-/// Whether a client may publish to a channel with `options`.
+/// Whether a client may publish to `channel`, which has `options`.
 ///
 /// `subscribed` says whether this client is subscribed to it, `insecure` is `client.insecure`.
 ///
@@ -40,6 +41,7 @@ pub(super) fn may_subscribe(
 /// [`Denied`] if no rule allows it.
 pub(super) fn may_publish(
     identity: &Identity,
+    channel: &Channel,
     options: &ChannelOptions,
     subscribed: bool,
     insecure: bool,
@@ -49,10 +51,11 @@ pub(super) fn may_publish(
         subscriber: options.allow_publish_for_subscriber,
         anonymous: options.allow_publish_for_anonymous,
     };
-    rights.check(identity, subscribed, insecure)
+    let granted = is_granted(identity, Permission::Publish, channel, subscribed);
+    rights.check(identity, subscribed, granted || insecure)
 }
 
-/// Whether a client may read the history of a channel with `options`.
+/// Whether a client may read the history of `channel`, which has `options`.
 ///
 /// `subscribed` says whether this client is subscribed to it, `insecure` is `client.insecure`.
 ///
@@ -60,6 +63,7 @@ pub(super) fn may_publish(
 /// [`Denied`] if no rule allows it.
 pub(super) fn may_read_history(
     identity: &Identity,
+    channel: &Channel,
     options: &ChannelOptions,
     subscribed: bool,
     insecure: bool,
@@ -69,7 +73,35 @@ pub(super) fn may_read_history(
         subscriber: options.allow_history_for_subscriber,
         anonymous: options.allow_history_for_anonymous,
     };
-    rights.check(identity, subscribed, insecure)
+    let granted = is_granted(identity, Permission::History, channel, subscribed);
+    rights.check(identity, subscribed, granted || insecure)
+}
+
+/// Whether a client may see who is present in `channel`, which has `options`.
+///
+/// `subscribed` says whether this client is subscribed to it, `insecure` is `client.insecure`.
+///
+/// # Errors
+/// [`Denied`] if no rule allows it.
+pub(super) fn may_see_presence(
+    identity: &Identity,
+    channel: &Channel,
+    options: &ChannelOptions,
+    subscribed: bool,
+    insecure: bool,
+) -> Result<(), Denied> {
+    let rights = Rights {
+        client: options.allow_presence_for_client,
+        subscriber: options.allow_presence_for_subscriber,
+        anonymous: options.allow_presence_for_anonymous,
+    };
+    let granted = is_granted(identity, Permission::Presence, channel, subscribed);
+    rights.check(identity, subscribed, granted || insecure)
+}
+
+/// Whether a capability allows it. A private channel is closed to capabilities too, until a token opened it.
+fn is_granted(identity: &Identity, permission: Permission, channel: &Channel, subscribed: bool) -> bool {
+    (subscribed || !channel.is_private()) && identity.is_granted(permission, channel)
 }
 
 /// The three options by which a namespace lets clients do something.
@@ -82,17 +114,20 @@ struct Rights {
 }
 
 impl Rights {
-    fn check(self, identity: &Identity, subscribed: bool, insecure: bool) -> Result<(), Denied> {
+    /// `anyway` says whether something else allows it.
+    fn check(self, identity: &Identity, subscribed: bool, anyway: bool) -> Result<(), Denied> {
         let for_users = self.client || (self.subscriber && subscribed);
         let allowed = for_users && (self.anonymous || !identity.user.is_anonymous());
-        if allowed || insecure { Ok(()) } else { Err(Denied) }
+        if allowed || anyway { Ok(()) } else { Err(Denied) }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
-    use crate::model::UserId;
+    use crate::model::{Capability, ChannelMatch, TokenGrants, UserId};
 
     const BOTH: [bool; 2] = [false, true];
 
@@ -153,30 +188,111 @@ mod tests {
         }
     }
 
+    /// The rules that look at three options alike.
+    type Rule = fn(&Identity, &Channel, &ChannelOptions, bool, bool) -> Result<(), Denied>;
+    /// A rule, the permission that allows the same, and the options (client, subscriber, anonymous) that it is
+    /// to look at, set from the bits of a number.
+    type Case = (Rule, Permission, fn(usize) -> ChannelOptions);
+
+    const CASES: [Case; 3] = [
+        (may_publish, Permission::Publish, |bits| ChannelOptions {
+            allow_publish_for_client: bits & 4 != 0,
+            allow_publish_for_subscriber: bits & 2 != 0,
+            allow_publish_for_anonymous: bits & 1 != 0,
+            ..ChannelOptions::default()
+        }),
+        (may_read_history, Permission::History, |bits| ChannelOptions {
+            allow_history_for_client: bits & 4 != 0,
+            allow_history_for_subscriber: bits & 2 != 0,
+            allow_history_for_anonymous: bits & 1 != 0,
+            ..ChannelOptions::default()
+        }),
+        (may_see_presence, Permission::Presence, |bits| ChannelOptions {
+            allow_presence_for_client: bits & 4 != 0,
+            allow_presence_for_subscriber: bits & 2 != 0,
+            allow_presence_for_anonymous: bits & 1 != 0,
+            ..ChannelOptions::default()
+        }),
+    ];
+
     /// As above, for (client, subscriber, anonymous) from off off off to on on on.
-    fn publish_row(user: &str, subscribed: bool, insecure: bool) -> String {
-        let mut row = String::new();
-        for bits in 0..8 {
-            let options = ChannelOptions {
-                allow_publish_for_client: bits & 4 != 0,
-                allow_publish_for_subscriber: bits & 2 != 0,
-                allow_publish_for_anonymous: bits & 1 != 0,
-                ..ChannelOptions::default()
-            };
-            let verdict = may_publish(&identity(user), &options, subscribed, insecure);
-            row.push(if verdict.is_ok() { '1' } else { '0' });
-        }
-        row
+    fn row(
+        (rule, _, options): Case,
+        identity: &Identity,
+        name: &str,
+        subscribed: bool,
+        insecure: bool,
+    ) -> String {
+        let verdict = |bits| rule(identity, &channel(name), &options(bits), subscribed, insecure);
+        (0..8).map(|bits| if verdict(bits).is_ok() { '1' } else { '0' }).collect()
     }
 
     #[test]
-    fn who_may_publish() {
-        assert_eq!(publish_row("42", false, false), "00001111");
-        assert_eq!(publish_row("42", true, false), "00111111");
-        assert_eq!(publish_row("", false, false), "00000101");
-        assert_eq!(publish_row("", true, false), "00010101");
-        for (user, subscribed) in [("42", false), ("42", true), ("", false), ("", true)] {
-            assert_eq!(publish_row(user, subscribed, true), "11111111");
+    fn who_may_publish_read_the_history_and_see_presence() {
+        for case in CASES {
+            let row = |user, subscribed, insecure| row(case, &identity(user), "news", subscribed, insecure);
+            assert_eq!(row("42", false, false), "00001111");
+            assert_eq!(row("42", true, false), "00111111");
+            assert_eq!(row("", false, false), "00000101");
+            assert_eq!(row("", true, false), "00010101");
+            for (user, subscribed) in [("42", false), ("42", true), ("", false), ("", true)] {
+                assert_eq!(row(user, subscribed, true), "11111111");
+            }
+        }
+    }
+
+    /// `user` with `permissions` for every channel that begins with `ne` or `$`.
+    fn capable(user: &str, permissions: &[Permission]) -> Identity {
+        let capability = Capability {
+            channels: vec!["ne*".into(), "$*".into()],
+            matching: ChannelMatch::Wildcard,
+            permissions: permissions.into(),
+        };
+        let grants = TokenGrants { capabilities: vec![capability], ..TokenGrants::default() };
+        Identity { grants: Some(Arc::new(grants)), ..identity(user) }
+    }
+
+    const ALL: [Permission; 4] =
+        [Permission::Subscribe, Permission::Publish, Permission::Presence, Permission::History];
+
+    #[test]
+    fn a_capability_allows_what_it_names_and_nothing_else() {
+        for case in CASES {
+            let (_, permission, _) = case;
+            let others: Vec<_> = ALL.into_iter().filter(|other| *other != permission).collect();
+            for user in ["42", ""] {
+                let row = |permissions: &[Permission], name, subscribed| {
+                    row(case, &capable(user, permissions), name, subscribed, false)
+                };
+                let without = |subscribed| row(&[], "news", subscribed);
+                for subscribed in BOTH {
+                    assert_eq!(row(&[permission], "news", subscribed), "11111111");
+                    assert_eq!(row(&[permission], "other", subscribed), without(subscribed));
+                    assert_eq!(row(&others, "news", subscribed), without(subscribed));
+                }
+                assert_eq!(row(&[permission], "$news", false), without(false), "no token opened it");
+                assert_eq!(row(&[permission], "$news", true), "11111111");
+            }
+        }
+    }
+
+    #[test]
+    fn a_capability_lets_subscribe_but_not_to_a_private_channel() {
+        let others = [Permission::Publish, Permission::Presence, Permission::History];
+        for (permissions, name, expected) in [
+            (&[Permission::Subscribe][..], "news", true),
+            (&[Permission::Subscribe], "news#43", true),
+            (&[Permission::Subscribe], "other", false),
+            (&[Permission::Subscribe], "$news", false),
+            (&ALL, "$news", false),
+            (&others, "news", false),
+        ] {
+            for user in ["42", ""] {
+                let options =
+                    ChannelOptions { allow_user_limited_channels: true, ..ChannelOptions::default() };
+                let verdict = may_subscribe(&capable(user, permissions), &channel(name), &options, false);
+                assert_eq!(verdict.is_ok(), expected, "{user:?} {name} {permissions:?}");
+            }
         }
     }
 }

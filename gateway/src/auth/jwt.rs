@@ -1,22 +1,21 @@
 use std::time::{Duration, SystemTime};
 
 use base64::Engine as _;
-use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jsonwebtoken::{DecodingKey, EncodingKey, Header, crypto};
 use serde::{Deserialize, Serialize};
 
-use super::members::{Members, WrongType};
+use super::claims::{self, SubscriptionClaims, read};
+use super::members::Members;
 use crate::config::{Algorithm, Client, KeyKind, PublicKeyError, Token};
-use crate::model::{Identity, RawJson, Secret, UserId};
+use crate::model::{Identity, Secret, UserId};
 
 /// Longest token, in bytes, looked at before anything is decoded.
 const TOKEN_BYTES_MAX: usize = 4096;
 /// Longest `kid` header, in bytes.
 const KID_BYTES_MAX: usize = 128;
-/// The last second of the year 9999: a later `exp` is taken for this.
-const SECONDS_MAX: u64 = 253_402_300_799;
 
-/// Verifies connection tokens (RFC 7519) with the keys and rules of one configuration.
+/// Verifies tokens (RFC 7519) with the keys and rules of one configuration.
 pub struct TokenVerifier {
     keys: Vec<Key>,
     algorithms: Vec<Algorithm>,
@@ -25,7 +24,7 @@ pub struct TokenVerifier {
     leeway: Duration,
     require_exp: bool,
     lifetime_max: Option<Duration>,
-    limits_connections: bool,
+    limits_lifetime: bool,
 }
 
 /// A key and the algorithms it may be used with, which a token has no say in (RFC 8725 §3.1).
@@ -45,7 +44,7 @@ enum Kind {
 #[derive(Debug, thiserror::Error)]
 pub enum KeyError {
     /// A public key that is none.
-    #[error("client.token.public_keys[{index}] {source}")]
+    #[error("public_keys[{index}] {source}")]
     PublicKey {
         /// Its place in the list, from 0.
         index: usize,
@@ -53,9 +52,7 @@ pub enum KeyError {
         source: PublicKeyError,
     },
     /// Signing needs an HMAC key, and its algorithm among the allowed ones.
-    #[error(
-        "signing needs client.token.hmac_secret_key, and HS256, HS384 or HS512 in client.token.algorithms"
-    )]
+    #[error("signing needs an hmac_secret_key, and HS256, HS384 or HS512 in its algorithms")]
     NothingToSignWith,
     /// The library refused.
     #[error("signing failed")]
@@ -90,7 +87,7 @@ pub enum TokenError {
     #[error("the token is not valid yet: `nbf` or `iat` lies in the future")]
     NotYetValid,
     /// `exp` lies too far in the future.
-    #[error("the token lives too long: `exp` lies further ahead than client.token.lifetime_max")]
+    #[error("the token lives too long: `exp` lies further ahead than lifetime_max")]
     Lifetime,
     /// A claim that is missing, of the wrong type, or not what it must be.
     #[error("the token's claim `{0}` is missing or not acceptable")]
@@ -131,7 +128,7 @@ impl TokenVerifier {
             leeway: config.leeway,
             require_exp: config.require_exp,
             lifetime_max: Some(config.lifetime_max).filter(|limit| !limit.is_zero()),
-            limits_connections: true,
+            limits_lifetime: true,
         })
     }
 
@@ -141,24 +138,66 @@ impl TokenVerifier {
     /// # Errors
     /// [`KeyError`] for a public key that cannot be used.
     pub fn for_connections(client: &Client) -> Result<Self, KeyError> {
-        Ok(Self { limits_connections: !client.insecure, ..Self::new(&client.token)? })
+        Ok(Self { limits_lifetime: !client.insecure, ..Self::new(&client.token)? })
     }
 
-    /// Who `token` says the client is, at the time `now`.
+    /// The verifier of subscription tokens; `client.insecure` means the same for the subscription.
+    ///
+    /// # Errors
+    /// [`KeyError`] for a public key that cannot be used.
+    pub fn for_subscriptions(client: &Client) -> Result<Self, KeyError> {
+        Ok(Self { limits_lifetime: !client.insecure, ..Self::new(client.subscription_token_rules())? })
+    }
+
+    /// Who the connection `token` says the client is, at the time `now`.
     ///
     /// # Errors
     /// [`TokenError`]; [`TokenError::Expired`] only for a token with nothing else wrong, so that the
     /// client may be told to bring a fresh one.
     pub fn verify(&self, token: &str, now: SystemTime) -> Result<Identity, TokenError> {
+        let claims = self.signed_claims(token)?;
+        let claims = Members::parse(&claims).ok_or(TokenError::Malformed)?;
+        if claims.raw("channel").is_some() {
+            // A subscription token is not for connecting (RFC 8725 §3.12).
+            return Err(TokenError::Claim("channel"));
+        }
+        let user = self.check_subject(&claims)?;
+        let info = claims::info(&claims)?;
+        let grants = claims::grants(&claims)?;
+        let expires_at = self.check_times(&claims, now)?;
+        Ok(Identity { user, info, expires_at, grants })
+    }
+
+    /// What the subscription `token` says, at the time `now`. Whether it is for this client and this channel is
+    /// for the caller to see.
+    ///
+    /// # Errors
+    /// As of [`verify`](Self::verify).
+    pub fn verify_subscription(
+        &self,
+        token: &str,
+        now: SystemTime,
+    ) -> Result<SubscriptionClaims, TokenError> {
+        let claims = self.signed_claims(token)?;
+        let claims = Members::parse(&claims).ok_or(TokenError::Malformed)?;
+        // A connection token is not for subscribing.
+        let channel = read::<String>(&claims, "channel")?.ok_or(TokenError::Claim("channel"))?;
+        let user = self.check_subject(&claims)?;
+        let client = read::<String>(&claims, "client")?.filter(|client| !client.is_empty());
+        let mut grant = claims::subscription_grant(&claims)?;
+        grant.expires_at = self.check_times(&claims, now)?;
+        Ok(SubscriptionClaims { user, channel, client, grant })
+    }
+
+    /// The claims of a token whose signature is good, as JSON text.
+    fn signed_claims(&self, token: &str) -> Result<Vec<u8>, TokenError> {
         if token.len() > TOKEN_BYTES_MAX {
             return Err(TokenError::TooLarge);
         }
         let (message, signature) = token.rsplit_once('.').ok_or(TokenError::Malformed)?;
         let (header, claims) = message.split_once('.').ok_or(TokenError::Malformed)?;
         self.verify_signature(&decode(header)?, message, signature)?;
-        let claims = decode(claims)?;
-        let claims = Members::parse(&claims).ok_or(TokenError::Malformed)?;
-        self.identity(&claims, now)
+        decode(claims)
     }
 
     /// Reads from the header only what selects the key, and refuses what it would not understand.
@@ -182,19 +221,13 @@ impl TokenVerifier {
         if candidates.any(verifies) { Ok(()) } else { Err(TokenError::Signature) }
     }
 
-    /// Checks the claims of a token whose signature is good; its times last.
-    fn identity(&self, claims: &Members<'_>, now: SystemTime) -> Result<Identity, TokenError> {
-        if claims.raw("channel").is_some() {
-            // A subscription token is not for connecting (RFC 8725 §3.12).
-            return Err(TokenError::Claim("channel"));
-        }
+    /// Checks who the token is of, by whom and for whom it was made; whose times are for the caller to check last.
+    fn check_subject(&self, claims: &Members<'_>) -> Result<UserId, TokenError> {
         let user = read::<String>(claims, "sub")?.unwrap_or_default();
         let user = UserId::parse(&user).map_err(|_| TokenError::Claim("sub"))?;
         read::<String>(claims, "jti")?;
         self.check_audience_and_issuer(claims)?;
-        let info = info(claims)?;
-        let expires_at = self.check_times(claims, now)?.filter(|_| self.limits_connections);
-        Ok(Identity { user, info, expires_at })
+        Ok(user)
     }
 
     fn check_audience_and_issuer(&self, claims: &Members<'_>) -> Result<(), TokenError> {
@@ -210,14 +243,14 @@ impl TokenVerifier {
         Ok(())
     }
 
-    /// When the connection ends; `None` if never.
+    /// When what the token is for ends; `None` if never.
     fn check_times(&self, claims: &Members<'_>, now: SystemTime) -> Result<Option<SystemTime>, TokenError> {
-        let expires = date(claims, "exp")?;
-        let connection_expires = date(claims, "expire_at")?;
+        let expires = claims::date(claims, "exp")?;
+        let granted_until = claims::date(claims, "expire_at")?;
         if expires.is_none() && self.require_exp {
             return Err(TokenError::Claim("exp"));
         }
-        for start in [date(claims, "nbf")?, date(claims, "iat")?].into_iter().flatten() {
+        for start in [claims::date(claims, "nbf")?, claims::date(claims, "iat")?].into_iter().flatten() {
             if start > now + self.leeway {
                 return Err(TokenError::NotYetValid);
             }
@@ -227,15 +260,15 @@ impl TokenVerifier {
         {
             return Err(TokenError::Lifetime);
         }
-        let connection_expires = match connection_expires {
+        let granted_until = match granted_until {
             Some(SystemTime::UNIX_EPOCH) => None,
             Some(time) => Some(time),
             None => expires,
         };
-        if [expires, connection_expires].into_iter().flatten().any(|end| end + self.leeway <= now) {
+        if [expires, granted_until].into_iter().flatten().any(|end| end + self.leeway <= now) {
             return Err(TokenError::Expired);
         }
-        Ok(connection_expires)
+        Ok(granted_until.filter(|_| self.limits_lifetime))
     }
 }
 
@@ -293,33 +326,6 @@ fn is_kid(kid: &str) -> bool {
 
 fn decode(part: &str) -> Result<Vec<u8>, TokenError> {
     URL_SAFE_NO_PAD.decode(part).map_err(|_| TokenError::Malformed)
-}
-
-fn read<T: serde::de::DeserializeOwned>(
-    claims: &Members<'_>,
-    name: &'static str,
-) -> Result<Option<T>, TokenError> {
-    claims.read(name).map_err(|WrongType| TokenError::Claim(name))
-}
-
-/// A `NumericDate` (RFC 7519 §2): seconds, fractions allowed.
-fn date(claims: &Members<'_>, name: &'static str) -> Result<Option<SystemTime>, TokenError> {
-    let Some(number) = read::<serde_json::Number>(claims, name)? else { return Ok(None) };
-    let since_epoch = match number.as_u64() {
-        Some(seconds) => Some(Duration::from_secs(seconds)),
-        None => number.as_f64().and_then(|seconds| Duration::try_from_secs_f64(seconds).ok()),
-    };
-    let since_epoch = since_epoch.ok_or(TokenError::Claim(name))?.min(Duration::from_secs(SECONDS_MAX));
-    Ok(Some(SystemTime::UNIX_EPOCH + since_epoch))
-}
-
-/// The `info` claim, or the JSON in the base64 of `b64info`, which goes first.
-fn info(claims: &Members<'_>) -> Result<Option<RawJson>, TokenError> {
-    if let Some(encoded) = read::<String>(claims, "b64info")? {
-        let decoded = STANDARD.decode(encoded).map_err(|_| TokenError::Claim("b64info"))?;
-        return RawJson::parse(&decoded).map(Some).map_err(|_| TokenError::Claim("b64info"));
-    }
-    Ok(claims.raw("info").filter(|info| info.get() != "null").map(RawJson::from_raw))
 }
 
 /// The `aud` claim (RFC 7519 §4.1.3).

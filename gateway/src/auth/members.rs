@@ -7,6 +7,7 @@ use serde_json::value::RawValue;
 /// The members of a JSON object, none twice (RFC 7515 §4, RFC 7519 §4).
 ///
 /// With two members of one name, two readers could see two different tokens.
+#[derive(Default)]
 pub(super) struct Members<'a>(BTreeMap<String, &'a RawValue>);
 
 /// A member has a value of the wrong type.
@@ -19,6 +20,16 @@ impl<'a> Members<'a> {
         serde_json::from_slice(text).ok()
     }
 
+    /// Whether there is none.
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The names of all, in order.
+    pub(super) fn names(&self) -> impl Iterator<Item = &String> {
+        self.0.keys()
+    }
+
     /// The member as it stands.
     pub(super) fn raw(&self, name: &str) -> Option<&'a RawValue> {
         self.0.get(name).copied()
@@ -28,6 +39,19 @@ impl<'a> Members<'a> {
     pub(super) fn read<T: DeserializeOwned>(&self, name: &str) -> Result<Option<T>, WrongType> {
         let value = self.raw(name).map(|value| serde_json::from_str(value.get()));
         value.transpose().map_err(|_| WrongType)
+    }
+
+    /// The members of the object that the member is, `None` if there is none, or null.
+    pub(super) fn object(&self, name: &str) -> Result<Option<Self>, WrongType> {
+        let Some(value) = self.raw(name) else { return Ok(None) };
+        serde_json::from_str(value.get()).map_err(|_| WrongType)
+    }
+
+    /// The members of each object in the list that the member is; none if there is no list, or null.
+    pub(super) fn objects(&self, name: &str) -> Result<Vec<Self>, WrongType> {
+        let Some(value) = self.raw(name) else { return Ok(Vec::new()) };
+        let list: Option<Vec<Self>> = serde_json::from_str(value.get()).map_err(|_| WrongType)?;
+        Ok(list.unwrap_or_default())
     }
 }
 

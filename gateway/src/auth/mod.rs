@@ -4,11 +4,15 @@
 //! token is acted on before its signature has been verified. Enter by [`Authority`] and [`ApiKeys`].
 
 mod authority;
+mod claims;
 mod grants;
 mod jwt;
 mod keys;
 mod members;
+mod terms;
 
-pub use authority::{Authority, Following, Refusal};
+pub use authority::{Authority, Refusal, SubscriptionTokenError};
+pub use claims::SubscriptionClaims;
 pub use jwt::{KeyError, TokenError, TokenVerifier, sign};
 pub use keys::ApiKeys;
+pub use terms::{Asks, Following, Terms};

@@ -3,6 +3,7 @@
 //! Nothing here depends on how fast time passes: what a broker forgets it tests itself, with its own clock.
 
 mod history;
+mod notices;
 mod suppression;
 
 use std::collections::HashMap;
@@ -14,9 +15,10 @@ use parking_lot::Mutex;
 use tokio::sync::watch;
 
 pub(super) use self::history::*;
+pub(super) use self::notices::*;
 pub(super) use self::suppression::*;
 use super::{Broker, Draft, PublishOptions, Published, Receiver, Retention};
-use crate::model::{Channel, Epoch, Publication, RawJson};
+use crate::model::{Channel, Epoch, Notice, Publication, RawJson};
 
 /// Runs the contract against the broker that `$make` builds from a receiver.
 macro_rules! suite {
@@ -47,6 +49,10 @@ macro_rules! suite {
             a_version_that_is_not_above_the_last_is_suppressed,
             versions_need_a_history,
             versions_outlive_what_is_kept,
+            a_notice_reaches_subscribed_channels_only,
+            a_notice_arrives_as_it_was_sent,
+            notices_and_publications_keep_their_order,
+            a_notice_is_kept_in_no_history,
         );
     };
     (@each $make:expr; $($name:ident),* $(,)?) => {
@@ -68,22 +74,27 @@ pub(super) use suite;
 #[derive(Clone, Debug, PartialEq)]
 struct Delivered {
     epoch: Option<Epoch>,
-    /// Offset and payload of each.
+    /// Offset and payload of each. A notice is `join ann`, without an offset.
     publications: Vec<(u64, String)>,
 }
 
 /// Remembers what was delivered, and lets a test wait for it.
 pub(super) struct Record {
     delivered: Mutex<HashMap<Channel, Vec<Delivered>>>,
+    notices: Mutex<Vec<Notice>>,
     total: watch::Sender<usize>,
 }
 
 impl Record {
     pub(super) fn new() -> Arc<Self> {
-        Arc::new(Self { delivered: Mutex::default(), total: watch::Sender::new(0) })
+        Arc::new(Self {
+            delivered: Mutex::default(),
+            notices: Mutex::default(),
+            total: watch::Sender::new(0),
+        })
     }
 
-    /// Waits until `count` publications arrived in all, then answers those of `channel`, run by run.
+    /// Waits until `count` publications and notices arrived in all, then answers those of `channel`, run by run.
     async fn delivered(&self, channel: &Channel, count: usize) -> Vec<Delivered> {
         let mut total = self.total.subscribe();
         total.wait_for(|total| *total >= count).await.unwrap();
@@ -99,15 +110,31 @@ impl Record {
     async fn flat(&self, channel: &Channel, count: usize) -> Vec<String> {
         self.runs(channel, count).await.concat()
     }
+
+    /// All notices that arrived.
+    fn notices(&self) -> Vec<Notice> {
+        self.notices.lock().clone()
+    }
+
+    fn note(&self, channel: &Channel, run: Delivered) {
+        // Gives the others a chance to overtake, which they must not take.
+        std::thread::yield_now();
+        let count = run.publications.len();
+        self.delivered.lock().entry(channel.clone()).or_default().push(run);
+        self.total.send_modify(|total| *total += count);
+    }
 }
 
 impl Receiver for Record {
     fn deliver(&self, channel: &Channel, epoch: Option<&Epoch>, publications: &[Arc<Publication>]) {
-        // Gives the others a chance to overtake, which they must not take.
-        std::thread::yield_now();
-        let run = Delivered { epoch: epoch.cloned(), publications: numbered(publications) };
-        self.delivered.lock().entry(channel.clone()).or_default().push(run);
-        self.total.send_modify(|total| *total += publications.len());
+        self.note(channel, Delivered { epoch: epoch.cloned(), publications: numbered(publications) });
+    }
+
+    fn announce(&self, channel: &Channel, notice: &Notice) {
+        self.notices.lock().push(notice.clone());
+        let what = if matches!(notice, Notice::Join(_)) { "join" } else { "leave" };
+        let text = format!("{what} {}", notice.info().user);
+        self.note(channel, Delivered { epoch: None, publications: vec![(0, text)] });
     }
 }
 

@@ -17,7 +17,7 @@ use tokio::time::Instant;
 
 use self::stripe::Stripe;
 use super::{Broker, BrokerError, Draft, History, PublishOptions, Published, Range, Receiver};
-use crate::model::Channel;
+use crate::model::{Channel, Notice};
 
 /// How many locks the channels are spread over.
 const STRIPES: usize = 64;
@@ -81,6 +81,14 @@ impl Broker for MemoryBroker {
             self.receiver.deliver(channel, accepted.epoch.as_ref(), &accepted.publications);
         }
         Ok(accepted.published)
+    }
+
+    async fn announce(&self, channel: &Channel, notice: Notice) -> Result<(), BrokerError> {
+        let stripe = self.stripe(channel).lock();
+        if stripe.subscribed.contains(channel) {
+            self.receiver.announce(channel, &notice);
+        }
+        Ok(())
     }
 
     async fn history(

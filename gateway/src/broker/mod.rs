@@ -1,6 +1,7 @@
-//! What carries publications from the node that accepted them to every node that holds the channel.
+//! What carries publications from the node that accepted them to every node that holds the channel, and notices
+//! of who joined and left.
 //!
-//! A broker knows channels and publications. It does not know who subscribes: it hands what arrives to
+//! A broker knows channels and what is sent to them. It does not know who subscribes: it hands what arrives to
 //! one [`Receiver`]. Every implementation passes the suite in `contract.rs`.
 
 #[cfg(test)]
@@ -14,7 +15,7 @@ use async_trait::async_trait;
 
 pub use memory::MemoryBroker;
 
-use crate::model::{Channel, Epoch, Position, Publication};
+use crate::model::{Channel, Epoch, Notice, Position, Publication};
 
 /// The broker did not do what was asked.
 #[derive(Debug, thiserror::Error)]
@@ -31,6 +32,9 @@ pub trait Receiver: Send + Sync + 'static {
     ///
     /// Called for one channel at a time, in the order of the channel; never waits.
     fn deliver(&self, channel: &Channel, epoch: Option<&Epoch>, publications: &[Arc<Publication>]);
+
+    /// Takes a notice of `channel`. Called as [`deliver`](Self::deliver) is, in one order with it.
+    fn announce(&self, channel: &Channel, notice: &Notice);
 }
 
 /// How a channel keeps what is published.
@@ -140,6 +144,15 @@ pub trait Broker: Send + Sync + 'static {
         drafts: Vec<Draft>,
         options: PublishOptions,
     ) -> Result<Vec<Published>, BrokerError>;
+
+    /// Sends `notice` to every node that is subscribed to `channel`, this one included. It is kept nowhere.
+    ///
+    /// Publications and notices of calls that follow one another reach each receiver in the order of the calls.
+    /// Delivery is at most once.
+    ///
+    /// # Errors
+    /// [`BrokerError`] when the broker did not answer: it may or may not have been sent.
+    async fn announce(&self, channel: &Channel, notice: Notice) -> Result<(), BrokerError>;
 
     /// Reads `range` of the history of `channel`.
     ///

@@ -9,7 +9,7 @@ use serde_json::value::RawValue;
 use super::output::Output;
 use super::{ConfigFile, Failure};
 use crate::auth;
-use crate::config::Config;
+use crate::config::{Config, Token};
 use crate::model::{Channel, UserId};
 
 /// Print a signed token for a user, to try things out
@@ -56,22 +56,31 @@ impl Gentoken {
     pub(super) fn run(self) -> Result<(), Failure> {
         let config = self.file.load()?;
         let claims = self.claims(&config, SystemTime::now()).map_err(Failure::Usage)?;
-        let token = auth::sign(&config.client.token, &claims).map_err(Failure::usage)?;
+        let token = auth::sign(self.rules(&config), &claims).map_err(Failure::usage)?;
         // The one output that is meant to show a token.
         let token = token.expose();
         self.output.report(token, &json!({ "token": token, "expires_at": claims.exp }))
     }
 
+    /// The keys and rules of tokens of the kind asked for.
+    fn rules<'a>(&self, config: &'a Config) -> &'a Token {
+        match self.channel {
+            Some(_) => config.client.subscription_token_rules(),
+            None => &config.client.token,
+        }
+    }
+
     /// The claims asked for, and those without which the configuration would refuse the token.
     fn claims<'a>(&'a self, config: &'a Config, now: SystemTime) -> anyhow::Result<Claims<'a>> {
-        let limit = config.client.token.lifetime_max;
+        let rules = self.rules(config);
+        let limit = rules.lifetime_max;
         if self.ttl.as_secs() == 0 || (!limit.is_zero() && self.ttl > limit) {
             let most = if limit.is_zero() {
                 "no limit".into()
             } else {
                 humantime::format_duration(limit).to_string()
             };
-            return Err(anyhow!("--ttl must be from 1s to client.token.lifetime_max ({most})"));
+            return Err(anyhow!("--ttl must be from 1s to lifetime_max of the configuration ({most})"));
         }
         UserId::parse(&self.user).context("--user")?;
         if let Some(channel) = &self.channel {
@@ -83,8 +92,8 @@ impl Gentoken {
             sub: &self.user,
             iat,
             exp: iat.saturating_add(self.ttl.as_secs()),
-            aud: config.client.token.audience.as_deref(),
-            iss: config.client.token.issuer.as_deref(),
+            aud: rules.audience.as_deref(),
+            iss: rules.issuer.as_deref(),
             channel: self.channel.as_deref(),
             info: info.context("--info must be JSON")?,
         })
@@ -96,7 +105,7 @@ mod tests {
     use clap::Parser as _;
 
     use super::*;
-    use crate::auth::{TokenError, TokenVerifier};
+    use crate::auth::TokenVerifier;
     use crate::model::Secret;
 
     #[derive(clap::Parser)]
@@ -117,21 +126,35 @@ mod tests {
         Wrapper::parse_from([&["gentoken"], arguments].concat()).command
     }
 
+    /// A token made with `arguments` under `config`.
+    fn token(config: &Config, arguments: &[&str]) -> Secret {
+        let command = gentoken(arguments);
+        let claims = command.claims(config, SystemTime::now()).unwrap();
+        auth::sign(command.rules(config), &claims).unwrap()
+    }
+
     #[test]
     fn a_generated_token_is_accepted_under_the_same_configuration() {
         let config = config();
-        let verifier = TokenVerifier::new(&config.client.token).unwrap();
-        let verify = |arguments: &[&str]| {
-            let command = gentoken(arguments);
-            let claims = command.claims(&config, SystemTime::now()).unwrap();
-            let token = auth::sign(&config.client.token, &claims).unwrap();
-            verifier.verify(token.expose(), SystemTime::now())
-        };
-        let identity = verify(&["--user", "42", "--info", r#"{"n": 1.0}"#, "--ttl", "24h"]).unwrap();
+        let verifier = TokenVerifier::for_connections(&config.client).unwrap();
+        let token = token(&config, &["--user", "42", "--info", r#"{"n": 1.0}"#, "--ttl", "24h"]);
+        let identity = verifier.verify(token.expose(), SystemTime::now()).unwrap();
         assert_eq!(identity.user.as_str(), "42");
         assert_eq!(identity.info.unwrap().as_bytes(), br#"{"n": 1.0}"#);
-        let subscription = verify(&["--user", "42", "--channel", "news"]);
-        assert_eq!(subscription.unwrap_err(), TokenError::Claim("channel"));
+    }
+
+    #[test]
+    fn a_token_with_a_channel_is_for_subscribing_to_it() {
+        let mut config = config();
+        config.client.subscription_token.hmac_secret_key =
+            Secret::new("another key, for the tokens of subscriptions");
+        let token = token(&config, &["--user", "42", "--channel", "$news", "--info", "1"]);
+        let verifier = TokenVerifier::for_subscriptions(&config.client).unwrap();
+        let claims = verifier.verify_subscription(token.expose(), SystemTime::now()).unwrap();
+        assert_eq!((claims.channel.as_str(), claims.user.as_str()), ("$news", "42"));
+        assert_eq!(claims.grant.info.unwrap().as_bytes(), b"1");
+        let connecting = TokenVerifier::for_connections(&config.client).unwrap();
+        assert!(connecting.verify(token.expose(), SystemTime::now()).is_err());
     }
 
     #[test]

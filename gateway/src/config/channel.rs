@@ -6,7 +6,7 @@ use regex::Regex;
 use serde::de;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use crate::model::Channel;
+use crate::model::{Channel, Payload};
 
 /// Channels and what clients may do in them.
 #[derive(Clone, Debug, Serialize, serde::Deserialize)]
@@ -20,6 +20,11 @@ pub struct ChannelSection {
     /// How long an idempotency key is remembered; above 0.
     #[serde(with = "humantime_serde")]
     pub idempotency_ttl: Duration,
+    /// How long a client stays present that is not heard of; above `client.presence_update_interval`.
+    #[serde(with = "humantime_serde")]
+    pub presence_ttl: Duration,
+    /// What the data of publications must be where the namespace does not say.
+    pub publication_data_format: DataFormat,
     /// Options of channels without `name:`.
     pub without_namespace: ChannelOptions,
     /// Options of channels whose name begins with the name of the namespace and a colon.
@@ -32,6 +37,8 @@ impl Default for ChannelSection {
             channel_bytes_max: 255,
             history_meta_ttl: Duration::from_secs(720 * 3600),
             idempotency_ttl: Duration::from_secs(5 * 60),
+            presence_ttl: Duration::from_secs(30),
+            publication_data_format: DataFormat::NotEmpty,
             without_namespace: ChannelOptions::default(),
             namespaces: Vec::new(),
         }
@@ -45,6 +52,12 @@ pub struct ChannelOptions {
     /// The namespace: two or more of `A-Z a-z 0-9 . _ -`, unique. Empty for `without_namespace`.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub name: String,
+    /// Who is subscribed is known: each subscriber is listed while it is there.
+    pub presence: bool,
+    /// That a client joins or leaves is announced to the subscribers that hear of it.
+    pub join_leave: bool,
+    /// Every subscriber hears of it, without asking.
+    pub force_push_join_leave: bool,
     /// Publications kept of each channel; 0 = no history. Goes with `history_ttl`.
     pub history_size: usize,
     /// How long they are kept after the last one; 0 = no history. Goes with `history_size`.
@@ -63,6 +76,8 @@ pub struct ChannelOptions {
     pub allow_recovery: bool,
     /// How subscribers catch up.
     pub force_recovery_mode: RecoveryMode,
+    /// Every subscriber gets the newest publication at once. Needs `force_recovery` and the mode `cache`.
+    pub auto_cache_recover: bool,
     /// Clients with a user may subscribe.
     pub allow_subscribe_for_client: bool,
     /// Anonymous clients may do so as well.
@@ -73,6 +88,12 @@ pub struct ChannelOptions {
     pub allow_publish_for_subscriber: bool,
     /// Anonymous clients may do so as well, where one of the two options before lets them.
     pub allow_publish_for_anonymous: bool,
+    /// Clients with a user may see who is present.
+    pub allow_presence_for_client: bool,
+    /// Subscribers of the channel may see it.
+    pub allow_presence_for_subscriber: bool,
+    /// Anonymous clients may do so as well, where one of the two options before lets them.
+    pub allow_presence_for_anonymous: bool,
     /// Clients with a user may read the history.
     pub allow_history_for_client: bool,
     /// Subscribers of the channel may read it.
@@ -84,6 +105,10 @@ pub struct ChannelOptions {
     /// What the name after the first `:` must match, anywhere unless anchored; names may then hold
     /// more than ASCII. `None` = any ASCII name.
     pub channel_regex: Option<Pattern>,
+    /// What the data of publications must be; `NotEmpty` = as `channel.publication_data_format` says.
+    pub publication_data_format: DataFormat,
+    /// What happens to a subscriber that does not keep up.
+    pub slow_consumer: SlowConsumer,
 }
 
 impl ChannelOptions {
@@ -111,6 +136,51 @@ pub enum RecoveryMode {
     /// With the newest publication alone.
     #[serde(rename = "cache")]
     Cache,
+}
+
+/// What the data of a publication must be.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum DataFormat {
+    /// Anything but nothing; `""`. In a namespace: what the channel section says.
+    #[default]
+    #[serde(rename = "")]
+    NotEmpty,
+    /// One JSON value (RFC 8259).
+    #[serde(rename = "json")]
+    Json,
+    /// One JSON object.
+    #[serde(rename = "json_object")]
+    JsonObject,
+    /// Any bytes, also none.
+    #[serde(rename = "binary")]
+    Binary,
+}
+
+impl DataFormat {
+    /// Whether `data` may be published.
+    pub fn admits(self, data: &Payload) -> bool {
+        match self {
+            Self::NotEmpty => !data.is_empty(),
+            Self::Json => data.json_line().is_some(),
+            Self::JsonObject => {
+                data.json_line().is_some_and(|text| text.trim_ascii_start().starts_with(b"{"))
+            }
+            Self::Binary => true,
+        }
+    }
+}
+
+/// What happens when more is queued for a subscriber than its outbox may hold.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SlowConsumer {
+    /// Its connection is closed, so that it comes back and recovers.
+    #[default]
+    Disconnect,
+    /// It misses the oldest publications that are still queued.
+    DropOldest,
+    /// It gets the newest publication of the channel alone: each one replaces the one before it in the queue.
+    Latest,
 }
 
 /// A regular expression; equal to another of the same text.
@@ -152,6 +222,7 @@ impl<'de> Deserialize<'de> for Pattern {
 pub struct Channels {
     history_meta_ttl: Duration,
     idempotency_ttl: Duration,
+    publication_data_format: DataFormat,
     without_namespace: ChannelOptions,
     namespaces: HashMap<String, ChannelOptions>,
     unknown_allowed: bool,
@@ -169,6 +240,7 @@ impl Channels {
         Self {
             history_meta_ttl: section.history_meta_ttl,
             idempotency_ttl: section.idempotency_ttl,
+            publication_data_format: section.publication_data_format,
             without_namespace: section.without_namespace.clone(),
             namespaces: section.namespaces.iter().map(by_name).collect(),
             unknown_allowed: false,
@@ -189,6 +261,14 @@ impl Channels {
     /// How long the epoch and top offset of a channel with `options` are kept after the last publication.
     pub fn history_meta_ttl(&self, options: &ChannelOptions) -> Duration {
         if options.history_meta_ttl.is_zero() { self.history_meta_ttl } else { options.history_meta_ttl }
+    }
+
+    /// What the data of publications to a channel with `options` must be.
+    pub fn data_format(&self, options: &ChannelOptions) -> DataFormat {
+        match options.publication_data_format {
+            DataFormat::NotEmpty => self.publication_data_format,
+            format => format,
+        }
     }
 
     /// The options that apply to `channel`.
@@ -253,6 +333,32 @@ mod tests {
         assert_eq!(channels.history_meta_ttl(resolve("on:a")), Duration::from_secs(3600));
         assert_eq!(channels.history_meta_ttl(resolve("long:a")), Duration::from_secs(7200));
         assert_eq!(channels.idempotency_ttl(), Duration::from_secs(300));
+    }
+
+    #[test]
+    fn a_namespace_without_a_data_format_has_that_of_the_section() {
+        let section = serde_json::json!({
+            "publication_data_format": "json",
+            "without_namespace": {"publication_data_format": ""},
+            "namespaces": [{"name": "chat", "publication_data_format": "json_object"}],
+        });
+        let channels = Channels::new(&serde_json::from_value(section).unwrap());
+        let format = |name| channels.data_format(channels.resolve(&channel(name)).unwrap());
+        assert_eq!(format("news"), DataFormat::Json);
+        assert_eq!(format("chat:news"), DataFormat::JsonObject);
+    }
+
+    #[test]
+    fn data_must_be_what_the_namespace_says() {
+        let row = |format: DataFormat| {
+            let samples = ["", "{", " {\"a\":1}", "[1]", "\u{0}"];
+            let admits = |text: &&str| format.admits(&Payload::of_bytes(text.as_bytes().to_vec().into()));
+            samples.iter().map(|text| if admits(text) { '1' } else { '0' }).collect::<String>()
+        };
+        assert_eq!(row(DataFormat::NotEmpty), "01111");
+        assert_eq!(row(DataFormat::Json), "00110");
+        assert_eq!(row(DataFormat::JsonObject), "00100");
+        assert_eq!(row(DataFormat::Binary), "11111");
     }
 
     #[test]

@@ -21,6 +21,11 @@ pub struct Client {
     pub insecure: bool,
     /// How connection tokens are verified.
     pub token: Token,
+    /// How subscription tokens are verified. Without a key, as connection tokens are, and then nothing else of
+    /// it may be set; with one, by this alone.
+    pub subscription_token: Token,
+    /// Subscribes each user to a channel of its own.
+    pub subscribe_to_user_personal_channel: PersonalChannel,
     /// Time between two pings; above 0.
     #[serde(with = "humantime_serde")]
     pub ping_interval: Duration,
@@ -33,6 +38,12 @@ pub struct Client {
     /// How long a connection outlives its token, so that it can bring a fresh one; 0 = not at all.
     #[serde(with = "humantime_serde")]
     pub expired_close_delay: Duration,
+    /// How long a subscription outlives its token, so that a fresh one can be brought; 0 = not at all.
+    #[serde(with = "humantime_serde")]
+    pub expired_sub_close_delay: Duration,
+    /// How often it is said of a client that it is still present; above 0.
+    #[serde(with = "humantime_serde")]
+    pub presence_update_interval: Duration,
     /// Most channels that one connection may be subscribed to; at least 1.
     pub channels_max: usize,
     /// Largest message from a client, in bytes; at least 1.
@@ -48,6 +59,8 @@ pub struct Client {
     pub write_timeout: Duration,
     /// Most connections of the node; at least 1. Auto = what the open-file limit allows, less a reserve.
     pub connections_max: Auto<usize>,
+    /// Most connections of one user on the node; 0 = unlimited. Anonymous clients are not counted.
+    pub user_connections_max: usize,
     /// Most publications that a subscriber catches up with at once; what missed more is not recovered. At least 1.
     pub recovery_publications_max: usize,
     /// Most publications that a client gets of a history at once. At least 1.
@@ -65,10 +78,14 @@ impl Default for Client {
             anonymous: false,
             insecure: false,
             token: Token::default(),
+            subscription_token: Token::default(),
+            subscribe_to_user_personal_channel: PersonalChannel::default(),
             ping_interval: Duration::from_secs(25),
             pong_timeout: Duration::from_secs(8),
             stale_close_delay: Duration::from_secs(10),
             expired_close_delay: Duration::from_secs(25),
+            expired_sub_close_delay: Duration::from_secs(25),
+            presence_update_interval: Duration::from_secs(27),
             channels_max: 128,
             message_bytes_max: 64 * 1024,
             outbox_bytes_max: 1024 * 1024,
@@ -76,11 +93,29 @@ impl Default for Client {
             send_buffer_bytes: 64 * 1024,
             write_timeout: Duration::from_secs(5),
             connections_max: Auto::Auto,
+            user_connections_max: 0,
             recovery_publications_max: 300,
             history_publications_max: 300,
             position_check_interval: Duration::from_secs(40),
         }
     }
+}
+
+impl Client {
+    /// The keys and rules of subscription tokens: their own, or those of connection tokens.
+    pub fn subscription_token_rules(&self) -> &Token {
+        if self.subscription_token.has_keys() { &self.subscription_token } else { &self.token }
+    }
+}
+
+/// The channel that each user is subscribed to without asking: `#USER`, or `NAMESPACE:#USER`.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct PersonalChannel {
+    /// Whether there is one. Anonymous clients have none.
+    pub enabled: bool,
+    /// The namespace it is in, which must be configured; empty for none.
+    pub namespace: String,
 }
 
 /// Keys and rules by which a JWT is verified (RFC 7519, RFC 8725).
@@ -140,6 +175,12 @@ impl Token {
     /// Whether there is any key to verify a token with.
     pub fn has_keys(&self) -> bool {
         !self.hmac_secret_key.is_empty() || !self.public_keys.is_empty()
+    }
+
+    /// Whether everything is as it is by default.
+    pub fn is_unset(&self) -> bool {
+        // Secrets cannot be compared, nor need they be: the tree says whether there are any.
+        serde_json::to_value(self).ok() == serde_json::to_value(Self::default()).ok()
     }
 }
 

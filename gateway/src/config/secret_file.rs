@@ -14,7 +14,8 @@ use crate::model::Secret;
 /// [`ConfigError`] when a file cannot be read, holds nothing, or the setting is given as well.
 pub(super) fn read_all(config: &mut Config) -> Result<(), ConfigError> {
     let mut problems = Vec::new();
-    read_token(&mut config.client.token, &mut problems);
+    read_token(&mut config.client.token, "client.token", &mut problems);
+    read_token(&mut config.client.subscription_token, "client.subscription_token", &mut problems);
     for (index, key) in config.api.keys.iter_mut().enumerate() {
         if let Some(file) = &key.key_file {
             let path = format!("api.keys[{index}].key");
@@ -24,21 +25,21 @@ pub(super) fn read_all(config: &mut Config) -> Result<(), ConfigError> {
     if problems.is_empty() { Ok(()) } else { Err(ConfigError { problems }) }
 }
 
-fn read_token(token: &mut Token, problems: &mut Vec<Problem>) {
+fn read_token(token: &mut Token, at: &str, problems: &mut Vec<Problem>) {
     if let Some(file) = &token.hmac_secret_key_file {
         let given = !token.hmac_secret_key.is_empty();
         let set = |text: &str| token.hmac_secret_key = Secret::new(text);
-        problems.extend(read(file, "client.token.hmac_secret_key", given, set));
+        problems.extend(read(file, &format!("{at}.hmac_secret_key"), given, set));
     }
     if let Some(file) = &token.hmac_previous_secret_keys_file {
         let keys = &mut token.hmac_previous_secret_keys;
         let given = !keys.is_empty();
         let set = |text: &str| keys.extend(text.lines().map(str::trim_end).map(Secret::new));
-        problems.extend(read(file, "client.token.hmac_previous_secret_keys", given, set));
+        problems.extend(read(file, &format!("{at}.hmac_previous_secret_keys"), given, set));
     }
     for (index, key) in token.public_keys.iter_mut().enumerate() {
         if let Some(file) = &key.pem_file {
-            let path = format!("client.token.public_keys[{index}].pem");
+            let path = format!("{at}.public_keys[{index}].pem");
             problems.extend(read(file, &path, !key.pem.is_empty(), |text| key.pem = text.into()));
         }
     }

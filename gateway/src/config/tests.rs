@@ -185,7 +185,9 @@ fn no_error_shows_a_secret() {
     }
     let error = load_env(&[("CLARION__API__KEYS", canary), ("CLARION__CLIENT__TOKEN", canary)]).unwrap_err();
     assert!(!error.to_string().contains("LEAKCANARY"), "{error}");
-    let config = load_env(&[(KEY, "LEAKCANARYLEAKCANARYleakcanary0123456789")]).unwrap();
+    let subscription_key = "CLARION__CLIENT__SUBSCRIPTION_TOKEN__HMAC_SECRET_KEY";
+    let key = "LEAKCANARYLEAKCANARYleakcanary0123456789";
+    let config = load_env(&[(KEY, key), (subscription_key, key)]).unwrap();
     assert!(!format!("{config:?}{}", serde_json::to_string(&config).unwrap()).contains("LEAKCANARY"));
 }
 
@@ -209,8 +211,8 @@ fn an_unknown_key_is_named_with_its_path_and_the_nearest_name() {
             "api.keys[0].scope: unknown key; did you mean `api.keys[0].scopes`?",
         ),
         (
-            "channel: {namespaces: [{name: chat, presence: true}]}",
-            "channel.namespaces[0].presence: unknown key",
+            "channel: {namespaces: [{name: chat, leave_grace: 5s}]}",
+            "channel.namespaces[0].leave_grace: unknown key",
         ),
     ] {
         let error = problem(load(yaml));
@@ -248,6 +250,11 @@ fn a_value_of_the_wrong_kind_is_refused_in_words() {
         (
             "channel: {without_namespace: {channel_regex: \"(\"}}",
             "channel.without_namespace.channel_regex: is not a regular expression: unclosed group",
+        ),
+        ("channel: {publication_data_format: xml}", "channel.publication_data_format: unknown value `xml`"),
+        (
+            "channel: {without_namespace: {slow_consumer: wait}}",
+            "channel.without_namespace.slow_consumer: unknown value `wait`",
         ),
         ("log: {level: loud}", "log.level: unknown value `loud`"),
     ] {
@@ -379,6 +386,55 @@ fn a_weak_key_is_refused_unless_insecure() {
     let previous = ("CLARION__CLIENT__TOKEN__HMAC_PREVIOUS_SECRET_KEYS", r#"["short"]"#);
     let error = problem(load_env(&[(KEY, GOOD_KEY), previous]));
     assert!(error.starts_with("client.token.hmac_previous_secret_keys[0]: "), "{error}");
+}
+
+#[test]
+fn what_presence_and_caches_need_is_looked_for() {
+    let cached = "history_size: 1, history_ttl: 1s, auto_cache_recover: true";
+    let namespace = |more: &str| format!("channel: {{namespaces: [{{name: ab, {cached}, {more}}}]}}");
+    let path = "channel.namespaces[0].auto_cache_recover";
+    let personal = "client: {subscribe_to_user_personal_channel: {enabled: true, namespace: own}}";
+    for (yaml, path) in [
+        ("client: {presence_update_interval: 0s}", "client.presence_update_interval"),
+        ("client: {presence_update_interval: 30s}", "channel.presence_ttl"),
+        ("channel: {presence_ttl: 27s}", "channel.presence_ttl"),
+        (personal, "client.subscribe_to_user_personal_channel.namespace"),
+        (&namespace("force_recovery: true"), path),
+        (&namespace("allow_recovery: true, force_recovery_mode: cache"), path),
+    ] {
+        let error = problem(load(yaml));
+        assert!(error.starts_with(&format!("{path}: ")), "{yaml}: {error}");
+    }
+    load(&namespace("force_recovery: true, force_recovery_mode: cache")).unwrap();
+    load("channel: {presence_ttl: 2s}\nclient: {presence_update_interval: 1s}").unwrap();
+    load("client: {subscribe_to_user_personal_channel: {enabled: true}}").unwrap();
+    load(&format!("{personal}\nchannel: {{namespaces: [{{name: own}}]}}")).unwrap();
+}
+
+#[test]
+fn a_subscription_token_has_rules_of_its_own_or_none() {
+    let rules = |yaml: &str| load(&format!("client: {{subscription_token: {{{yaml}}}}}"));
+    let shared = rules("").unwrap();
+    assert!(shared.client.subscription_token_rules().hmac_secret_key.matches(GOOD_KEY));
+    let own = rules("hmac_secret_key: Previous0123456789abcdefghijklmnop, audience: chat").unwrap();
+    let own = own.client.subscription_token_rules();
+    assert!(own.hmac_secret_key.matches("Previous0123456789abcdefghijklmnop"));
+    assert_eq!(own.audience.as_deref(), Some("chat"));
+    for unused in ["audience: chat", "hmac_previous_secret_keys: [abc]", "require_exp: false"] {
+        let error = problem(rules(unused));
+        assert!(error.starts_with("client.subscription_token: has no key"), "{unused}: {error}");
+    }
+    for (wrong, path) in [
+        ("hmac_secret_key: short", "hmac_secret_key: is shorter"),
+        ("hmac_secret_key: Previous0123456789abcdefghijklmnop, leeway: 6m", "leeway: must be"),
+        ("hmac_secret_key: Previous0123456789abcdefghijklmnop, reject: close", "reject: is for connections"),
+        ("hmac_secret_key_file: /nonexistent/key", "hmac_secret_key_file: /nonexistent/key cannot be read"),
+    ] {
+        let error = problem(rules(wrong));
+        assert!(error.starts_with(&format!("client.subscription_token.{path}")), "{wrong}: {error}");
+    }
+    let debug = format!("{shared:?}");
+    assert!(!debug.contains(GOOD_KEY));
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::{
     Api, ApiKey, Auto, BrokerType, ChannelOptions, ChannelSection, Client, Config, ConfigError, Problem,
-    Token,
+    RecoveryMode, Reject, Token,
 };
 use crate::model::Secret;
 
@@ -70,8 +70,9 @@ pub(super) fn check(config: &Config) -> Result<(), ConfigError> {
     let shards_fit = !matches!(config.shards, Auto::Fixed(shards) if !(1..=SHARDS_MAX).contains(&shards));
     problems.require(shards_fit, "shards", "must be `auto` or from 1 to 1024");
     check_client(&config.client, &mut problems);
-    check_token(&config.client, &mut problems);
+    check_tokens(&config.client, &mut problems);
     check_channel(&config.channel, &mut problems);
+    check_presence(config, &mut problems);
     check_api(&config.api, &mut problems);
     let built = config.broker.kind == BrokerType::Memory;
     problems.require(built, "broker.type", "`redis` is not built yet: only `memory` is");
@@ -163,29 +164,45 @@ fn is_host(host: &str) -> bool {
     host.split('.').all(is_label)
 }
 
-fn check_token(client: &Client, problems: &mut Problems) {
+fn check_tokens(client: &Client, problems: &mut Problems) {
     let token = &client.token;
     let needs_key = !client.anonymous && !client.insecure;
     let set = token.has_keys() || !needs_key;
     problems.require(set, "client.token.hmac_secret_key", NO_KEY);
-    check_hmac_keys(token, client.insecure, problems);
-    check_algorithms(token, problems);
-    for (path, value) in [("client.token.audience", &token.audience), ("client.token.issuer", &token.issuer)]
-    {
-        problems.require(value.as_deref() != Some(""), path, "must not be empty: leave it out instead");
+    check_token("client.token", token, client.insecure, problems);
+    let at = "client.subscription_token";
+    let token = &client.subscription_token;
+    if token.has_keys() {
+        check_token(at, token, client.insecure, problems);
+        let path = format!("{at}.reject");
+        problems.require(
+            token.reject == Reject::default(),
+            &path,
+            "is for connections: it would not be used",
+        );
+    } else {
+        problems.require(token.is_unset(), at, "has no key, so that nothing of it would be used");
     }
-    let leeway_fits = token.leeway <= LEEWAY_MAX;
-    problems.require(leeway_fits, "client.token.leeway", "must be at most 5m");
+}
+
+fn check_token(at: &str, token: &Token, insecure: bool, problems: &mut Problems) {
+    check_hmac_keys(at, token, insecure, problems);
+    check_algorithms(at, token, problems);
+    for (name, value) in [("audience", &token.audience), ("issuer", &token.issuer)] {
+        let given = value.as_deref() != Some("");
+        problems.require(given, &format!("{at}.{name}"), "must not be empty: leave it out instead");
+    }
+    problems.require(token.leeway <= LEEWAY_MAX, &format!("{at}.leeway"), "must be at most 5m");
 }
 
 const NO_KEY: &str = "is missing: without a key no client could connect \
     (set it, or `client.token.public_keys`, or `client.anonymous`)";
 
-fn check_hmac_keys(token: &Token, insecure: bool, problems: &mut Problems) {
-    let path = "client.token.hmac_previous_secret_keys";
+fn check_hmac_keys(at: &str, token: &Token, insecure: bool, problems: &mut Problems) {
+    let path = format!("{at}.hmac_previous_secret_keys");
     let orphans = token.hmac_secret_key.is_empty() && !token.hmac_previous_secret_keys.is_empty();
-    problems.require(!orphans, path, "has keys, but client.token.hmac_secret_key has none");
-    for (path, key) in hmac_keys(token) {
+    problems.require(!orphans, &path, &format!("has keys, but {at}.hmac_secret_key has none"));
+    for (path, key) in hmac_keys(at, token) {
         problems.require(!key.is_empty(), &path, "must not be empty");
         if !insecure && let Some(reason) = weakness(key) {
             problems.add(path, reason);
@@ -194,11 +211,11 @@ fn check_hmac_keys(token: &Token, insecure: bool, problems: &mut Problems) {
 }
 
 /// The HMAC keys that are set, each with its path.
-fn hmac_keys(token: &Token) -> Vec<(String, &Secret)> {
+fn hmac_keys<'a>(at: &str, token: &'a Token) -> Vec<(String, &'a Secret)> {
     let current = Some(&token.hmac_secret_key).filter(|key| !key.is_empty());
     let previous = token.hmac_previous_secret_keys.iter().enumerate();
-    let previous = previous.map(|(at, key)| (format!("client.token.hmac_previous_secret_keys[{at}]"), key));
-    current.map(|key| ("client.token.hmac_secret_key".to_owned(), key)).into_iter().chain(previous).collect()
+    let previous = previous.map(|(index, key)| (format!("{at}.hmac_previous_secret_keys[{index}]"), key));
+    current.map(|key| (format!("{at}.hmac_secret_key"), key)).into_iter().chain(previous).collect()
 }
 
 /// Why an HMAC key could be guessed.
@@ -215,18 +232,23 @@ fn weakness(key: &Secret) -> Option<&'static str> {
 }
 
 /// Each allowed algorithm needs a key, and each key an allowed algorithm.
-fn check_algorithms(token: &Token, problems: &mut Problems) {
-    let path = "client.token.algorithms";
-    problems.require(!token.algorithms.is_empty(), path, "must not be empty: it would refuse every token");
+fn check_algorithms(at: &str, token: &Token, problems: &mut Problems) {
+    let algorithms = format!("{at}.algorithms");
+    let unused = format!("is used by none of {algorithms}");
+    problems.require(
+        !token.algorithms.is_empty(),
+        &algorithms,
+        "must not be empty: it would refuse every token",
+    );
     let mut kinds = Vec::new();
     let mut kids = HashSet::new();
     for (index, key) in token.public_keys.iter().enumerate() {
-        let path = format!("client.token.public_keys[{index}]");
+        let path = format!("{at}.public_keys[{index}]");
         match key.material() {
             Err(error) => problems.add(&path, error.to_string()),
             Ok(material) => {
                 let used = token.algorithms.iter().any(|algorithm| material.kind.serves(*algorithm));
-                problems.require(used, &path, "is used by none of client.token.algorithms");
+                problems.require(used, &path, &unused);
                 kinds.push(material.kind);
             }
         }
@@ -236,12 +258,11 @@ fn check_algorithms(token: &Token, problems: &mut Problems) {
     }
     let hmac = !token.hmac_secret_key.is_empty();
     let hmac_used = token.algorithms.iter().any(|algorithm| algorithm.is_hmac());
-    let hmac_path = "client.token.hmac_secret_key";
-    problems.require(!hmac || hmac_used, hmac_path, "is used by none of client.token.algorithms");
+    problems.require(!hmac || hmac_used, &format!("{at}.hmac_secret_key"), &unused);
     for (index, algorithm) in token.algorithms.iter().enumerate().filter(|_| token.has_keys()) {
         let served =
             if algorithm.is_hmac() { hmac } else { kinds.iter().any(|kind| kind.serves(*algorithm)) };
-        let path = format!("{path}[{index}]");
+        let path = format!("{algorithms}[{index}]");
         problems.require(served, &path, &format!("there is no key for {}", algorithm.name()));
     }
 }
@@ -256,15 +277,36 @@ fn check_channel(channel: &ChannelSection, problems: &mut Problems) {
     problems.require(fits, "channel.channel_bytes_max", "must be from 1 to 65535");
     problems.above_zero("channel.history_meta_ttl", channel.history_meta_ttl);
     problems.above_zero("channel.idempotency_ttl", channel.idempotency_ttl);
-    check_history("channel.without_namespace", &channel.without_namespace, channel, problems);
+    check_options("channel.without_namespace", &channel.without_namespace, channel, problems);
     let mut names = HashSet::new();
     for (index, namespace) in channel.namespaces.iter().enumerate() {
         let path = format!("channel.namespaces[{index}].name");
         let name = &namespace.name;
         problems.require(is_namespace(name), &path, "must be two or more of A-Z a-z 0-9 . _ -");
         problems.require(names.insert(name), &path, &format!("`{name}` is the name of an earlier namespace"));
-        check_history(&format!("channel.namespaces[{index}]"), namespace, channel, problems);
+        check_options(&format!("channel.namespaces[{index}]"), namespace, channel, problems);
     }
+}
+
+/// The settings of presence that are in two sections, and the namespace of personal channels.
+fn check_presence(config: &Config, problems: &mut Problems) {
+    let (client, channel) = (&config.client, &config.channel);
+    problems.above_zero("client.presence_update_interval", client.presence_update_interval);
+    let outlives = channel.presence_ttl > client.presence_update_interval;
+    problems.require(outlives, "channel.presence_ttl", "must be above client.presence_update_interval");
+    let personal = &client.subscribe_to_user_personal_channel;
+    let known = channel.namespaces.iter().any(|namespace| namespace.name == personal.namespace);
+    let path = "client.subscribe_to_user_personal_channel.namespace";
+    let set = known || personal.namespace.is_empty() || !personal.enabled;
+    problems.require(set, path, &format!("`{}` is not among channel.namespaces", personal.namespace));
+}
+
+fn check_options(at: &str, options: &ChannelOptions, channel: &ChannelSection, problems: &mut Problems) {
+    check_history(at, options, channel, problems);
+    let is_cached = options.force_recovery && options.force_recovery_mode == RecoveryMode::Cache;
+    let path = format!("{at}.auto_cache_recover");
+    let message = "needs force_recovery, and `cache` as force_recovery_mode";
+    problems.require(is_cached || !options.auto_cache_recover, &path, message);
 }
 
 /// Size and lifetime of a history go together, and its metadata must not go before it.
@@ -352,14 +394,14 @@ fn client_warnings(client: &Client) -> Vec<String> {
     warn(allows("*"), "client.allowed_origins allows every web page");
     warn(allows("null"), "client.allowed_origins allows `null`, which any web page can claim to be");
     warn(client.insecure, "client.insecure is on: every client has every permission");
-    warn(
-        !client.token.require_exp,
-        "client.token.require_exp is off: a token without `exp` is good for ever",
-    );
-    if client.insecure {
-        for (path, key) in hmac_keys(&client.token) {
-            warnings.extend(weakness(key).map(|reason| format!("{path} {reason}")));
+    for (at, token) in
+        [("client.token", &client.token), ("client.subscription_token", &client.subscription_token)]
+    {
+        if !token.require_exp {
+            warnings.push(format!("{at}.require_exp is off: a token without `exp` is good for ever"));
         }
+        let weak_keys = hmac_keys(at, token).into_iter().filter(|_| client.insecure);
+        warnings.extend(weak_keys.filter_map(|(path, key)| Some(format!("{path} {}", weakness(key)?))));
     }
     warnings
 }

@@ -38,6 +38,8 @@ pub enum CloseReason {
         /// At most 123 bytes; not empty.
         reason: String,
     },
+    /// The client did nothing but err.
+    TooManyErrors,
     /// A frame broke RFC 6455.
     FrameError,
     /// A text was not UTF-8 (RFC 6455 §8.1).
@@ -75,6 +77,7 @@ impl CloseReason {
             Self::PermissionDenied => "permission_denied",
             Self::TooManyRequests => "too_many_requests",
             Self::Disconnected { .. } => "disconnected",
+            Self::TooManyErrors => "too_many_errors",
             Self::FrameError => "frame_error",
             Self::InvalidUtf8 => "invalid_utf8",
             Self::TooBig => "too_big",

@@ -4,7 +4,7 @@ use std::time::SystemTime;
 
 use uuid::Uuid;
 
-use super::RawJson;
+use super::{Channel, Permission, RawJson, TokenGrants};
 
 /// Longest user id, in bytes.
 const USER_ID_BYTES_MAX: usize = 255;
@@ -112,6 +112,15 @@ pub struct Identity {
     pub info: Option<RawJson>,
     /// When the connection is no longer good; `None` if it never expires.
     pub expires_at: Option<SystemTime>,
+    /// What else the token grants; `None` if nothing.
+    pub grants: Option<Arc<TokenGrants>>,
+}
+
+impl Identity {
+    /// Whether a capability of the token grants `permission` for `channel`.
+    pub fn is_granted(&self, permission: Permission, channel: &Channel) -> bool {
+        self.grants.as_ref().is_some_and(|grants| grants.allow(permission, channel))
+    }
 }
 
 /// One connection as others see it: who published, joined, left, or is present.

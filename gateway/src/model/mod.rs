@@ -4,7 +4,9 @@
 
 mod channel;
 mod close;
+mod grants;
 mod identity;
+mod notice;
 mod payload;
 mod position;
 mod publication;
@@ -13,7 +15,9 @@ mod subscription;
 
 pub use channel::{Channel, ChannelError};
 pub use close::CloseReason;
+pub use grants::{Capability, ChannelMatch, Permission, TokenGrants};
 pub use identity::{ClientId, ClientInfo, Identity, NodeId, UserId, UserIdError};
+pub use notice::Notice;
 pub use payload::Payload;
 pub use position::{Epoch, Position};
 pub use publication::{Publication, RawJson, RawJsonError, is_too_deep};

@@ -2,10 +2,12 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use tokio::sync::oneshot;
 
-use crate::model::{Channel, ClientId, CloseReason, RawJson, UserId};
+use super::recovery::Since;
+use crate::model::{Channel, ClientId, CloseReason, RawJson, SubscriptionGrant, UserId};
 
 /// Which connections are meant: all of a user, or one of them.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,13 +32,22 @@ pub enum Order {
     Subscribe {
         /// The channel.
         channel: Channel,
-        /// Custom data for the subscribe push.
-        data: Option<RawJson>,
+        /// What the caller says about the subscription.
+        grant: SubscriptionGrant,
+        /// From where in the history it is to begin; `None`: from now on.
+        since: Option<Since>,
     },
     /// Remove its subscription to `channel`, whoever made it.
     Unsubscribe {
         /// The channel.
         channel: Channel,
+    },
+    /// What authenticated it is good until another time.
+    Refresh {
+        /// `None`: for ever.
+        expires_at: Option<SystemTime>,
+        /// How others see it from now on; `None`: as before.
+        info: Option<RawJson>,
     },
 }
 

@@ -6,10 +6,10 @@ use std::time::Instant;
 use smallvec::SmallVec;
 
 use super::interest::Interests;
-use super::{Delivery, Inbox, ShardId};
+use super::{Cargo, Delivery, Inbox, ShardId};
 use crate::broker::Receiver;
 use crate::metrics::{DropReason, Metrics};
-use crate::model::{Channel, Epoch, Publication};
+use crate::model::{Channel, Epoch, Notice, Publication};
 
 /// Most bytes that are delivered in one piece: a socket that cannot take it at once must have room for it in its
 /// outbox.
@@ -42,6 +42,19 @@ impl Receiver for Dispatch {
             rest = next;
         }
     }
+
+    /// One push per shard with subscribers, whether or not they hear notices.
+    fn announce(&self, channel: &Channel, notice: &Notice) {
+        let accepted_at = Instant::now();
+        let cost_bytes = notice.cost_bytes();
+        self.interests.for_each_shard(channel, |shard: ShardId| {
+            let (channel, cargo) = (channel.clone(), Cargo::Notice(notice.clone()));
+            let delivery = Delivery { channel, cargo, accepted_at, cost_bytes };
+            if self.inboxes[shard.index()].deliver(delivery).is_err() {
+                self.metrics.notice_dropped();
+            }
+        });
+    }
 }
 
 impl Dispatch {
@@ -51,8 +64,8 @@ impl Dispatch {
         self.interests.for_each_shard(channel, |shard: ShardId| {
             let publications: SmallVec<[_; 1]> = publications.iter().cloned().collect();
             let count = publications.len();
-            let (channel, epoch) = (channel.clone(), epoch.cloned());
-            let delivery = Delivery { channel, publications, epoch, accepted_at, cost_bytes };
+            let cargo = Cargo::Publications { publications, epoch: epoch.cloned() };
+            let delivery = Delivery { channel: channel.clone(), cargo, accepted_at, cost_bytes };
             if self.inboxes[shard.index()].deliver(delivery).is_err() {
                 self.metrics.publications_dropped(DropReason::InboxFull, count);
             }

@@ -10,37 +10,70 @@ use smallvec::SmallVec;
 use tokio::sync::Notify;
 
 use super::Control;
-use crate::model::{Channel, Epoch, Publication};
+use crate::model::{Channel, Epoch, Notice, Publication};
 
-/// Most bytes of publications that may wait for one shard.
+/// Most bytes of publications and notices that may wait for one shard.
 pub const INBOX_BYTES_MAX: usize = 32 << 20;
 
-/// A run of publications of one channel, on its way to the subscribers of a shard.
+/// What a channel has for the subscribers of a shard, on its way to them.
 #[derive(Debug)]
 pub struct Delivery {
-    /// Where it was published.
+    /// Where it was published or announced.
     pub channel: Channel,
-    /// In the order of the channel; not empty.
-    pub publications: SmallVec<[Arc<Publication>; 1]>,
-    /// Of their offsets; `None` if they are in no history.
-    pub epoch: Option<Epoch>,
+    /// What is delivered.
+    pub cargo: Cargo,
     /// When the node took it from the broker.
     pub accepted_at: Instant,
     /// What it counts for in the inbox, until [`Inbox::release`].
     pub cost_bytes: usize,
 }
 
+/// What a [`Delivery`] brings.
+#[derive(Debug)]
+pub enum Cargo {
+    /// A run of publications.
+    Publications {
+        /// In the order of the channel; not empty.
+        publications: SmallVec<[Arc<Publication>; 1]>,
+        /// Of their offsets; `None` if they are in no history.
+        epoch: Option<Epoch>,
+    },
+    /// The word that somebody joined or left.
+    Notice(Notice),
+}
+
 impl Delivery {
+    /// The publications; none if it is a notice.
+    pub fn publications(&self) -> &[Arc<Publication>] {
+        match &self.cargo {
+            Cargo::Publications { publications, .. } => publications,
+            Cargo::Notice(_) => &[],
+        }
+    }
+
+    /// The epoch of the offsets; `None` for what is in no history.
+    pub fn epoch(&self) -> Option<&Epoch> {
+        match &self.cargo {
+            Cargo::Publications { epoch, .. } => epoch.as_ref(),
+            Cargo::Notice(_) => None,
+        }
+    }
+
+    /// Whether it is for those alone who hear notices.
+    pub fn is_notice(&self) -> bool {
+        matches!(self.cargo, Cargo::Notice(_))
+    }
+
     /// The first and the last offset; `None` without a history. Those between follow one another.
     pub fn offsets(&self) -> Option<(u64, u64)> {
         let mut kept =
-            self.publications.iter().map(|publication| publication.offset).filter(|offset| *offset > 0);
+            self.publications().iter().map(|publication| publication.offset).filter(|offset| *offset > 0);
         let first = kept.next()?;
         Some((first, kept.next_back().unwrap_or(first)))
     }
 }
 
-/// The queue of one shard: publications bounded in bytes, control on a lane of its own and never dropped.
+/// The queue of one shard: what channels deliver bounded in bytes, control on a lane of its own and never dropped.
 ///
 /// Any thread pushes; one shard drains. Pushing never waits. First in, first out.
 #[derive(Debug)]
@@ -62,7 +95,7 @@ struct Lanes {
 pub struct InboxFull;
 
 impl Inbox {
-    /// An empty inbox for at most `bytes_max` bytes of publications.
+    /// An empty inbox for at most `bytes_max` bytes of deliveries.
     pub fn new(bytes_max: usize) -> Self {
         Self { lanes: Mutex::default(), wake: Notify::new(), held_bytes: AtomicUsize::new(0), bytes_max }
     }
@@ -141,8 +174,7 @@ mod tests {
         let channel = Channel::parse("a", 255).unwrap();
         Delivery {
             channel,
-            publications: SmallVec::from_iter([publication]),
-            epoch: None,
+            cargo: Cargo::Publications { publications: SmallVec::from_iter([publication]), epoch: None },
             accepted_at: Instant::now(),
             cost_bytes,
         }

@@ -1,13 +1,16 @@
 //! The facade that sessions and the server API call: subscribe, publish, address users.
 //!
-//! It owns which channels this node holds, the inboxes of the shards and the broker. It knows no client
+//! It owns which channels this node holds, who of its subscribers is present, the inboxes of the shards, the broker
+//! and the presence. It knows no client
 //! protocol and no socket. Enter through [`Node::new`].
 
+mod attendance;
 mod control;
 mod delivery;
 mod inbox;
 mod interest;
 pub mod recovery;
+mod users;
 
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -18,14 +21,18 @@ use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
+use self::attendance::Roll;
 use self::interest::Fate;
+use self::users::Users;
+pub use attendance::{Attendance, Entrant, PresenceSettings, Seat};
 pub use control::{Control, Order, Target};
 pub use delivery::Dispatch;
-pub use inbox::{Delivery, INBOX_BYTES_MAX, Inbox, InboxFull};
+pub use inbox::{Cargo, Delivery, INBOX_BYTES_MAX, Inbox, InboxFull};
 
 use crate::broker::{Broker, BrokerError, Draft, History, PublishOptions, Published, Range};
 use crate::metrics::Metrics;
-use crate::model::{Channel, ClientId, CloseReason, NodeId, UserId};
+use crate::model::{Channel, ClientId, ClientInfo, CloseReason, NodeId, UserId};
+use crate::presence::{Presence, PresenceError, PresenceStats};
 
 /// How long the broker stays subscribed to a channel whose last local subscriber left: reconnects are common.
 const UNSUBSCRIBE_GRACE: Duration = Duration::from_secs(5);
@@ -66,14 +73,27 @@ pub enum PublishError {
     Broker(#[from] BrokerError),
 }
 
+/// What a node shares with others.
+pub struct Backends {
+    /// Carries publications and notices.
+    pub broker: Arc<dyn Broker>,
+    /// Knows who is subscribed.
+    pub presence: Arc<dyn Presence>,
+    /// How this node keeps its subscribers there.
+    pub presence_settings: PresenceSettings,
+}
+
 /// One running gateway process, as sessions and the server API see it. Shared by all threads.
 pub struct Node {
     id: NodeId,
     name: String,
     started_at: Instant,
     clients: AtomicUsize,
+    users: Users,
     dispatch: Arc<Dispatch>,
     broker: Arc<dyn Broker>,
+    presence: Arc<dyn Presence>,
+    roll: Roll,
     metrics: Arc<Metrics>,
     backbone: Handle,
     leaving: mpsc::Sender<Leaving>,
@@ -117,22 +137,36 @@ impl Drop for Interest {
 }
 
 impl Node {
-    /// A node whose publications travel through `broker` and come back through `dispatch`.
+    /// A node whose publications travel through the broker of `backends` and come back through `dispatch`.
     ///
-    /// Timers run on `backbone`.
+    /// Timers, and the work on the presence, run on `backbone`.
     pub fn new(
         name: String,
         dispatch: Arc<Dispatch>,
-        broker: Arc<dyn Broker>,
+        backends: Backends,
         metrics: Arc<Metrics>,
         backbone: Handle,
     ) -> Arc<Self> {
+        let roll = Roll::open(&backends, &backbone);
+        let Backends { broker, presence, .. } = backends;
         let id = NodeId::random();
         let (started_at, clients) = (Instant::now(), AtomicUsize::new(0));
         let (leaving, channels) = mpsc::channel(LEAVING_MAX);
         let tasks = backbone.clone();
-        let node =
-            Arc::new(Self { id, name, started_at, clients, dispatch, broker, metrics, backbone, leaving });
+        let node = Arc::new(Self {
+            users: Users::new(),
+            id,
+            name,
+            started_at,
+            clients,
+            dispatch,
+            broker,
+            presence,
+            roll,
+            metrics,
+            backbone,
+            leaving,
+        });
         tasks.spawn(let_go_of(channels, Arc::downgrade(&node)));
         node
     }
@@ -249,6 +283,37 @@ impl Node {
         self.broker.remove_history(channel).await
     }
 
+    /// Makes a subscriber present in `channel`; waits until it is, behind what happened there before.
+    ///
+    /// Dropping the future undoes it.
+    ///
+    /// # Errors
+    /// [`PresenceError`] when it cannot be said that it is listed; it is removed again, to be sure.
+    pub async fn enter(&self, channel: Channel, entrant: Entrant) -> Result<Seat, PresenceError> {
+        self.roll.enter(channel, entrant).await
+    }
+
+    /// Waits until everything is done that was asked of seats before this call: entries removed, leaves announced.
+    pub async fn seats_settled(&self) {
+        self.roll.settled().await;
+    }
+
+    /// Who is present in `channel`, on all nodes, in no order.
+    ///
+    /// # Errors
+    /// [`PresenceError`] when the presence did not answer.
+    pub async fn presence(&self, channel: &Channel) -> Result<Vec<Arc<ClientInfo>>, PresenceError> {
+        self.presence.members(channel).await
+    }
+
+    /// How many are present in `channel`, on all nodes.
+    ///
+    /// # Errors
+    /// [`PresenceError`] when the presence did not answer.
+    pub async fn presence_stats(&self, channel: &Channel) -> Result<PresenceStats, PresenceError> {
+        self.presence.stats(channel).await
+    }
+
     /// Gives `order` to the targeted connections of this node. Success says nothing about how many there are.
     pub fn order(&self, target: &Target, order: &Order) {
         for inbox in &self.dispatch.inboxes {
@@ -287,13 +352,20 @@ impl Node {
         users
     }
 
-    /// A client has authenticated.
-    pub fn client_opened(&self) {
-        self.clients.fetch_add(1, Ordering::Relaxed);
+    /// A client has authenticated as `user`; `false` if that user has `connections_max` connections already, and
+    /// nothing is counted then. 0 is no limit.
+    #[must_use]
+    pub fn client_opened(&self, user: &UserId, connections_max: usize) -> bool {
+        let is_admitted = self.users.enter(user, connections_max);
+        if is_admitted {
+            self.clients.fetch_add(1, Ordering::Relaxed);
+        }
+        is_admitted
     }
 
-    /// A client that had authenticated is gone.
-    pub fn client_closed(&self) {
+    /// A client that had authenticated as `user` is gone.
+    pub fn client_closed(&self, user: &UserId) {
+        self.users.leave(user);
         self.clients.fetch_sub(1, Ordering::Relaxed);
     }
 
@@ -330,7 +402,8 @@ mod tests {
     use async_trait::async_trait;
 
     use super::*;
-    use crate::model::{Publication, RawJson};
+    use crate::model::{Notice, Publication, RawJson};
+    use crate::presence::MemoryPresence;
 
     /// Counts what a node asks of its broker.
     #[derive(Default)]
@@ -365,6 +438,10 @@ mod tests {
             Ok(drafts.iter().map(|_| Published { position: None, is_suppressed: false }).collect())
         }
 
+        async fn announce(&self, _: &Channel, _: Notice) -> Result<(), BrokerError> {
+            Ok(())
+        }
+
         async fn history(&self, _: &Channel, _: Range, _: Duration) -> Result<History, BrokerError> {
             Err(BrokerError::Unavailable)
         }
@@ -379,7 +456,12 @@ mod tests {
         let dispatch = Dispatch::new(2, inbox_bytes_max, Arc::clone(&metrics));
         let broker = Arc::new(Counting::default());
         let backbone = Handle::current();
-        (Node::new("test".into(), dispatch, Arc::clone(&broker) as _, metrics, backbone), broker)
+        let backends = Backends {
+            broker: Arc::clone(&broker) as _,
+            presence: Arc::new(MemoryPresence::new()),
+            presence_settings: PresenceSettings::default(),
+        };
+        (Node::new("test".into(), dispatch, backends, metrics, backbone), broker)
     }
 
     fn channel() -> Channel {

@@ -16,9 +16,10 @@ use std::time::{Duration, SystemTime};
 use crate::auth::Authority;
 use crate::broker::{BrokerError, History, PublishOptions, Range};
 use crate::metrics::Metrics;
-use crate::model::{Channel, CloseReason, Identity, Publication};
+use crate::model::{Channel, ClientInfo, CloseReason, Identity, Notice, Publication};
 use crate::node::recovery::{Follow, Gap, Start};
-use crate::node::{Order, PublishError};
+use crate::node::{Entrant, Order, PublishError};
+use crate::presence::{PresenceError, PresenceStats};
 
 /// What every conversation of a node shares.
 #[derive(Debug)]
@@ -35,6 +36,8 @@ pub struct Context {
     pub history_publications_max: usize,
     /// Between two pings; zero for none.
     pub ping_interval: Duration,
+    /// How long a subscription outlives what allowed it, so that the client can bring something fresh.
+    pub expired_sub_close_delay: Duration,
     /// What happened, in numbers.
     pub metrics: Arc<Metrics>,
 }
@@ -101,6 +104,12 @@ pub enum Effect {
     Unsubscribe(Channel),
     /// Publish as these options say; answered by [`Outcome::Published`].
     Publish(Channel, Publication, PublishOptions),
+    /// Ask who is in the channel; answered by [`Outcome::Presence`].
+    Presence(Channel),
+    /// Ask how many are; answered by [`Outcome::PresenceStats`].
+    PresenceStats(Channel),
+    /// Call [`Conversation::on_reminder`] at this time, or a little later. A later time does not undo a sooner one.
+    Remind(SystemTime),
     /// Read the history of the channel, whose epoch is kept for that long; answered by [`Outcome::History`].
     History(Channel, Range, Duration),
     /// Close the connection, after what was sent before. Nothing follows.
@@ -114,12 +123,16 @@ pub struct Wanted {
     pub channel: Channel,
     /// How its history is followed; `None` if it is not.
     pub follow: Option<Follow>,
+    /// Whether the client is told who joins and leaves, from the reply on.
+    pub hears_notices: bool,
+    /// As whom the others see the client there; `None` if they do not.
+    pub entrant: Option<Entrant>,
 }
 
 impl Wanted {
-    /// A channel whose history does not matter.
+    /// A channel whose publications alone matter, from now on.
     pub fn live(channel: Channel) -> Self {
-        Self { channel, follow: None }
+        Self { channel, follow: None, hears_notices: false, entrant: None }
     }
 }
 
@@ -129,6 +142,9 @@ pub enum SubscribeError {
     /// The broker did not answer.
     #[error(transparent)]
     Broker(#[from] BrokerError),
+    /// The presence did not answer.
+    #[error(transparent)]
+    Presence(#[from] PresenceError),
     /// History and live publications do not touch.
     #[error(transparent)]
     Gap(#[from] Gap),
@@ -144,6 +160,10 @@ pub enum Outcome {
     Published(Result<(), PublishError>),
     /// Of [`Effect::History`].
     History(Result<History, BrokerError>),
+    /// Of [`Effect::Presence`].
+    Presence(Result<Vec<Arc<ClientInfo>>, PresenceError>),
+    /// Of [`Effect::PresenceStats`].
+    PresenceStats(Result<PresenceStats, PresenceError>),
 }
 
 /// One client's side of a protocol, from the first byte to the last.
@@ -174,6 +194,9 @@ pub trait Conversation {
 
     /// The subscription to `channel`, which followed a history, missed something. It gets nothing more.
     fn on_lost(&mut self, channel: Channel, effects: &mut Vec<Effect>);
+
+    /// The time of an [`Effect::Remind`] has come.
+    fn on_reminder(&mut self, effects: &mut Vec<Effect>);
 
     /// Bytes of commands that wait for a slow effect; above a frame's limit the client is not read.
     fn backlog_bytes(&self) -> usize;
@@ -223,6 +246,8 @@ impl Conversation for Rejection {
 
     fn on_lost(&mut self, _: Channel, _: &mut Vec<Effect>) {}
 
+    fn on_reminder(&mut self, _: &mut Vec<Effect>) {}
+
     fn backlog_bytes(&self) -> usize {
         0
     }
@@ -232,7 +257,7 @@ impl Conversation for Rejection {
     }
 }
 
-/// In which form a subscriber gets publications. Encoded once for all subscribers of the same form.
+/// In which form a subscriber gets publications and notices. Encoded once for all subscribers of the same form.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Encoding {
     /// `{"push":{"channel":…,"pub":{…}}}`
@@ -257,5 +282,14 @@ impl Encoding {
             Self::BareData => return Ok(bare::data(publication, out)),
         }
         Ok(FrameKind::Text)
+    }
+
+    /// Appends `notice` of `channel` to `out`, without any framing; `None` if this form has none.
+    pub fn encode_notice(self, channel: &Channel, notice: &Notice, out: &mut Vec<u8>) -> Option<FrameKind> {
+        match self {
+            Self::CentrifugeJson => centrifuge::codec::json::write::notice(channel, notice, out),
+            Self::BareData => return None,
+        }
+        Some(FrameKind::Text)
     }
 }

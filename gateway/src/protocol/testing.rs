@@ -9,13 +9,16 @@ use std::time::{Duration, SystemTime};
 
 use serde_json::{Value, json};
 
-use super::{Context, Conversation, Effect, Heartbeat, Message, Outcome};
+use super::{Context, Conversation, Effect, Heartbeat, Message, Outcome, Wanted};
 use crate::auth::{self, Authority};
 use crate::broker::BrokerError;
 use crate::config::{Channels, Config};
 use crate::metrics::Metrics;
-use crate::model::{Channel, ClientId, CloseReason, Identity, Publication, RawJson, UserId};
+use crate::model::{
+    Channel, ClientId, ClientInfo, CloseReason, Identity, Publication, RawJson, SubscriptionGrant, UserId,
+};
 use crate::node::{Order, PublishError};
+use crate::presence::{PresenceError, PresenceStats};
 
 /// The `info` claim of every token.
 pub(super) const INFO: &str = r#"{"name": "Ann"}"#;
@@ -65,6 +68,7 @@ pub(super) fn context(config: &Config) -> Arc<Context> {
         authority: Authority::new(&config.client, channels, config.channel.channel_bytes_max).unwrap(),
         channels_max: config.client.channels_max,
         ping_interval: config.client.ping_interval,
+        expired_sub_close_delay: config.client.expired_sub_close_delay,
         metrics: Arc::new(Metrics::new()),
     })
 }
@@ -91,7 +95,7 @@ pub(super) fn identity(user: &str) -> Identity {
     Identity {
         user: UserId::parse(user).unwrap(),
         info: RawJson::parse(INFO.as_bytes()).ok(),
-        expires_at: None,
+        ..Identity::default()
     }
 }
 
@@ -102,7 +106,7 @@ pub(super) fn channel(name: &str) -> Channel {
 
 /// The server API subscribes the client.
 pub(super) fn subscribe_order(name: &str) -> Order {
-    Order::Subscribe { channel: channel(name), data: None }
+    Order::Subscribe { channel: channel(name), grant: SubscriptionGrant::default(), since: None }
 }
 
 /// The server API ends a subscription.
@@ -127,6 +131,10 @@ pub(super) enum Did {
     Unsubscribe(String),
     /// Asked to publish this text.
     Publish(String, String),
+    /// Asked who is in a channel, or how many.
+    AskPresence(String),
+    /// Asked to be reminded of the end of a subscription.
+    Remind,
     /// Closed.
     Close(CloseReason),
 }
@@ -141,12 +149,18 @@ pub(super) struct Bench<C> {
     pub(super) subscribed: HashSet<String>,
     /// What was published with success, oldest first.
     pub(super) published: Vec<Publication>,
+    /// Who is in every channel that has presence.
+    pub(super) present: Vec<Arc<ClientInfo>>,
+    /// What the last subscription wanted.
+    pub(super) wanted: Vec<Wanted>,
     is_closed: bool,
 }
 
 enum Slow {
     Subscribe(Vec<Channel>),
     Publish(Publication),
+    Presence,
+    PresenceStats,
 }
 
 impl<C: Conversation> Bench<C> {
@@ -159,6 +173,8 @@ impl<C: Conversation> Bench<C> {
             pending: None,
             subscribed: HashSet::new(),
             published: Vec::new(),
+            present: Vec::new(),
+            wanted: Vec::new(),
             is_closed: false,
         }
     }
@@ -183,6 +199,11 @@ impl<C: Conversation> Bench<C> {
         self.call(|conversation, effects| conversation.on_order(order, effects))
     }
 
+    /// The time has come that it asked to be reminded of.
+    pub(super) fn remind(&mut self) -> Vec<Did> {
+        self.call(|conversation, effects| conversation.on_reminder(effects))
+    }
+
     /// The slow effect under way succeeds.
     pub(super) fn succeed(&mut self) -> Vec<Did> {
         let outcome = match self.pending.take().expect("nothing is under way") {
@@ -195,6 +216,10 @@ impl<C: Conversation> Bench<C> {
                 self.published.push(publication);
                 Outcome::Published(Ok(()))
             }
+            Slow::Presence => Outcome::Presence(Ok(self.present.clone())),
+            Slow::PresenceStats => {
+                Outcome::PresenceStats(Ok(PresenceStats { clients: self.present.len(), users: 1 }))
+            }
         };
         self.call(|conversation, effects| conversation.on_outcome(outcome, effects))
     }
@@ -206,6 +231,8 @@ impl<C: Conversation> Bench<C> {
                 Outcome::Subscribed(channels.iter().map(|_| Err(BrokerError::Unavailable.into())).collect())
             }
             Slow::Publish(_) => Outcome::Published(Err(BrokerError::Unavailable.into())),
+            Slow::Presence => Outcome::Presence(Err(PresenceError::Unavailable)),
+            Slow::PresenceStats => Outcome::PresenceStats(Err(PresenceError::Unavailable)),
         };
         self.call(|conversation, effects| conversation.on_outcome(outcome, effects))
     }
@@ -277,6 +304,7 @@ impl<C: Conversation> Bench<C> {
             Effect::Open(identity, heartbeat) => Did::Open(identity.user.to_string(), heartbeat),
             Effect::Pong => Did::Pong,
             Effect::Subscribe(wanted) => {
+                self.wanted.clone_from(&wanted);
                 let channels: Vec<_> = wanted.into_iter().map(|wanted| wanted.channel).collect();
                 let names: Vec<_> = channels.iter().map(ToString::to_string).collect();
                 assert!(names.iter().all(|name| !self.subscribed.contains(name)), "twice: {names:?}");
@@ -294,6 +322,15 @@ impl<C: Conversation> Bench<C> {
             }
             Effect::Renew(expires_at) => Did::Renew(expires_at.is_some()),
             Effect::History(..) => panic!("these tests read no history"),
+            Effect::Presence(channel) => {
+                self.begin(Slow::Presence);
+                Did::AskPresence(channel.to_string())
+            }
+            Effect::PresenceStats(channel) => {
+                self.begin(Slow::PresenceStats);
+                Did::AskPresence(channel.to_string())
+            }
+            Effect::Remind(_) => Did::Remind,
             Effect::Close(reason) => {
                 assert!(!self.is_busy(), "closed while something slow was under way");
                 self.is_closed = true;

@@ -3,9 +3,7 @@
 //! Owns the door (keys, scopes, limits, statuses) and what each method asks of the node. It must not know
 //! client protocols or sockets: it speaks to [`Node`] alone. Enter by [`routes`].
 //!
-//! As the JSON convention of this API says, fields that nothing uses are ignored. Features that are not built
-//! yet make these such fields: `delta`, and of `subscribe` `expire_at`, `info`, `b64info`, `recover_since` and
-//! `override`. The methods of presence and refresh are known and answer that they are not available.
+//! As the JSON convention of this API says, fields that nothing uses are ignored; `delta` is such a field.
 
 mod access;
 mod batch;

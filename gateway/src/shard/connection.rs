@@ -19,8 +19,9 @@ use super::subscription::{self, Claim, Subscriber};
 use super::table::{Entry, Key, Sink};
 use super::{Offer, Shard};
 use crate::broker::{BrokerError, Draft, History};
-use crate::model::{ClientId, CloseReason, Identity};
+use crate::model::{ClientId, ClientInfo, CloseReason, Identity};
 use crate::node::PublishError;
+use crate::presence::{PresenceError, PresenceStats};
 use crate::protocol::{Conversation, Effect, Framing, Heartbeat, Message, Outcome};
 use crate::wire::{self, DecodeError, Decoded, Decoder, Event, Opcode, Role};
 
@@ -56,9 +57,11 @@ type Operation = Pin<Box<dyn Future<Output = Finished>>>;
 
 enum Finished {
     Claimed(Vec<Claim>),
-    Read(Vec<Claim>),
+    Prepared(Vec<Claim>),
     Published(Result<(), PublishError>),
     History(Result<History, BrokerError>),
+    Presence(Result<Vec<Arc<ClientInfo>>, PresenceError>),
+    PresenceStats(Result<PresenceStats, PresenceError>),
 }
 
 /// How much is said in one piece, or a little more.
@@ -73,6 +76,7 @@ enum Wake {
     Finished(Finished),
     Told,
     Lost,
+    Reminded,
 }
 
 struct Connection {
@@ -150,6 +154,7 @@ impl Connection {
                 Wake::Finished(finished) => self.on_finished(finished),
                 Wake::Told => self.take_orders(),
                 Wake::Lost => self.tell_lost(),
+                Wake::Reminded => self.remind(),
             }
             if read_bytes >= READ_BYTES_PER_TURN || std::mem::take(&mut self.yields) {
                 read_bytes = 0;
@@ -176,6 +181,9 @@ impl Connection {
         // Not while a command is under way: what it does may be about the very subscription.
         if self.operation.is_none() && self.link.has_lost() {
             return Poll::Ready(Wake::Lost);
+        }
+        if self.link.is_reminded.get() {
+            return Poll::Ready(Wake::Reminded);
         }
         if !self.is_congested()
             && let Some(operation) = &mut self.operation
@@ -296,13 +304,23 @@ impl Connection {
         }
     }
 
+    fn remind(&mut self) {
+        self.link.is_reminded.set(false);
+        let mut effects = Vec::new();
+        self.conversation.on_reminder(&mut effects);
+        self.carry_out(effects);
+    }
+
     /// Does what the conversation wants, slow effects too as far as they do not have to wait, then says what
     /// it said. No publication gets between a subscription and the reply to it: nothing here awaits.
     fn carry_out(&mut self, effects: Vec<Effect>) {
         let mut effects = VecDeque::from(effects);
         let mut rounds = 0;
         loop {
-            while let Some(effect) = effects.pop_front() {
+            // What comes after a close, or after a refusal to open, does not happen.
+            while !self.link.is_closing()
+                && let Some(effect) = effects.pop_front()
+            {
                 self.perform(effect);
             }
             // A quarter of the outbox may be full, a reply takes half of it at most, and pushes need room as well.
@@ -368,6 +386,19 @@ impl Connection {
                     Finished::History(node.history(&channel, range, meta_ttl).await)
                 }));
             }
+            Effect::Presence(channel) => {
+                let node = Arc::clone(&self.shard.node);
+                self.operation =
+                    Some(Box::pin(async move { Finished::Presence(node.presence(&channel).await) }));
+            }
+            Effect::PresenceStats(channel) => {
+                let node = Arc::clone(&self.shard.node);
+                self.operation =
+                    Some(Box::pin(
+                        async move { Finished::PresenceStats(node.presence_stats(&channel).await) },
+                    ));
+            }
+            Effect::Remind(at) => self.remind_at(at),
             Effect::Close(reason) => {
                 self.say();
                 self.link.close(reason);
@@ -382,13 +413,16 @@ impl Connection {
         match finished {
             Finished::Published(result) => Some(Outcome::Published(result)),
             Finished::History(result) => Some(Outcome::History(result)),
-            Finished::Read(claims) => Some(Outcome::Subscribed(subscriber.go_live(claims))),
+            Finished::Presence(result) => Some(Outcome::Presence(result)),
+            Finished::PresenceStats(result) => Some(Outcome::PresenceStats(result)),
+            Finished::Prepared(claims) => Some(Outcome::Subscribed(subscriber.go_live(claims))),
             Finished::Claimed(mut claims) => {
-                if !subscriber.register(&mut claims) {
+                subscriber.register(&mut claims);
+                if !claims.iter().any(Claim::has_to_prepare) {
                     return Some(Outcome::Subscribed(subscriber.go_live(claims)));
                 }
-                let histories = subscription::read(Arc::clone(&self.shard.node), claims);
-                self.operation = Some(Box::pin(async move { Finished::Read(histories.await) }));
+                let prepared = subscription::prepare(Arc::clone(&self.shard.node), claims);
+                self.operation = Some(Box::pin(async move { Finished::Prepared(prepared.await) }));
                 None
             }
         }
@@ -396,7 +430,9 @@ impl Connection {
 
     /// The client has authenticated: it can be addressed, is pinged, and ends with its token.
     fn open(&mut self, identity: &Identity, heartbeat: Heartbeat) {
-        self.shard.node.client_opened();
+        if !self.shard.node.client_opened(&identity.user, self.shard.settings.user_connections_max) {
+            return self.link.close(CloseReason::ConnectionLimit);
+        }
         self.shard.add_user(&identity.user, self.key);
         *self.link.user.borrow_mut() = Some(identity.user.clone());
         self.link.heartbeat.set(heartbeat);
@@ -413,7 +449,16 @@ impl Connection {
         let rest =
             expires_at.map(|expires_at| expires_at.duration_since(SystemTime::now()).unwrap_or_default());
         let after = rest.map(|rest| rest.saturating_add(self.shard.settings.expired_close_delay));
-        self.shard.expire_after(&self.link, self.key, after);
+        self.shard.move_deadline(&self.link.expiry, self.key, Alarm::Expiry, after);
+    }
+
+    fn remind_at(&self, at: SystemTime) {
+        let rest = at.duration_since(SystemTime::now()).unwrap_or_default();
+        let reminder = &self.link.reminder;
+        let is_sooner = reminder.at.get().is_none_or(|known| Instant::now() + rest < known);
+        if is_sooner {
+            self.shard.move_deadline(reminder, self.key, Alarm::Reminder, Some(rest));
+        }
     }
 
     /// Frames what the conversation said and offers it.

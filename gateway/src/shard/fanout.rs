@@ -9,13 +9,13 @@ use std::rc::Rc;
 use bytes::Bytes;
 use smallvec::SmallVec;
 
-use super::hub::{ChannelKey, Share, Tracking};
+use super::hub::{ChannelKey, Share, Subscriber, Tracking};
 use super::link::Link;
 use super::table::Key;
 use super::{Offer, Shard};
 use crate::metrics::DropReason;
 use crate::model::CloseReason;
-use crate::node::Delivery;
+use crate::node::{Cargo, Delivery};
 use crate::protocol::{Encoding, FrameKind, Inappropriate};
 use crate::wire::{self, Opcode};
 
@@ -79,6 +79,10 @@ fn queue(shard: &Shard, drained: &mut Vec<Delivery>, walks: &mut VecDeque<Walk>)
             shard.inbox().release(delivery.cost_bytes);
             continue;
         };
+        if delivery.is_notice() && !hub.has_hearers(key) {
+            shard.inbox().release(delivery.cost_bytes);
+            continue;
+        }
         if hub.queue(key, delivery) {
             begun.push(key);
         }
@@ -106,7 +110,7 @@ impl Walk {
     fn begin(shard: &Shard, channel: ChannelKey) -> Option<Self> {
         let mut hub = shard.hub.borrow_mut();
         let (batch, end) = hub.begin_walk(channel, BATCH_BYTES_MAX)?;
-        if let Some(epoch) = &batch[0].epoch {
+        if let Some(epoch) = batch[0].epoch() {
             hub.observe(channel, epoch, |key| shard.lose(key, channel));
         }
         let first = batch.iter().find_map(Delivery::offsets);
@@ -118,9 +122,9 @@ impl Walk {
     /// Goes on with the walk; `true` when it is at its end.
     fn step(&mut self, shard: &Shard, sends: &mut usize) -> bool {
         let (table, mut hub) = (shard.table.borrow(), shard.hub.borrow_mut());
-        let is_current = hub.is_at(self.channel, self.batch[0].epoch.as_ref());
+        let is_current = hub.is_at(self.channel, self.batch[0].epoch());
         let subscribers = hub.subscribers_mut(self.channel);
-        let publications = self.batch.iter().map(|delivery| delivery.publications.len()).sum::<usize>();
+        let publications = self.batch.iter().map(|delivery| delivery.publications().len()).sum::<usize>();
         let mut tally = Tally::default();
         while self.next < self.end && *sends > 0 {
             let subscriber = &mut subscribers[self.next];
@@ -129,7 +133,7 @@ impl Walk {
             let Some(entry) = table.get(key) else { continue };
             *sends -= 1;
             let partial;
-            let (count, frame) = match self.share(&mut subscriber.tracking, is_current) {
+            let (count, frame) = match self.share(subscriber, is_current) {
                 Share::All => (publications, self.frame(subscriber.encoding)),
                 Share::After(offset) => {
                     partial = encode(subscriber.encoding, &self.batch, offset);
@@ -152,6 +156,9 @@ impl Walk {
                 entry.link.close(CloseReason::InappropriateProtocol);
                 continue;
             };
+            if frame.is_empty() {
+                continue;
+            }
             match shard.offer_to(entry, key, frame) {
                 Offer::Sent | Offer::Queued => {
                     tally.publications += count;
@@ -170,10 +177,12 @@ impl Walk {
 
     /// What a subscriber gets of the batch. While the walk was suspended the channel may have got a new epoch: then
     /// its offsets mean nothing to whoever is there already.
-    fn share(&self, tracking: &mut Tracking, is_current: bool) -> Share {
-        match (self.offsets, &tracking) {
+    fn share(&self, subscriber: &mut Subscriber, is_current: bool) -> Share {
+        match (self.offsets, &subscriber.tracking) {
             (Some(_), Tracking::At(_)) if !is_current => Share::Nothing,
-            (Some((first, last)), _) => tracking.advance(first, last),
+            (Some((first, last)), _) => subscriber.tracking.advance(first, last),
+            // A walk brings notices or publications, never both.
+            (None, _) if self.batch[0].is_notice() && !subscriber.hears() => Share::Nothing,
             // In no history, so it cannot be joined with one; nor is it missed.
             (None, Tracking::Buffering | Tracking::Lost) => Share::Nothing,
             (None, _) => Share::All,
@@ -182,14 +191,14 @@ impl Walk {
 
     fn set_aside(&self, link: &Link, bytes_max: usize) {
         for delivery in &self.batch {
-            if let Some(epoch) = &delivery.epoch {
-                link.set_aside(self.channel, epoch, &delivery.publications, bytes_max);
+            if let Some(epoch) = delivery.epoch() {
+                link.set_aside(self.channel, epoch, delivery.publications(), bytes_max);
             }
         }
     }
 
-    /// The batch in this form: the frames of all its publications, one after another. `None` if one of them has no
-    /// place in it.
+    /// The batch in this form: the frames of all that it brings, one after another. Empty if the form has none;
+    /// `None` if the data of a publication has no place in it.
     fn frame(&mut self, encoding: Encoding) -> Option<&Bytes> {
         let known = self.frames.iter().position(|(known, _)| *known == encoding);
         let index = known.unwrap_or_else(|| {
@@ -202,7 +211,9 @@ impl Walk {
 
     fn finish(self, shard: &Shard) {
         for delivery in &self.batch {
-            shard.metrics.delivery_completed(delivery.accepted_at.elapsed());
+            if !delivery.is_notice() {
+                shard.metrics.delivery_completed(delivery.accepted_at.elapsed());
+            }
             shard.inbox().release(delivery.cost_bytes);
         }
         let mut moved = Vec::new();
@@ -229,24 +240,38 @@ impl Shard {
     }
 }
 
-/// The frames of what is in no history or after the offset `after`, and how many they are.
+/// The frames of what is in no history or after the offset `after`, and how many publications they are.
 fn encode(encoding: Encoding, batch: &[Delivery], after: u64) -> Result<(usize, Bytes), Inappropriate> {
     let mut payload = Vec::new();
     let mut out = Vec::new();
     let mut count = 0;
     for delivery in batch {
-        let is_new = |offset: u64| after == 0 || offset > after;
-        for publication in delivery.publications.iter().filter(|publication| is_new(publication.offset)) {
-            payload.clear();
-            let opcode = match encoding.encode(&delivery.channel, publication, &mut payload)? {
-                FrameKind::Text => Opcode::Text,
-                FrameKind::Binary => Opcode::Binary,
-            };
-            wire::encode_frame(opcode, &payload, &mut out);
-            count += 1;
+        match &delivery.cargo {
+            Cargo::Publications { publications, .. } => {
+                let is_new = |offset: u64| after == 0 || offset > after;
+                for publication in publications.iter().filter(|publication| is_new(publication.offset)) {
+                    payload.clear();
+                    let kind = encoding.encode(&delivery.channel, publication, &mut payload)?;
+                    wire::encode_frame(opcode(kind), &payload, &mut out);
+                    count += 1;
+                }
+            }
+            Cargo::Notice(notice) => {
+                payload.clear();
+                if let Some(kind) = encoding.encode_notice(&delivery.channel, notice, &mut payload) {
+                    wire::encode_frame(opcode(kind), &payload, &mut out);
+                }
+            }
         }
     }
     Ok((count, out.into()))
+}
+
+fn opcode(kind: FrameKind) -> Opcode {
+    match kind {
+        FrameKind::Text => Opcode::Text,
+        FrameKind::Binary => Opcode::Binary,
+    }
 }
 
 /// A shard without sockets, for tests.
@@ -259,7 +284,8 @@ pub(super) mod bench {
     use crate::broker::{Draft, MemoryBroker, PublishOptions, Range, Receiver};
     use crate::metrics::Metrics;
     use crate::model::{Channel, Publication, RawJson};
-    use crate::node::{Dispatch, Node, ShardId};
+    use crate::node::{Backends, Dispatch, Node, PresenceSettings, ShardId};
+    use crate::presence::MemoryPresence;
     use crate::wire::{Decoder, Event, Role};
 
     /// What is offered stays in the outboxes, where the test reads it.
@@ -277,13 +303,19 @@ pub(super) mod bench {
             let dispatch = Dispatch::new(1, usize::MAX / 2, Arc::clone(&metrics));
             let broker = Arc::new(MemoryBroker::new(Arc::clone(&dispatch) as _));
             let backbone = tokio::runtime::Handle::current();
-            let node = Node::new("test".into(), Arc::clone(&dispatch), broker, metrics, backbone);
+            let backends = Backends {
+                broker,
+                presence: Arc::new(MemoryPresence::new()),
+                presence_settings: PresenceSettings::default(),
+            };
+            let node = Node::new("test".into(), Arc::clone(&dispatch), backends, metrics, backbone);
             let second = std::time::Duration::from_secs(1);
             let settings = Settings {
                 ping_interval: second,
                 pong_timeout: second,
                 stale_close_delay: second,
                 expired_close_delay: second,
+                user_connections_max: 0,
                 message_bytes_max: 1 << 16,
                 outbox_bytes_max: 1 << 20,
                 write_timeout: second,
@@ -389,6 +421,7 @@ pub(super) mod bench {
 mod tests {
     use std::collections::HashSet;
 
+    use super::super::hub::Form;
     use super::super::table::{Entry, Sink};
     use super::bench::{Bench, Random, received};
     use super::*;
@@ -412,7 +445,8 @@ mod tests {
             let entry = Entry { sink: Sink::Queued, blocked: true.into(), link: Rc::clone(&link) };
             let key = self.shard.table.borrow_mut().insert(entry);
             let interest = self.shard.node.subscribe(ShardId::new(0), self.channel.clone()).await.unwrap();
-            self.shard.subscribe(&self.channel, key, &link, (Encoding::BareData, Tracking::Free), interest);
+            let form = Form { encoding: Encoding::BareData, tracking: Tracking::Free, hears_notices: false };
+            self.shard.subscribe(&self.channel, key, &link, form, interest);
             Witness { key, link, joined_at: self.published, left_at: None }
         }
 

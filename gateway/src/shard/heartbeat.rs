@@ -22,6 +22,8 @@ pub(super) enum Alarm {
     Pong,
     /// What authenticated the client is no longer good.
     Expiry,
+    /// The conversation asked to be reminded.
+    Reminder,
     /// The socket should have taken something by now.
     Write,
 }

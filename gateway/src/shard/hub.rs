@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use super::table::Key;
 use crate::model::{Channel, Epoch, Position};
-use crate::node::{Delivery, Interest};
+use crate::node::{Delivery, Interest, Seat};
 use crate::protocol::Encoding;
 
 /// A channel's place in the hub, for as long as it has subscribers or a walk.
@@ -25,6 +25,16 @@ pub(super) struct Subscriber {
     pub(super) connection: Option<Key>,
     pub(super) encoding: Encoding,
     pub(super) tracking: Tracking,
+    pub(super) hears_notices: bool,
+}
+
+/// How a subscriber is to be served.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Form {
+    pub(super) encoding: Encoding,
+    pub(super) tracking: Tracking,
+    /// Whether it is told who joins and leaves, once it is live.
+    pub(super) hears_notices: bool,
 }
 
 /// What a subscriber has of the channel's history.
@@ -55,6 +65,13 @@ pub(super) enum Share {
     Gap,
 }
 
+impl Subscriber {
+    /// Whether it is told who joins and leaves: not before it is live, and no longer once it is lost.
+    pub(super) fn hears(&self) -> bool {
+        self.hears_notices && matches!(self.tracking, Tracking::Free | Tracking::At(_))
+    }
+}
+
 impl Tracking {
     /// What a subscriber gets of the offsets `first..=last`, of the room's epoch, which it has from now on.
     pub(super) fn advance(&mut self, first: u64, last: u64) -> Share {
@@ -75,11 +92,13 @@ impl Tracking {
     }
 }
 
-/// A connection's side of a subscription: where its entry is, and the node's claim on the channel.
+/// A connection's side of a subscription: where its entry is, the node's claim on the channel, and its presence.
 pub(super) struct Held {
     pub(super) channel: ChannelKey,
     index: u32,
     _interest: Interest,
+    /// `None` if nobody is to know that it is there. Boxed: most subscriptions have none.
+    pub(super) seat: Option<Box<Seat>>,
 }
 
 impl std::fmt::Debug for Held {
@@ -118,6 +137,8 @@ struct Room {
     /// `None` while the place is free.
     channel: Option<Channel>,
     subscribers: Vec<Subscriber>,
+    /// How many of them hear notices.
+    hearers: usize,
     tombstones: usize,
     is_walked: bool,
     /// Of the offsets that subscribers are at; `None` while nobody tracks any.
@@ -140,14 +161,15 @@ impl Hub {
         &mut self,
         channel: &Channel,
         connection: Key,
-        (encoding, tracking): (Encoding, Tracking),
+        Form { encoding, tracking, hears_notices }: Form,
         interest: Interest,
     ) -> Held {
         let key = self.find(channel).unwrap_or_else(|| self.open(channel));
-        let subscribers = &mut self.room_mut(key).subscribers;
-        let index = u32::try_from(subscribers.len()).expect("a shard has fewer connections than that");
-        subscribers.push(Subscriber { connection: Some(connection), encoding, tracking });
-        Held { channel: key, index, _interest: interest }
+        let room = self.room_mut(key);
+        room.hearers += usize::from(hears_notices);
+        let index = u32::try_from(room.subscribers.len()).expect("a shard has fewer connections than that");
+        room.subscribers.push(Subscriber { connection: Some(connection), encoding, tracking, hears_notices });
+        Held { channel: key, index, _interest: interest, seat: None }
     }
 
     fn open(&mut self, channel: &Channel) -> ChannelKey {
@@ -169,6 +191,7 @@ impl Hub {
     /// Removes a subscriber. Says who was moved into its place, if anybody.
     pub(super) fn remove(&mut self, held: &Held) -> Option<Moved> {
         let room = self.room_mut(held.channel);
+        room.hearers -= usize::from(room.subscribers[held.index as usize].hears_notices);
         if room.is_walked {
             room.subscribers[held.index as usize].connection = None;
             room.tombstones += 1;
@@ -190,6 +213,11 @@ impl Hub {
         self.free.push(key.0);
     }
 
+    /// Whether anybody in the channel is told who joins and leaves.
+    pub(super) fn has_hearers(&self, key: ChannelKey) -> bool {
+        self.rooms[key.0 as usize].hearers > 0
+    }
+
     /// Queues `delivery` for its channel; `true` if a walk has to be begun for it.
     pub(super) fn queue(&mut self, key: ChannelKey, delivery: Delivery) -> bool {
         let room = self.room_mut(key);
@@ -200,7 +228,7 @@ impl Hub {
     /// Begins a walk over the subscribers of now: answers the oldest of what is queued, up to `bytes_max`
     /// and at least one, with the end mark. `None` if nothing is queued.
     ///
-    /// The offsets of what is answered follow one another, in one epoch.
+    /// It is publications whose offsets follow one another, in one epoch, or notices.
     pub(super) fn begin_walk(&mut self, key: ChannelKey, bytes_max: usize) -> Option<(Vec<Delivery>, usize)> {
         let room = self.room_mut(key);
         let mut bytes = 0;
@@ -351,9 +379,10 @@ impl Hub {
     }
 }
 
-/// Whether `delivery` goes on where `before` ends.
+/// Whether `delivery` goes on where `before` ends, with more of the same.
 fn follows(delivery: &Delivery, before: &Delivery) -> bool {
-    delivery.epoch == before.epoch
+    delivery.is_notice() == before.is_notice()
+        && delivery.epoch() == before.epoch()
         && match (delivery.offsets(), before.offsets()) {
             (Some((first, _)), Some((_, last))) => first == last + 1,
             _ => true,

@@ -25,10 +25,12 @@ pub(super) struct Link {
     pub(super) awaits_pong: Cell<bool>,
     /// Since when the socket has taken nothing; `None` while nothing waits.
     pub(super) blocked_since: Cell<Option<Instant>>,
-    /// When what authenticated the client is no longer good; `None` if never.
-    pub(super) expires_at: Cell<Option<Instant>>,
-    /// How many alarms for that are set.
-    pub(super) expiry_alarms: Cell<u32>,
+    /// When what authenticated the client is no longer good.
+    pub(super) expiry: Deadline,
+    /// When the conversation wants to be reminded.
+    pub(super) reminder: Deadline,
+    /// Whether that time has come, and the conversation does not know yet.
+    pub(super) is_reminded: Cell<bool>,
     /// Whether an alarm for a blocked socket is set.
     pub(super) watches_writes: Cell<bool>,
     /// What came for subscriptions whose history is being read.
@@ -38,6 +40,15 @@ pub(super) struct Link {
     orders: RefCell<VecDeque<Order>>,
     closing: RefCell<Option<CloseReason>>,
     waker: RefCell<Option<Waker>>,
+}
+
+/// A time that may lie days ahead and may change, and that a wheel of alarms is to watch.
+#[derive(Debug, Default)]
+pub(super) struct Deadline {
+    /// `None` if it never comes.
+    pub(super) at: Cell<Option<Instant>>,
+    /// How many alarms for it are set.
+    pub(super) alarms: Cell<u32>,
 }
 
 impl Link {
@@ -50,8 +61,9 @@ impl Link {
             heartbeat: Cell::new(Heartbeat::Transport),
             awaits_pong: Cell::new(false),
             blocked_since: Cell::new(None),
-            expires_at: Cell::new(None),
-            expiry_alarms: Cell::new(0),
+            expiry: Deadline::default(),
+            reminder: Deadline::default(),
+            is_reminded: Cell::new(false),
             watches_writes: Cell::new(false),
             asides: RefCell::default(),
             lost: RefCell::default(),

@@ -31,13 +31,13 @@ pub use connection::Arrival;
 pub use outbox::Budget;
 
 use self::heartbeat::{Alarm, TICK, Wheel};
-use self::hub::{Hub, Tracking};
-use self::link::Link;
+use self::hub::{Form, Hub};
+use self::link::{Deadline, Link};
 use self::table::{Entry, Key, Sink, Table};
 use crate::metrics::Metrics;
 use crate::model::{Channel, CloseReason, UserId};
 use crate::node::{Control, Inbox, Interest, Node, ShardId, Target};
-use crate::protocol::{Encoding, Heartbeat};
+use crate::protocol::Heartbeat;
 use crate::wire::{self, Opcode};
 
 /// Size of the one buffer that all connections of a shard read into.
@@ -45,9 +45,9 @@ const READ_BUFFER_BYTES: usize = 64 << 10;
 /// A timer this late says that we were not running, not that clients are gone.
 const LAG_MAX: Duration = Duration::from_secs(1);
 
-/// An expiry further away than that is looked at again by then, so that the wheel forgets a connection that is
+/// A deadline further away than that is looked at again by then, so that the wheel forgets a connection that is
 /// gone. A token may be good for days.
-const EXPIRY_LOOK: Duration = Duration::from_secs(30);
+const DEADLINE_LOOK: Duration = Duration::from_secs(30);
 
 /// What connections of a node have in common.
 #[derive(Clone, Debug)]
@@ -60,6 +60,8 @@ pub struct Settings {
     pub stale_close_delay: Duration,
     /// How long a connection may live on after its token expired.
     pub expired_close_delay: Duration,
+    /// Most connections of one user on the node; 0 for no limit.
+    pub user_connections_max: usize,
     /// Largest incoming message.
     pub message_bytes_max: usize,
     /// Most bytes queued for one connection.
@@ -232,7 +234,13 @@ impl Shard {
         match alarm {
             Alarm::Stale if link.user.borrow().is_none() => link.close(CloseReason::Stale),
             Alarm::Stale => {}
-            Alarm::Expiry => self.on_expiry_alarm(key, &link),
+            Alarm::Expiry if self.is_due(&link.expiry, key, alarm) => link.close(CloseReason::Expired),
+            Alarm::Reminder if self.is_due(&link.reminder, key, alarm) => {
+                link.reminder.at.set(None);
+                link.is_reminded.set(true);
+                link.wake();
+            }
+            Alarm::Expiry | Alarm::Reminder => {}
             Alarm::Ping => {
                 let ping = self.ping(link.heartbeat.get());
                 link.awaits_pong.set(true);
@@ -270,34 +278,37 @@ impl Shard {
         ping
     }
 
-    /// Closes the connection when `after` has passed; `None`: never.
-    fn expire_after(&self, link: &Link, key: Key, after: Option<Duration>) {
+    /// Moves the deadline to where `after` has passed; `None`: it never comes.
+    fn move_deadline(&self, deadline: &Deadline, key: Key, alarm: Alarm, after: Option<Duration>) {
         let now = Instant::now();
         // What is too far away for the clock never comes.
-        let expires_at = after.and_then(|after| now.checked_add(after));
-        let before = link.expires_at.replace(expires_at);
-        let is_sooner = expires_at.is_some_and(|soon| before.is_none_or(|before| soon < before));
-        if is_sooner {
-            self.watch_expiry(link, key);
+        let at = after.and_then(|after| now.checked_add(after));
+        let before = deadline.at.replace(at);
+        if at.is_some_and(|soon| before.is_none_or(|before| soon < before)) {
+            self.watch(deadline, key, alarm);
         }
     }
 
-    fn on_expiry_alarm(&self, key: Key, link: &Link) {
-        link.expiry_alarms.set(link.expiry_alarms.get() - 1);
-        match link.expires_at.get() {
-            Some(expires_at) if expires_at <= Instant::now() => link.close(CloseReason::Expired),
+    /// Whether the deadline whose alarm came has come; else it is watched on.
+    fn is_due(&self, deadline: &Deadline, key: Key, alarm: Alarm) -> bool {
+        deadline.alarms.set(deadline.alarms.get() - 1);
+        match deadline.at.get() {
+            Some(at) if at <= Instant::now() => true,
             // Another alarm goes on looking.
-            _ if link.expiry_alarms.get() > 0 => {}
-            Some(_) => self.watch_expiry(link, key),
-            None => {}
+            _ if deadline.alarms.get() > 0 => false,
+            Some(_) => {
+                self.watch(deadline, key, alarm);
+                false
+            }
+            None => false,
         }
     }
 
-    fn watch_expiry(&self, link: &Link, key: Key) {
-        let Some(expires_at) = link.expires_at.get() else { return };
-        let rest = expires_at.saturating_duration_since(Instant::now());
-        link.expiry_alarms.set(link.expiry_alarms.get() + 1);
-        self.set_alarm(rest.min(EXPIRY_LOOK), key, Alarm::Expiry);
+    fn watch(&self, deadline: &Deadline, key: Key, alarm: Alarm) {
+        let Some(at) = deadline.at.get() else { return };
+        let rest = at.saturating_duration_since(Instant::now());
+        deadline.alarms.set(deadline.alarms.get() + 1);
+        self.set_alarm(rest.min(DEADLINE_LOOK), key, alarm);
     }
 
     fn on_write_alarm(&self, key: Key, link: &Link) {
@@ -353,14 +364,7 @@ impl Shard {
         self.users.borrow_mut().entry(user.clone()).or_default().push(key);
     }
 
-    fn subscribe(
-        &self,
-        channel: &Channel,
-        key: Key,
-        link: &Link,
-        form: (Encoding, Tracking),
-        interest: Interest,
-    ) {
+    fn subscribe(&self, channel: &Channel, key: Key, link: &Link, form: Form, interest: Interest) {
         let held = self.hub.borrow_mut().add(channel, key, form, interest);
         link.subscriptions.borrow_mut().push(held);
     }
@@ -395,7 +399,7 @@ impl Shard {
             self.remove_subscriber(held);
         }
         if let Some(user) = link.user.borrow_mut().take() {
-            self.node.client_closed();
+            self.node.client_closed(&user);
             let mut users = self.users.borrow_mut();
             if let Some(keys) = users.get_mut(&user) {
                 keys.retain(|known| *known != key);

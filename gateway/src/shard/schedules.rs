@@ -98,16 +98,16 @@ impl World {
                 bytes_max: 1 << 20,
                 meta_ttl: Duration::from_secs(600),
             };
-            let wanted = vec![Wanted { channel, follow: Some(follow) }];
+            let wanted = vec![Wanted { follow: Some(follow), ..Wanted::live(channel) }];
             let mut claims = subscription::claim(Arc::clone(&shard.node), ShardId::new(0), wanted).await;
             let subscriber = Subscriber { shard: &shard, key, link: &link, encoding: Encoding::BareData };
-            assert!(subscriber.register(&mut claims));
+            subscriber.register(&mut claims);
             client.connection = Some(Connection { key, link, stage: Stage::Registered(claims) });
             return;
         };
         let stage = match stage {
             Stage::Registered(claims) => {
-                Stage::Read(subscription::read(Arc::clone(&shard.node), claims).await)
+                Stage::Read(subscription::prepare(Arc::clone(&shard.node), claims).await)
             }
             Stage::Read(claims) => {
                 let encoding = Encoding::BareData;

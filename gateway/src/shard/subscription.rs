@@ -1,20 +1,23 @@
-//! How a connection becomes a subscriber: claim the channel, be registered, read the history, be live.
+//! How a connection becomes a subscriber: claim the channel, be registered, be present, read the history, be live.
 //!
 //! Registered first, so that what comes while the history is read is set aside; then both are joined, without a
 //! gap and without a repeat, and the subscriber is live before anything else happens on this thread.
+//!
+//! Present before it is live, so that who hears its join finds it; announced after, in the step that also says the
+//! reply, so that it hears its own join and the reply comes first.
 
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::Shard;
-use super::hub::Tracking;
+use super::hub::{Form, Tracking};
 use super::link::Link;
 use super::table::Key;
 use crate::broker::{BrokerError, History};
 use crate::model::{Channel, Position};
 use crate::node::recovery::{self, Start};
-use crate::node::{Interest, Node, ShardId};
+use crate::node::{Interest, Node, Seat, ShardId};
 use crate::protocol::{Encoding, SubscribeError, Wanted};
 
 /// A channel that was wanted, on its way.
@@ -24,7 +27,9 @@ pub(super) struct Claim {
     interest: Option<Interest>,
     /// What was read; for a channel whose history is followed.
     history: Option<History>,
-    failure: Option<BrokerError>,
+    /// For one that others may see.
+    seat: Option<Box<Seat>>,
+    failure: Option<SubscribeError>,
 }
 
 /// Makes the node hold each channel.
@@ -33,23 +38,38 @@ pub(super) async fn claim(node: Arc<Node>, shard: ShardId, wanted: Vec<Wanted>) 
     for wanted in wanted {
         let (interest, failure) = match node.subscribe(shard, wanted.channel.clone()).await {
             Ok(interest) => (Some(interest), None),
-            Err(error) => (None, Some(error)),
+            Err(error) => (None, Some(error.into())),
         };
-        claims.push(Claim { wanted, interest, history: None, failure });
+        claims.push(Claim { wanted, interest, history: None, seat: None, failure });
     }
     claims
 }
 
-/// Reads the history of each channel that is followed.
-pub(super) async fn read(node: Arc<Node>, mut claims: Vec<Claim>) -> Vec<Claim> {
+/// Takes a seat in each channel where others may see the connection, and reads the history of each that is
+/// followed.
+pub(super) async fn prepare(node: Arc<Node>, mut claims: Vec<Claim>) -> Vec<Claim> {
     for claim in claims.iter_mut().filter(|claim| claim.failure.is_none()) {
-        let Some(follow) = &claim.wanted.follow else { continue };
-        match node.history(&claim.wanted.channel, follow.range(), follow.meta_ttl).await {
-            Ok(history) => claim.history = Some(history),
-            Err(error) => claim.failure = Some(error),
-        }
+        claim.failure = claim.prepare(&node).await.err();
     }
     claims
+}
+
+impl Claim {
+    /// Whether there is something to wait for before the connection can be live.
+    pub(super) fn has_to_prepare(&self) -> bool {
+        self.failure.is_none() && (self.wanted.follow.is_some() || self.wanted.entrant.is_some())
+    }
+
+    async fn prepare(&mut self, node: &Node) -> Result<(), SubscribeError> {
+        let Wanted { channel, follow, entrant, .. } = &self.wanted;
+        if let Some(entrant) = entrant {
+            self.seat = Some(Box::new(node.enter(channel.clone(), entrant.clone()).await?));
+        }
+        if let Some(follow) = follow {
+            self.history = Some(node.history(channel, follow.range(), follow.meta_ttl).await?);
+        }
+        Ok(())
+    }
 }
 
 /// One connection, as subscribing needs it.
@@ -61,17 +81,13 @@ pub(super) struct Subscriber<'a> {
 }
 
 impl Subscriber<'_> {
-    /// Registers for the channels that are followed; `true` if there are any, and so histories to read.
-    pub(super) fn register(&self, claims: &mut [Claim]) -> bool {
-        let mut is_any = false;
+    /// Registers for the channels that are followed.
+    pub(super) fn register(&self, claims: &mut [Claim]) {
         for claim in claims.iter_mut().filter(|claim| claim.wanted.follow.is_some()) {
             if let Some(interest) = claim.interest.take() {
-                let form = (self.encoding, Tracking::Buffering);
-                self.shard.subscribe(&claim.wanted.channel, self.key, self.link, form, interest);
-                is_any = true;
+                self.subscribe(&claim.wanted, Tracking::Buffering, interest);
             }
         }
-        is_any
     }
 
     /// Makes the connection live on each channel, in one step.
@@ -79,31 +95,36 @@ impl Subscriber<'_> {
         claims.into_iter().map(|claim| self.go_live_on(claim)).collect()
     }
 
-    fn go_live_on(&self, claim: Claim) -> Result<Option<Start>, SubscribeError> {
-        let Claim { wanted: Wanted { channel, follow }, interest, history, failure } = claim;
+    fn go_live_on(&self, mut claim: Claim) -> Result<Option<Start>, SubscribeError> {
+        let (seat, channel) = (claim.seat.take(), claim.wanted.channel.clone());
+        let started = self.start(claim);
+        match &started {
+            // From here on the node tells others of it, so the seat must be where unsubscribing finds it.
+            Ok(_) => self.shard.sit_down(&channel, self.link, seat),
+            Err(_) => self.shard.unsubscribe(&channel, self.link),
+        }
+        started
+    }
+
+    fn start(&self, claim: Claim) -> Result<Option<Start>, SubscribeError> {
+        let Claim { wanted, interest, history, failure, .. } = claim;
+        if let Some(failure) = failure {
+            return Err(failure);
+        }
         if let Some(interest) = interest {
-            let form = (self.encoding, Tracking::Free);
-            self.shard.subscribe(&channel, self.key, self.link, form, interest);
-            return Ok(None);
+            self.subscribe(&wanted, Tracking::Free, interest);
         }
-        let joined = match (failure, follow, history) {
-            (None, Some(follow), Some(history)) => {
-                let aside = self.shard.take_aside(&channel, self.link);
-                let joined = recovery::join(&follow, history, aside);
-                joined.map(|start| (start, follow.meta_ttl)).map_err(SubscribeError::from)
-            }
-            (failure, _, _) => Err(failure.unwrap_or(BrokerError::Unavailable).into()),
-        };
-        match joined {
-            Ok((start, meta_ttl)) => {
-                self.shard.settle(&channel, self.link, &start.position, meta_ttl);
-                Ok(Some(start))
-            }
-            Err(error) => {
-                self.shard.unsubscribe(&channel, self.link);
-                Err(error)
-            }
-        }
+        let Some(follow) = wanted.follow else { return Ok(None) };
+        let history = history.ok_or(BrokerError::Unavailable)?;
+        let aside = self.shard.take_aside(&wanted.channel, self.link);
+        let start = recovery::join(&follow, history, aside)?;
+        self.shard.settle(&wanted.channel, self.link, &start.position, follow.meta_ttl);
+        Ok(Some(start))
+    }
+
+    fn subscribe(&self, wanted: &Wanted, tracking: Tracking, interest: Interest) {
+        let form = Form { encoding: self.encoding, tracking, hears_notices: wanted.hears_notices };
+        self.shard.subscribe(&wanted.channel, self.key, self.link, form, interest);
     }
 }
 
@@ -111,6 +132,15 @@ impl Shard {
     fn take_aside(&self, channel: &Channel, link: &Link) -> recovery::Aside {
         let key = self.hub.borrow().find(channel);
         key.map(|key| link.take_aside(key)).unwrap_or_default()
+    }
+
+    /// The connection, which is live on `channel`, is announced there and keeps its seat.
+    fn sit_down(&self, channel: &Channel, link: &Link, seat: Option<Box<Seat>>) {
+        let Some(mut seat) = seat else { return };
+        let mut subscriptions = link.subscriptions.borrow_mut();
+        let Some(index) = self.hub.borrow().position(channel, &subscriptions) else { return };
+        seat.announce();
+        subscriptions[index].seat = Some(seat);
     }
 
     /// The connection has everything of `channel` up to `position`.

@@ -5,6 +5,7 @@ use aws_lc_rs::signature::{
     ECDSA_P256_SHA256_FIXED_SIGNING, ECDSA_P384_SHA384_FIXED_SIGNING, EcdsaKeyPair, Ed25519KeyPair,
     KeyPair as _, RSA_PKCS1_SHA256, RSA_PSS_SHA384, RsaKeyPair,
 };
+use base64::engine::general_purpose::STANDARD;
 use serde_json::json;
 
 use super::*;
@@ -302,7 +303,7 @@ fn in_insecure_mode_a_token_must_be_good_but_does_not_limit_the_connection() {
 
 #[test]
 fn a_large_token_is_refused_before_it_is_read() {
-    let claims = |length: usize| format!("{{\"exp\":{},\"info\":\"{}\"}}", NOW + 60, "x".repeat(length));
+    let claims = |length: usize| format!("{{\"exp\":{},\"x\":\"{}\"}}", NOW + 60, "x".repeat(length));
     assert_eq!(reason(verify(HS256, &claims(2900))), "ok");
     assert_eq!(reason(verify(HS256, &claims(3100))), "too_large");
     assert_eq!(reason(verify_with(&config(), &"a".repeat(1_000_000))), "too_large");

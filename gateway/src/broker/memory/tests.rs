@@ -1,7 +1,7 @@
 use super::super::contract;
 use super::*;
 use crate::broker::Retention;
-use crate::model::{Epoch, Position, Publication, RawJson};
+use crate::model::{Epoch, Notice, Position, Publication, RawJson};
 
 contract::suite!(|receiver| async move { Arc::new(MemoryBroker::new(receiver)) });
 
@@ -18,6 +18,10 @@ struct Nobody;
 
 impl Receiver for Nobody {
     fn deliver(&self, _: &Channel, _: Option<&Epoch>, _: &[Arc<Publication>]) {
+        panic!("nobody is subscribed");
+    }
+
+    fn announce(&self, _: &Channel, _: &Notice) {
         panic!("nobody is subscribed");
     }
 }

@@ -10,16 +10,19 @@ use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
+use bytes::Bytes;
+
 use super::centrifuge::code::{self, Error};
 use super::centrifuge::codec::json::read;
 use super::centrifuge::push::Push;
 use super::centrifuge::reply::Begun;
-use super::centrifuge::{Codec, Manner, Session};
+use super::centrifuge::{Admitted, Codec, Manner, Refused, Session, all_wanted};
 use super::{
     Context, Conversation, Effect, Encoding, FrameKind, Framing, Heartbeat, Inappropriate, Message, Outcome,
-    SubscribeError, Wanted,
+    SubscribeError,
 };
-use crate::model::{Channel, ClientId, CloseReason, Identity, Publication, RawJson};
+use crate::auth::Asks;
+use crate::model::{Channel, ClientId, CloseReason, Identity, Payload, Publication, RawJson};
 use crate::node::Order;
 use crate::node::recovery::{Since, Start};
 
@@ -30,6 +33,8 @@ pub struct Wishes {
     pub channels: Vec<String>,
     /// Where the client was in the history of a channel, by its name.
     pub since: HashMap<String, Since>,
+    /// Whether to be told who joins and leaves.
+    pub join_leave: bool,
     /// The channel to which every frame of the client is published; `None` for the form with messages.
     pub publish: Option<String>,
 }
@@ -55,11 +60,8 @@ enum Stage {
     Closed,
 }
 
-/// A channel of the query, and whether it is subscribed.
+/// A channel, and whether it is subscribed.
 type Verdict = (String, Result<Begun, Error>);
-
-/// A channel that may be subscribed, with how it will begin.
-type Admitted = (Wanted, Begun);
 
 impl Client {
     /// A conversation with `client`, which is `identity`.
@@ -71,23 +73,36 @@ impl Client {
         Self { session, stage, publish_to: None }
     }
 
-    /// Looks at the channels of the query, each once.
-    fn admit(&mut self) {
-        let Stage::Opening { wishes, verdicts, admitted } = &mut self.stage else { return };
+    /// Looks at the channels that the server subscribes the client to, then at those of the query, each once.
+    fn admit(&mut self) -> Result<(), CloseReason> {
+        let Stage::Opening { wishes, verdicts, admitted } = &mut self.stage else { return Ok(()) };
+        let asks = Asks { positioned: true, recoverable: true, join_leave: wishes.join_leave };
         let mut known = HashSet::new();
+        // In the form with nothing but data nobody could tell the channels apart.
+        if wishes.publish.is_none() {
+            let enrolled = self.session.enrol(|name| wishes.since.remove(name));
+            for one in enrolled.map_err(close_reason)? {
+                known.insert(one.wanted.channel.to_string());
+                verdicts.push((one.wanted.channel.to_string(), Ok(Begun::default())));
+                admitted.push(one);
+            }
+        }
         for name in std::mem::take(&mut wishes.channels) {
             if !known.insert(name.clone()) {
                 continue;
             }
             let since = wishes.since.remove(&name);
-            let verdict = self.session.admit(&name, false, admitted.len()).map(|channel| {
-                let offset = since.as_ref().map(|since| since.offset);
-                let (wanted, is_recoverable) = self.session.wanted(channel, (true, true), since);
-                admitted.push((wanted, Begun { is_recoverable, since: offset, ..Begun::default() }));
-                Begun::default()
-            });
+            let verdict = match self.session.admit(&name, admitted.len(), asks, since) {
+                Ok(one) => {
+                    admitted.push(one);
+                    Ok(Begun::default())
+                }
+                Err(Refused::Error(error)) => Err(error),
+                Err(Refused::Close(reason)) => return Err(reason),
+            };
             verdicts.push((name, verdict));
         }
+        Ok(())
     }
 
     /// In the form with nothing but data a refusal cannot be told but by closing.
@@ -105,18 +120,12 @@ impl Client {
         else {
             return;
         };
-        let mut live = Vec::with_capacity(admitted.len());
-        for ((wanted, begun), result) in admitted.into_iter().zip(results) {
-            let verdict = verdicts.iter_mut().find(|(name, _)| name == wanted.channel.as_str());
+        for (admitted, result) in admitted.into_iter().zip(results) {
+            let verdict = verdicts.iter_mut().find(|(name, _)| name == admitted.wanted.channel.as_str());
             verdict.expect("every admitted channel has a verdict").1 = match result {
-                Ok(start) => {
-                    live.push(wanted.channel);
-                    let begun = Begun { start, ..begun };
-                    self.session.count_recovery(&begun);
-                    Ok(begun)
-                }
-                Err(SubscribeError::Broker(error)) => Err((&error).into()),
+                Ok(start) => Ok(self.session.begin(admitted, start).1),
                 Err(SubscribeError::Gap(_)) => return self.close(CloseReason::InsufficientState, effects),
+                Err(error) => Err((&error).into()),
             };
         }
         if self.publish_to.is_none() {
@@ -128,7 +137,7 @@ impl Client {
         } else if verdicts.iter().any(|(_, verdict)| verdict.is_err()) {
             return self.close(CloseReason::Internal, effects);
         }
-        self.session.opened(live, effects);
+        self.session.opened(effects);
     }
 
     fn close(&mut self, reason: CloseReason, effects: &mut Vec<Effect>) {
@@ -152,6 +161,17 @@ impl Client {
             if self.notice_close(effects) {
                 return;
             }
+        }
+    }
+
+    /// Only in the form with nothing but data there is a place for bytes.
+    fn on_binary(&mut self, bytes: &[u8], effects: &mut Vec<Effect>) {
+        match &self.publish_to {
+            Some(channel) => {
+                let data = Payload::binary(Bytes::copy_from_slice(bytes));
+                self.session.accept_data(channel.clone(), data, effects);
+            }
+            None => self.session.accept_violation(CloseReason::UnsupportedData, effects),
         }
     }
 
@@ -179,7 +199,9 @@ impl Conversation for Client {
     }
 
     fn on_start(&mut self, effects: &mut Vec<Effect>) {
-        self.admit();
+        if let Err(reason) = self.admit() {
+            return self.close(reason, effects);
+        }
         if self.is_refused() {
             return self.close(CloseReason::PermissionDenied, effects);
         }
@@ -188,16 +210,7 @@ impl Conversation for Client {
         if admitted.is_empty() {
             return self.open(Vec::new(), effects);
         }
-        // One push tells of all of them.
-        let share = admitted.len();
-        let wanted = admitted.iter().map(|(wanted, _)| {
-            let mut wanted = wanted.clone();
-            if let Some(follow) = &mut wanted.follow {
-                follow.bytes_max /= share;
-            }
-            wanted
-        });
-        effects.push(Effect::Subscribe(wanted.collect()));
+        effects.push(Effect::Subscribe(all_wanted(admitted)));
     }
 
     fn on_message(&mut self, message: Message<'_>, effects: &mut Vec<Effect>) {
@@ -206,7 +219,7 @@ impl Conversation for Client {
         }
         match message {
             Message::Text(text) => self.on_text(text, effects),
-            Message::Binary(_) => self.session.accept_violation(CloseReason::UnsupportedData, effects),
+            Message::Binary(bytes) => self.on_binary(bytes, effects),
         }
         self.notice_close(effects);
     }
@@ -234,12 +247,27 @@ impl Conversation for Client {
         }
     }
 
+    fn on_reminder(&mut self, effects: &mut Vec<Effect>) {
+        if !matches!(self.stage, Stage::Closed) {
+            self.session.on_reminder(effects);
+            self.notice_close(effects);
+        }
+    }
+
     fn backlog_bytes(&self) -> usize {
         self.session.waiting_bytes()
     }
 
     fn close_code(&self, reason: &CloseReason) -> (u16, Cow<'static, str>) {
         close_code(reason)
+    }
+}
+
+/// What a refused opening closes with. The bare form has no reply to a handshake.
+fn close_reason(refused: Refused) -> CloseReason {
+    match refused {
+        Refused::Close(reason) => reason,
+        Refused::Error(_) => CloseReason::PermissionDenied,
     }
 }
 

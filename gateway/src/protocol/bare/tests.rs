@@ -245,9 +245,12 @@ fn an_outcome_after_a_close_changes_nothing() {
 }
 
 #[test]
-fn a_binary_frame_closes() {
+fn a_binary_frame_is_data_or_closes() {
     assert_eq!(connected().say_binary(b"{}"), [Did::Close(CloseReason::UnsupportedData)]);
-    assert_eq!(echo().say_binary(b"{}"), [Did::Close(CloseReason::UnsupportedData)]);
+    let mut bench = echo();
+    assert_eq!(bench.say_binary(b"{}"), [Did::Publish("open:a".into(), "{}".into())]);
+    bench.succeed();
+    assert!(bench.published[0].data.is_binary());
 }
 
 #[test]

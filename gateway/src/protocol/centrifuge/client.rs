@@ -5,10 +5,10 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::Codec;
-use super::code::{self, Error};
+use super::code;
 use super::command::{Command, ConnectRequest, Malformed, Request};
-use super::reply::{Connected, Reply};
-use super::session::{Manner, Session};
+use super::reply::Reply;
+use super::session::{Manner, Refused, Session, Ticket};
 use crate::auth::TokenError;
 use crate::model::{Channel, ClientId, CloseReason, Identity};
 use crate::node::Order;
@@ -39,12 +39,6 @@ struct Handshake {
     identity: Option<Identity>,
 }
 
-/// Why a `connect` did not open a session.
-enum ConnectError {
-    Reply(Error),
-    Close(CloseReason),
-}
-
 impl Client {
     /// A conversation with `client`; `identity` is what the token of the HTTP handshake established.
     pub fn new(context: Arc<Context>, codec: Codec, client: ClientId, identity: Option<Identity>) -> Self {
@@ -56,7 +50,7 @@ impl Client {
             (Stage::Refused, _) => {}
             (Stage::Handshake(handshake), Ok(command)) => {
                 let handshake = handshake.clone();
-                self.stage = handshake.on_command(&command, effects);
+                self.stage = handshake.on_command(command, effects);
             }
             (Stage::Handshake(_), Err(_)) => self.stage = refuse(CloseReason::BadRequest, effects),
             // A command without id is a pong, whatever else it holds, unless it is a `send`.
@@ -79,69 +73,59 @@ impl Client {
 }
 
 impl Handshake {
-    fn on_command(self, command: &Command, effects: &mut Vec<Effect>) -> Stage {
-        let Some(Request::Connect(request)) = &command.request else {
+    fn on_command(self, command: Command, effects: &mut Vec<Effect>) -> Stage {
+        let Some(Request::Connect(request)) = command.request else {
             return refuse(CloseReason::BadRequest, effects);
         };
         if command.id == 0 {
             return refuse(CloseReason::BadRequest, effects);
         }
-        let started_at = Instant::now();
-        let metrics = Arc::clone(&self.context.metrics);
-        let count = |outcome| metrics.command("connect", outcome, started_at.elapsed());
-        match self.clone().connect(request) {
-            Ok((session, ping_interval)) => {
-                let identity = session.identity().clone();
-                // Who came with a token in its address has no way to refresh; it comes again at the end.
-                let refresh_by = identity.expires_at.filter(|_| !request.token.is_empty());
-                let connected = Connected {
-                    client: session.client(),
-                    ping: ping_interval,
-                    expires_at: refresh_by,
-                    subscriptions: Vec::new(),
-                };
-                self.say(command.id, &Reply::Connect(Box::new(connected)), effects);
-                effects.push(Effect::Open(identity, self.codec.heartbeat()));
-                count("ok");
-                Stage::Open(Box::new(session))
-            }
-            Err(ConnectError::Reply(error)) => {
-                self.say(command.id, &Reply::Error(error), effects);
-                count(error.label());
+        let ticket = Ticket { id: command.id, name: "connect", started_at: Instant::now() };
+        let (context, started_at) = (Arc::clone(&self.context), ticket.started_at);
+        let codec = self.codec;
+        match self.connect(&request, ticket, effects) {
+            Ok(session) => Stage::Open(Box::new(session)),
+            Err(Refused::Error(error)) => {
+                let reply = codec.reply(command.id, &Reply::Error(error));
+                effects.push(Effect::Send(reply.expect("it holds no publication")));
+                context.metrics.command("connect", error.label(), started_at.elapsed());
                 Stage::Refused
             }
-            Err(ConnectError::Close(reason)) => {
-                count(reason.label());
+            Err(Refused::Close(reason)) => {
+                context.metrics.command("connect", reason.label(), started_at.elapsed());
                 refuse(reason, effects)
             }
         }
     }
 
-    fn say(&self, id: u32, reply: &Reply, effects: &mut Vec<Effect>) {
-        let message = self.codec.reply(id, reply).expect("it holds no publication");
-        effects.push(Effect::Send(message));
-    }
-
-    fn connect(self, request: &ConnectRequest) -> Result<(Session, std::time::Duration), ConnectError> {
+    fn connect(
+        self,
+        request: &ConnectRequest,
+        ticket: Ticket,
+        effects: &mut Vec<Effect>,
+    ) -> Result<Session, Refused> {
         let identity = self.identify(request)?;
-        let ping_interval = self.context.ping_interval;
+        // Who came with a token in its address has no way to refresh; it comes again at the end.
+        let refresh_by = identity.expires_at.filter(|_| !request.token.is_empty());
         let form = (Manner::Native, self.codec);
-        Ok((Session::new(self.context, self.client, identity, form), ping_interval))
+        let mut session = Session::new(self.context, self.client, identity, form);
+        session.open(ticket, refresh_by, &request.subs, effects)?;
+        Ok(session)
     }
 
     /// The token of the command counts before that of the HTTP handshake, but cannot change the user.
-    fn identify(&self, request: &ConnectRequest) -> Result<Identity, ConnectError> {
+    fn identify(&self, request: &ConnectRequest) -> Result<Identity, Refused> {
         let authority = &self.context.authority;
         if request.token.is_empty() {
             let known = self.identity.clone().or_else(|| authority.anonymous());
-            return known.ok_or(ConnectError::Close(CloseReason::BadRequest));
+            return known.ok_or(Refused::Close(CloseReason::BadRequest));
         }
         let identity = authority.authenticate(&request.token).map_err(|error| match error {
-            TokenError::Expired | TokenError::NotYetValid => ConnectError::Reply(code::TOKEN_EXPIRED),
-            _ => ConnectError::Close(CloseReason::InvalidToken),
+            TokenError::Expired | TokenError::NotYetValid => Refused::Error(code::TOKEN_EXPIRED),
+            _ => Refused::Close(CloseReason::InvalidToken),
         })?;
         if self.identity.as_ref().is_some_and(|known| known.user != identity.user) {
-            return Err(ConnectError::Close(CloseReason::InvalidToken));
+            return Err(CloseReason::InvalidToken.into());
         }
         Ok(identity)
     }
@@ -191,6 +175,13 @@ impl Conversation for Client {
     fn on_lost(&mut self, channel: Channel, effects: &mut Vec<Effect>) {
         if let Stage::Open(session) = &mut self.stage {
             session.on_lost(&channel, effects);
+        }
+        self.notice_close(effects);
+    }
+
+    fn on_reminder(&mut self, effects: &mut Vec<Effect>) {
+        if let Stage::Open(session) = &mut self.stage {
+            session.on_reminder(effects);
         }
         self.notice_close(effects);
     }

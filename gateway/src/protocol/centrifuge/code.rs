@@ -6,6 +6,8 @@ use crate::auth::Refusal;
 use crate::broker::BrokerError;
 use crate::model::CloseReason;
 use crate::node::PublishError;
+use crate::presence::PresenceError;
+use crate::protocol::SubscribeError;
 
 /// An error in a reply.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,8 +38,6 @@ pub const LIMIT_EXCEEDED: Error = error(106, "limit exceeded");
 pub const BAD_REQUEST: Error = error(107, "bad request");
 /// The feature is off.
 pub const NOT_AVAILABLE: Error = error(108, "not available");
-/// What allows it ends in the past.
-pub const EXPIRED: Error = error(110, "expired");
 /// The token was good once.
 pub const TOKEN_EXPIRED: Error = error(109, "token expired");
 /// Too much is under way; the client tries again.
@@ -58,7 +58,6 @@ impl Error {
             107 => "107",
             108 => "108",
             109 => "109",
-            110 => "110",
             111 => "111",
             112 => "112",
             _ => "other",
@@ -80,6 +79,25 @@ impl From<&BrokerError> for Error {
     fn from(error: &BrokerError) -> Self {
         match error {
             BrokerError::Unavailable => INTERNAL,
+        }
+    }
+}
+
+impl From<&PresenceError> for Error {
+    fn from(error: &PresenceError) -> Self {
+        match error {
+            PresenceError::Unavailable => INTERNAL,
+        }
+    }
+}
+
+impl From<&SubscribeError> for Error {
+    /// A gap has no code: it closes.
+    fn from(error: &SubscribeError) -> Self {
+        match error {
+            SubscribeError::Broker(error) => error.into(),
+            SubscribeError::Presence(error) => error.into(),
+            SubscribeError::Gap(_) => INTERNAL,
         }
     }
 }
@@ -116,6 +134,7 @@ pub fn close_code(reason: &CloseReason) -> (u16, Cow<'static, str>) {
         CloseReason::ChannelLimit => (3505, "channel limit"),
         CloseReason::InappropriateProtocol => (3506, "inappropriate protocol"),
         CloseReason::PermissionDenied => (3507, "permission denied"),
+        CloseReason::TooManyErrors => (3509, "too many errors"),
         CloseReason::FrameError => (1002, "protocol error"),
         CloseReason::InvalidUtf8 => (1007, "invalid utf-8"),
         CloseReason::TooBig => (1009, "message too big"),
@@ -139,7 +158,6 @@ mod tests {
             (BAD_REQUEST, 107, false),
             (NOT_AVAILABLE, 108, false),
             (TOKEN_EXPIRED, 109, false),
-            (EXPIRED, 110, false),
             (TOO_MANY_REQUESTS, 111, true),
             (UNRECOVERABLE_POSITION, 112, false),
         ];
@@ -169,6 +187,7 @@ mod tests {
             (CloseReason::ChannelLimit, 3505),
             (CloseReason::InappropriateProtocol, 3506),
             (CloseReason::PermissionDenied, 3507),
+            (CloseReason::TooManyErrors, 3509),
             (CloseReason::FrameError, 1002),
             (CloseReason::InvalidUtf8, 1007),
             (CloseReason::TooBig, 1009),

@@ -16,4 +16,4 @@ mod tests;
 
 pub use client::Client;
 pub use codec::Codec;
-pub use session::{Manner, Session};
+pub use session::{Admitted, Manner, Refused, Session, all_wanted};

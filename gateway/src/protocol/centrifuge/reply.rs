@@ -7,6 +7,7 @@ use super::code::Error;
 use crate::broker::History;
 use crate::model::{Channel, ClientId, ClientInfo, RawJson};
 use crate::node::recovery::Start;
+use crate::presence::PresenceStats;
 
 /// The answer to one command.
 #[derive(Clone, Debug)]
@@ -24,12 +25,7 @@ pub enum Reply {
     /// Who is there.
     Presence(Vec<Arc<ClientInfo>>),
     /// How many are there.
-    PresenceStats {
-        /// Connections.
-        clients: usize,
-        /// Users; the anonymous one counts as one.
-        users: usize,
-    },
+    PresenceStats(PresenceStats),
     /// What was published.
     History(History),
     /// The connection is good until then; `None`: for ever.
@@ -67,6 +63,11 @@ pub struct Begun {
 }
 
 impl Begun {
+    /// Whether it has caught up; `None` if it did not ask.
+    pub fn recovered(&self) -> Option<bool> {
+        self.start.as_ref().and_then(|start| start.recovered)
+    }
+
     /// The offset that the client counts on from: where it asked to catch up from if it has caught up, as it takes
     /// the rest from the publications; else where it is live.
     pub fn offset(&self) -> u64 {

@@ -1,27 +1,32 @@
 //! The state of a client that has authenticated: its subscriptions, and its commands in their order.
+//!
+//! This file owns what waits and what is under way. What a command means is in `session/`: how a session opens,
+//! subscriptions, and requests that leave them as they are.
+
+mod flood;
+mod opening;
+mod requests;
+mod subscriptions;
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
+use self::flood::Flood;
+use self::opening::Opening;
+pub use self::opening::all_wanted;
+pub use self::subscriptions::Admitted;
+use self::subscriptions::{Subscription, one};
 use super::Codec;
 use super::code::{self, Error};
-use super::command::{
-    ChannelRequest, Command, HistoryRequest, PublishRequest, RefreshRequest, Request, SubscribeRequest,
-};
-use super::push::{Ended, Push};
-use super::reply::{Begun, Reply};
-use crate::auth::TokenError;
-use crate::broker::Range;
-use crate::config::RecoveryMode;
+use super::command::{Command, Request};
+use super::push::Push;
+use super::reply::Reply;
+use crate::auth::Refusal;
 use crate::metrics::Source;
-use crate::model::{Channel, ClientId, ClientInfo, CloseReason, Identity, Payload, Publication, RawJson};
+use crate::model::{Channel, ClientId, CloseReason, Identity, Payload};
 use crate::node::Order;
-use crate::node::recovery::{Follow, Mode, Since, Start};
-use crate::protocol::{Context, Effect, Inappropriate, Outcome, SubscribeError, Wanted};
-
-/// The bit of `flag` by which a client prefers an error to a subscription that is not recovered.
-const REJECT_UNRECOVERED: i64 = 2;
+use crate::protocol::{Context, Effect, Inappropriate, Outcome};
 
 /// How much ceremony the client wants.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,10 +47,13 @@ pub struct Session {
     identity: Identity,
     manner: Manner,
     codec: Codec,
-    subscriptions: HashMap<Channel, Side>,
+    subscriptions: HashMap<Channel, Subscription>,
     pending: Option<Pending>,
     waiting: VecDeque<Job>,
     waiting_bytes: usize,
+    errors: Flood,
+    /// There may be another subscription that ends first.
+    expiries_changed: bool,
 }
 
 /// What is to be done, in the order in which it came.
@@ -56,53 +64,71 @@ enum Job {
     /// The client broke the protocol: what came before is done, then the connection closes.
     Violation(CloseReason),
     Data(Channel, Payload),
+    /// Look which subscriptions have outlived what allowed them.
+    Expiries,
 }
 
 /// What the session waits for.
 #[derive(Debug)]
 enum Pending {
-    /// The subscriptions that the handshake asked for.
-    Opening,
+    /// The subscriptions that the handshake of the bare form asked for.
+    Handshake,
+    /// Those that the server makes when the session opens.
+    Opening(Opening),
     Subscribe {
         ticket: Ticket,
-        channel: Channel,
-        begun: Begun,
+        admitted: Box<Admitted>,
         /// Without recovery the client wants no subscription.
         must_recover: bool,
     },
     /// The server subscribes the client.
-    Enlist {
-        channel: Channel,
-        data: Option<RawJson>,
-        is_recoverable: bool,
-    },
-    Publish {
-        ticket: Ticket,
-    },
+    Enlist(Box<Admitted>),
+    Publish(Ticket),
     History {
         ticket: Ticket,
         /// What the client believes the epoch to be; empty if nothing.
         epoch: String,
     },
-}
-
-/// Who made a subscription.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Side {
-    Client,
-    Server,
+    Presence(Ticket),
 }
 
 /// What is needed to answer a command later.
 #[derive(Debug)]
-struct Ticket {
-    id: u32,
-    name: &'static str,
-    started_at: Instant,
+pub(super) struct Ticket {
+    pub(super) id: u32,
+    pub(super) name: &'static str,
+    pub(super) started_at: Instant,
+}
+
+/// Why something is not done.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Refused {
+    /// The client is told.
+    Error(Error),
+    /// The connection closes.
+    Close(CloseReason),
+}
+
+impl From<Error> for Refused {
+    fn from(error: Error) -> Self {
+        Self::Error(error)
+    }
+}
+
+impl From<Refusal> for Refused {
+    fn from(refusal: Refusal) -> Self {
+        Self::Error(refusal.into())
+    }
+}
+
+impl From<CloseReason> for Refused {
+    fn from(reason: CloseReason) -> Self {
+        Self::Close(reason)
+    }
 }
 
 /// What a command leads to.
-#[expect(clippy::large_enum_variant, reason = "it lives on the stack for one call")]
+#[derive(Debug)]
 enum Answer {
     Reply(Reply),
     /// Give up a subscription, then reply.
@@ -110,7 +136,6 @@ enum Answer {
     /// The client is good until then; then reply.
     Renew(Option<SystemTime>),
     Silence,
-    Close(CloseReason),
     Wait(Pending, Effect),
 }
 
@@ -132,6 +157,8 @@ impl Session {
             pending: None,
             waiting: VecDeque::new(),
             waiting_bytes: 0,
+            errors: Flood::default(),
+            expiries_changed: false,
         }
     }
 
@@ -172,6 +199,11 @@ impl Session {
         self.enqueue(Job::Violation(reason), 0, effects);
     }
 
+    /// Looks, as soon as the commands before are done, which subscriptions have come to their end.
+    pub fn on_reminder(&mut self, effects: &mut Vec<Effect>) {
+        self.enqueue(Job::Expiries, 0, effects);
+    }
+
     fn enqueue(&mut self, job: Job, cost_bytes: usize, effects: &mut Vec<Effect>) {
         if self.pending.is_none() && self.waiting.is_empty() {
             self.start(job, effects);
@@ -201,10 +233,23 @@ impl Session {
     fn start(&mut self, job: Job, effects: &mut Vec<Effect>) {
         match job {
             Job::Command(command) => self.execute(command, effects),
-            Job::Order(Order::Subscribe { channel, data }) => self.enlist(channel, data, effects),
-            Job::Order(Order::Unsubscribe { channel }) => self.expel(&channel, effects),
+            Job::Order(order) => self.obey(order, effects),
             Job::Data(channel, data) => self.publish_data(&channel, data, effects),
             Job::Violation(reason) => self.close(reason, effects),
+            Job::Expiries => self.end_expired(effects),
+        }
+    }
+
+    fn obey(&mut self, order: Order, effects: &mut Vec<Effect>) {
+        match order {
+            Order::Subscribe { channel, grant, since } => self.enlist(channel, grant, since, effects),
+            Order::Unsubscribe { channel } => self.expel(&channel, effects),
+            Order::Refresh { expires_at, info } => {
+                self.identity.expires_at = expires_at;
+                self.identity.info = info.or(self.identity.info.take());
+                effects.push(Effect::Renew(expires_at));
+                self.tell(&Push::Refresh(expires_at), effects);
+            }
         }
     }
 
@@ -218,238 +263,52 @@ impl Session {
         let Some(request) = command.request else { return self.close(CloseReason::BadRequest, effects) };
         let ticket = Ticket { id: command.id, name: request.name(), started_at: Instant::now() };
         let (id, name, started_at) = (ticket.id, ticket.name, ticket.started_at);
-        let (outcome, answer) = match self.answer(request, ticket) {
-            Ok(answer) => ("ok", answer),
-            Err(error) => (error.label(), Answer::Reply(Reply::Error(error))),
-        };
-        match answer {
-            Answer::Wait(pending, effect) => {
+        let mut outcome = "ok";
+        match self.answer(request, ticket) {
+            Ok(Answer::Wait(pending, effect)) => {
                 self.pending = Some(pending);
                 effects.push(effect);
                 return;
             }
-            Answer::Reply(reply) => self.reply(id, &reply, effects),
-            Answer::Leave(channel) => {
+            Ok(Answer::Reply(reply)) => self.reply(id, &reply, effects),
+            Ok(Answer::Leave(channel)) => {
                 effects.push(Effect::Unsubscribe(channel));
                 self.reply(id, &Reply::Unsubscribe, effects);
             }
-            Answer::Renew(expires_at) => {
+            Ok(Answer::Renew(expires_at)) => {
                 effects.push(Effect::Renew(expires_at));
                 self.reply(id, &Reply::Refresh(expires_at), effects);
             }
-            Answer::Silence => {}
-            Answer::Close(reason) => self.close(reason, effects),
+            Ok(Answer::Silence) => {}
+            Err(Refused::Error(error)) => {
+                outcome = error.label();
+                self.reply(id, &Reply::Error(error), effects);
+            }
+            Err(Refused::Close(reason)) => {
+                outcome = reason.label();
+                self.close(reason, effects);
+            }
         }
         self.context.metrics.command(name, outcome, started_at.elapsed());
+        self.watch_expiries(effects);
     }
 
-    fn answer(&mut self, request: Request, ticket: Ticket) -> Result<Answer, Error> {
+    fn answer(&mut self, request: Request, ticket: Ticket) -> Result<Answer, Refused> {
         match request {
             // A second connect, or a ping, which no client sends.
-            Request::Connect(_) | Request::Ping => Ok(Answer::Close(CloseReason::BadRequest)),
+            Request::Connect(_) | Request::Ping => Err(CloseReason::BadRequest.into()),
             Request::Subscribe(request) => self.subscribe(&request, ticket),
-            Request::Unsubscribe(request) => Ok(self.unsubscribe(&request)),
+            Request::Unsubscribe(request) => self.unsubscribe(&request),
             Request::Publish(request) => self.publish(request, ticket),
-            Request::Presence(request) | Request::PresenceStats(request) => self.decline(&request.channel),
-            Request::SubRefresh(request) => self.decline(&request.channel),
+            Request::Presence(request) => self.presence(&request, ticket, Effect::Presence),
+            Request::PresenceStats(request) => self.presence(&request, ticket, Effect::PresenceStats),
+            Request::SubRefresh(request) => self.refresh_subscription(&request),
             Request::History(request) => self.history(request, ticket),
-            Request::Rpc => Err(code::NOT_AVAILABLE),
+            Request::Rpc => Err(code::NOT_AVAILABLE.into()),
             // Nobody listens to it; a client that says it does no harm.
             Request::Send => Ok(Answer::Silence),
-            Request::Refresh(request) => Ok(self.refresh(&request)),
+            Request::Refresh(request) => self.refresh(&request),
         }
-    }
-
-    fn subscribe(&mut self, request: &SubscribeRequest, ticket: Ticket) -> Result<Answer, Error> {
-        let knows_delta = matches!(request.delta.as_str(), "" | "fossil");
-        if request.channel.is_empty() || !knows_delta {
-            return Ok(Answer::Close(CloseReason::BadRequest));
-        }
-        let channel = self.admit(&request.channel, !request.token.is_empty(), 0)?;
-        if request.kind != 0 {
-            return Err(code::NOT_AVAILABLE);
-        }
-        if request.has_filter {
-            return Err(code::BAD_REQUEST);
-        }
-        let asks = (request.positioned, request.recoverable || request.recover);
-        let since = request.recover.then(|| Since { epoch: request.epoch.clone(), offset: request.offset });
-        let (wanted, is_recoverable) = self.wanted(channel.clone(), asks, since);
-        let begun =
-            Begun { is_recoverable, since: request.recover.then_some(request.offset), ..Begun::default() };
-        let must_recover = request.flag & REJECT_UNRECOVERED != 0;
-        let pending = Pending::Subscribe { ticket, channel, begun, must_recover };
-        Ok(Answer::Wait(pending, Effect::Subscribe(vec![wanted])))
-    }
-
-    /// What to subscribe to `channel` with, and whether the subscription can catch up later. `asks` is whether
-    /// the client asks for its position and for recovery.
-    pub fn wanted(&self, channel: Channel, asks: (bool, bool), since: Option<Since>) -> (Wanted, bool) {
-        let following = self.context.authority.following(&self.identity, &channel, asks.0, asks.1);
-        let follow = following.map(|following| Follow {
-            since: since.filter(|_| following.can_recover),
-            mode: match following.mode {
-                RecoveryMode::Cache if following.can_recover => Mode::Cache,
-                _ => Mode::Stream,
-            },
-            publications_max: self.context.recovery_publications_max,
-            bytes_max: self.context.recovery_bytes_max,
-            meta_ttl: following.meta_ttl,
-        });
-        (Wanted { channel, follow }, following.is_some_and(|following| following.can_recover))
-    }
-
-    /// Whether the client may subscribe to the channel called `name` now, beside `more` that are under way.
-    ///
-    /// # Errors
-    /// The code that says why not.
-    pub fn admit(&self, name: &str, has_token: bool, more: usize) -> Result<Channel, Error> {
-        let authority = &self.context.authority;
-        let channel = authority.channel(name)?;
-        if self.subscriptions.contains_key(&channel) {
-            return Err(code::ALREADY_SUBSCRIBED);
-        }
-        if self.subscriptions.len() + more >= self.context.channels_max {
-            return Err(code::LIMIT_EXCEEDED);
-        }
-        if has_token {
-            // A token decides by itself, and no key for subscription tokens is configured.
-            return Err(code::PERMISSION_DENIED);
-        }
-        authority.may_subscribe(&self.identity, &channel)?;
-        Ok(channel)
-    }
-
-    fn unsubscribe(&mut self, request: &ChannelRequest) -> Answer {
-        if request.channel.is_empty() {
-            return Answer::Close(CloseReason::BadRequest);
-        }
-        match self.subscriptions.remove_entry(request.channel.as_str()) {
-            Some((channel, _)) => Answer::Leave(channel),
-            None => Answer::Reply(Reply::Unsubscribe),
-        }
-    }
-
-    fn publish(&mut self, request: PublishRequest, ticket: Ticket) -> Result<Answer, Error> {
-        if request.channel.is_empty() {
-            return Ok(Answer::Close(CloseReason::BadRequest));
-        }
-        if request.kind != 0 {
-            return Err(code::NOT_AVAILABLE);
-        }
-        let channel = self.context.authority.channel(&request.channel)?;
-        self.may_publish(&channel)?;
-        let data = request.data.ok_or(code::BAD_REQUEST)?;
-        let publication = self.publication(data);
-        let options = self.context.authority.publish_options(&channel);
-        Ok(Answer::Wait(Pending::Publish { ticket }, Effect::Publish(channel, publication, options)))
-    }
-
-    /// Whether the client may publish to the channel called `name`, given whether it subscribes to it.
-    ///
-    /// # Errors
-    /// The code that says why not.
-    pub fn admit_publish(&self, name: &str, subscribed: bool) -> Result<Channel, Error> {
-        let channel = self.context.authority.channel(name)?;
-        self.context.authority.may_publish(&self.identity, &channel, subscribed)?;
-        Ok(channel)
-    }
-
-    fn may_publish(&self, channel: &Channel) -> Result<(), Error> {
-        let subscribed = self.subscriptions.contains_key(channel);
-        Ok(self.context.authority.may_publish(&self.identity, channel, subscribed)?)
-    }
-
-    fn publication(&self, data: Payload) -> Publication {
-        let info = ClientInfo {
-            user: self.identity.user.clone(),
-            client: self.client,
-            conn_info: self.identity.info.clone(),
-            chan_info: None,
-        };
-        Publication { info: Some(Box::new(info)), ..Publication::of(data) }
-    }
-
-    /// Publishes without a command; in its manner an error cannot be told but by closing.
-    fn publish_data(&mut self, channel: &Channel, data: Payload, effects: &mut Vec<Effect>) {
-        if self.may_publish(channel).is_err() {
-            return self.close(CloseReason::PermissionDenied, effects);
-        }
-        let publication = self.publication(data);
-        let ticket = Ticket { id: 0, name: "publish", started_at: Instant::now() };
-        self.pending = Some(Pending::Publish { ticket });
-        let options = self.context.authority.publish_options(channel);
-        effects.push(Effect::Publish(channel.clone(), publication, options));
-    }
-
-    fn history(&self, request: HistoryRequest, ticket: Ticket) -> Result<Answer, Error> {
-        if request.channel.is_empty() {
-            return Ok(Answer::Close(CloseReason::BadRequest));
-        }
-        let authority = &self.context.authority;
-        let channel = authority.channel(&request.channel)?;
-        let retention = authority.retention(&channel).ok_or(code::NOT_AVAILABLE)?;
-        authority.may_read_history(&self.identity, &channel, self.subscriptions.contains_key(&channel))?;
-        let since = request.since.as_ref().map(|since| since.offset);
-        if request.reverse && since == Some(0) {
-            return Err(code::BAD_REQUEST);
-        }
-        let most = self.context.history_publications_max;
-        let range = Range {
-            since,
-            reverse: request.reverse,
-            limit: Some(usize::try_from(request.limit).map_or(most, |limit| limit.min(most))),
-            bytes_max: Some(self.context.recovery_bytes_max),
-        };
-        let epoch = request.since.map(|since| since.epoch).unwrap_or_default();
-        let effect = Effect::History(channel, range, retention.meta_ttl);
-        Ok(Answer::Wait(Pending::History { ticket, epoch }, effect))
-    }
-
-    /// The answer to what is off: the channel is looked at first, as it would be if it were on.
-    fn decline(&self, channel: &str) -> Result<Answer, Error> {
-        if channel.is_empty() {
-            return Ok(Answer::Close(CloseReason::BadRequest));
-        }
-        self.context.authority.channel(channel)?;
-        Err(code::NOT_AVAILABLE)
-    }
-
-    /// Takes a newer token of the same user.
-    fn refresh(&mut self, request: &RefreshRequest) -> Answer {
-        if request.token.is_empty() {
-            return Answer::Close(CloseReason::BadRequest);
-        }
-        match self.context.authority.authenticate(&request.token) {
-            Ok(identity) if identity.user == self.identity.user => {
-                self.identity = identity;
-                Answer::Renew(self.identity.expires_at)
-            }
-            Err(TokenError::Expired) => Answer::Close(CloseReason::Expired),
-            Ok(_) | Err(_) => Answer::Close(CloseReason::InvalidToken),
-        }
-    }
-
-    /// The server subscribes the client. Who is subscribed already stays so.
-    fn enlist(&mut self, channel: Channel, data: Option<RawJson>, effects: &mut Vec<Effect>) {
-        if self.subscriptions.contains_key(&channel) {
-            return;
-        }
-        if self.subscriptions.len() >= self.context.channels_max {
-            return self.close(CloseReason::ChannelLimit, effects);
-        }
-        let (wanted, is_recoverable) = self.wanted(channel.clone(), (false, false), None);
-        self.pending = Some(Pending::Enlist { channel, data, is_recoverable });
-        effects.push(Effect::Subscribe(vec![wanted]));
-    }
-
-    /// The server ends a subscription, whoever made it.
-    fn expel(&mut self, channel: &Channel, effects: &mut Vec<Effect>) {
-        if self.subscriptions.remove(channel).is_none() {
-            return;
-        }
-        effects.push(Effect::Unsubscribe(channel.clone()));
-        self.tell(&Push::Unsubscribe(channel, Ended::ByServer), effects);
     }
 
     /// Sends a push, unless the client gets nothing but data.
@@ -459,52 +318,34 @@ impl Session {
         }
     }
 
-    /// Sends the reply to the command `id`.
+    /// Sends the reply to the command `id`. Who does nothing but err is closed.
     fn reply(&mut self, id: u32, reply: &Reply, effects: &mut Vec<Effect>) {
         self.say(self.codec.reply(id, reply), effects);
+        if matches!(reply, Reply::Error(_)) && self.errors.is_too_much(Instant::now()) {
+            self.close(CloseReason::TooManyErrors, effects);
+        }
     }
 
     fn say(&mut self, message: Result<Vec<u8>, Inappropriate>, effects: &mut Vec<Effect>) {
         match message {
+            // After a close nothing is said.
+            _ if matches!(effects.last(), Some(Effect::Close(_))) => {}
             Ok(message) => effects.push(Effect::Send(message)),
             Err(Inappropriate) => self.close(CloseReason::InappropriateProtocol, effects),
         }
     }
 
-    /// Keeps commands waiting until [`opened`](Self::opened).
-    pub fn hold(&mut self) {
-        self.pending = Some(Pending::Opening);
-    }
-
-    /// The subscriptions that the handshake asked for are made: what waited is carried out.
-    pub fn opened(&mut self, channels: impl IntoIterator<Item = Channel>, effects: &mut Vec<Effect>) {
-        self.subscriptions.extend(channels.into_iter().map(|channel| (channel, Side::Client)));
-        self.pending = None;
-        self.resume(effects);
-    }
-
     /// A slow effect has ended: answers its command, then goes on with what waits.
     pub fn on_outcome(&mut self, outcome: Outcome, effects: &mut Vec<Effect>) {
         match (self.pending.take(), outcome) {
-            (
-                Some(Pending::Subscribe { ticket, channel, begun, must_recover }),
-                Outcome::Subscribed(results),
-            ) => match one(results) {
-                Ok(start) => self.begin(&ticket, channel, Begun { start, ..begun }, must_recover, effects),
-                Err(SubscribeError::Gap(_)) => self.close(CloseReason::InsufficientState, effects),
-                Err(SubscribeError::Broker(error)) => self.finish(&ticket, Err((&error).into()), effects),
-            },
-            (Some(Pending::Enlist { channel, data, is_recoverable }), Outcome::Subscribed(results)) => {
-                match one(results) {
-                    Ok(start) => {
-                        let begun = Begun { start, is_recoverable, data, ..Begun::default() };
-                        self.tell(&Push::Subscribe(&channel, &begun), effects);
-                        self.subscriptions.insert(channel, Side::Server);
-                    }
-                    // The caller was told that it is done; only a new session makes that true.
-                    Err(SubscribeError::Gap(_)) => self.close(CloseReason::InsufficientState, effects),
-                    Err(SubscribeError::Broker(_)) => self.close(CloseReason::Internal, effects),
-                }
+            (Some(Pending::Opening(opening)), Outcome::Subscribed(results)) => {
+                self.opened_with(opening, results, effects);
+            }
+            (Some(Pending::Subscribe { ticket, admitted, must_recover }), Outcome::Subscribed(results)) => {
+                self.subscribed(&ticket, *admitted, one(results), must_recover, effects);
+            }
+            (Some(Pending::Enlist(admitted)), Outcome::Subscribed(results)) => {
+                self.enlisted(*admitted, one(results), effects);
             }
             (Some(Pending::History { ticket, epoch }), Outcome::History(result)) => {
                 let result = result.map_err(|error| (&error).into()).and_then(|history| {
@@ -513,54 +354,24 @@ impl Session {
                 });
                 self.finish(&ticket, result, effects);
             }
-            (Some(Pending::Publish { ticket }), Outcome::Published(result)) => {
+            (Some(Pending::Presence(ticket)), Outcome::Presence(result)) => {
+                self.finish(&ticket, result.map(Reply::Presence).map_err(|error| (&error).into()), effects);
+            }
+            (Some(Pending::Presence(ticket)), Outcome::PresenceStats(result)) => {
+                let result = result.map(Reply::PresenceStats).map_err(|error| (&error).into());
+                self.finish(&ticket, result, effects);
+            }
+            (Some(Pending::Publish(ticket)), Outcome::Published(result)) => {
                 if result.is_ok() {
                     self.context.metrics.publications_received(Source::Client, 1);
                 }
-                let result = result.map_err(|error| (&error).into());
-                let result = result.map(|()| Reply::Publish);
+                let result = result.map(|()| Reply::Publish).map_err(|error| (&error).into());
                 self.finish(&ticket, result, effects);
             }
             (pending, outcome) => unreachable!("{outcome:?} is no answer to {pending:?}"),
         }
+        self.watch_expiries(effects);
         self.resume(effects);
-    }
-
-    /// Answers a `subscribe` that the broker and the shard have carried out.
-    fn begin(
-        &mut self,
-        ticket: &Ticket,
-        channel: Channel,
-        begun: Begun,
-        must_recover: bool,
-        effects: &mut Vec<Effect>,
-    ) {
-        let recovered = self.count_recovery(&begun);
-        if must_recover && begun.since.is_some() && recovered == Some(false) {
-            effects.push(Effect::Unsubscribe(channel));
-            return self.finish(ticket, Err(code::UNRECOVERABLE_POSITION), effects);
-        }
-        self.subscriptions.insert(channel, Side::Client);
-        self.finish(ticket, Ok(Reply::Subscribe(Box::new(begun))), effects);
-    }
-
-    /// Counts whether a subscriber has caught up, if it asked for that, and says so.
-    pub fn count_recovery(&self, begun: &Begun) -> Option<bool> {
-        let recovered = begun.start.as_ref().and_then(|start| start.recovered);
-        if let Some(recovered) = recovered {
-            self.context.metrics.recovery(recovered);
-        }
-        recovered
-    }
-
-    /// The subscription missed something. The client can begin it anew, if it made it itself and can be told.
-    pub fn on_lost(&mut self, channel: &Channel, effects: &mut Vec<Effect>) {
-        if self.subscriptions.remove(channel) == Some(Side::Client) && self.manner != Manner::Data {
-            effects.push(Effect::Unsubscribe(channel.clone()));
-            self.tell(&Push::Unsubscribe(channel, Ended::InsufficientState), effects);
-        } else {
-            self.close(CloseReason::InsufficientState, effects);
-        }
     }
 
     /// Answers a command that had to wait.
@@ -578,9 +389,4 @@ impl Session {
             (Err(error), _) => self.reply(ticket.id, &Reply::Error(error), effects),
         }
     }
-}
-
-/// The result of subscribing to one channel.
-fn one(results: Vec<Result<Option<Start>, SubscribeError>>) -> Result<Option<Start>, SubscribeError> {
-    results.into_iter().next().expect("each wanted channel is answered")
 }

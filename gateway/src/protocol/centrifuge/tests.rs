@@ -4,6 +4,7 @@ mod commands;
 mod connect;
 mod interleaving;
 mod orders;
+mod subscriptions;
 
 use serde_json::{Value, json};
 

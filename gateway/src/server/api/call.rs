@@ -7,6 +7,7 @@ use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
 use crate::config::Scope;
+use crate::model::Overrides;
 
 /// A method of the API, but for `batch`, which holds others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -101,9 +102,9 @@ pub(super) enum Call<'a> {
     Rpc(Rpc),
     History(History),
     HistoryRemove(OfChannel),
-    /// Presence of a channel.
-    Presence(Method, OfChannel),
-    Refresh,
+    Presence(OfChannel),
+    PresenceStats(OfChannel),
+    Refresh(Refresh<'a>),
 }
 
 /// The text is not the request of the method.
@@ -128,10 +129,11 @@ impl<'a> Call<'a> {
             Method::Channels => Self::Channels(object(text)?),
             Method::Rpc => Self::Rpc(object(text)?),
             Method::Info => object(text).map(|Nothing {}| Self::Info)?,
-            Method::Refresh => object(text).map(|Nothing {}| Self::Refresh)?,
+            Method::Refresh => Self::Refresh(object(text)?),
             Method::History => Self::History(object(text)?),
             Method::HistoryRemove => Self::HistoryRemove(object(text)?),
-            Method::Presence | Method::PresenceStats => Self::Presence(method, object(text)?),
+            Method::Presence => Self::Presence(object(text)?),
+            Method::PresenceStats => Self::PresenceStats(object(text)?),
         })
     }
 
@@ -147,8 +149,9 @@ impl<'a> Call<'a> {
             Self::Rpc(_) => Method::Rpc,
             Self::History(_) => Method::History,
             Self::HistoryRemove(_) => Method::HistoryRemove,
-            Self::Presence(method, _) => *method,
-            Self::Refresh => Method::Refresh,
+            Self::Presence(_) => Method::Presence,
+            Self::PresenceStats(_) => Method::PresenceStats,
+            Self::Refresh(_) => Method::Refresh,
         }
     }
 }
@@ -238,10 +241,70 @@ pub(super) struct Subscribe<'a> {
     pub(super) client: String,
     #[serde(deserialize_with = "or_default")]
     pub(super) session: String,
+    /// Unix seconds; 0 for never.
+    #[serde(deserialize_with = "or_default")]
+    pub(super) expire_at: i64,
+    #[serde(borrow, deserialize_with = "raw")]
+    pub(super) info: Option<&'a RawValue>,
+    #[serde(deserialize_with = "or_default")]
+    pub(super) b64info: String,
     #[serde(borrow, deserialize_with = "raw")]
     pub(super) data: Option<&'a RawValue>,
     #[serde(deserialize_with = "or_default")]
     pub(super) b64data: String,
+    pub(super) recover_since: Option<Since>,
+    #[serde(rename = "override", deserialize_with = "or_default")]
+    pub(super) overrides: Override,
+}
+
+/// Options of one subscription that differ from those of its namespace.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct Override {
+    pub(super) presence: Option<Switch>,
+    pub(super) join_leave: Option<Switch>,
+    pub(super) force_recovery: Option<Switch>,
+    pub(super) force_positioning: Option<Switch>,
+    pub(super) force_push_join_leave: Option<Switch>,
+}
+
+/// `{"value": true}`
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct Switch {
+    pub(super) value: bool,
+}
+
+impl Override {
+    pub(super) fn overrides(&self) -> Overrides {
+        let value = |switch: &Option<Switch>| switch.as_ref().map(|switch| switch.value);
+        Overrides {
+            presence: value(&self.presence),
+            join_leave: value(&self.join_leave),
+            force_push_join_leave: value(&self.force_push_join_leave),
+            force_positioning: value(&self.force_positioning),
+            force_recovery: value(&self.force_recovery),
+        }
+    }
+}
+
+/// `refresh`.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct Refresh<'a> {
+    #[serde(deserialize_with = "or_default")]
+    pub(super) user: String,
+    #[serde(deserialize_with = "or_default")]
+    pub(super) client: String,
+    #[serde(deserialize_with = "or_default")]
+    pub(super) session: String,
+    #[serde(deserialize_with = "or_default")]
+    pub(super) expired: bool,
+    /// Unix seconds; 0 for never.
+    #[serde(deserialize_with = "or_default")]
+    pub(super) expire_at: i64,
+    #[serde(borrow, deserialize_with = "raw")]
+    pub(super) info: Option<&'a RawValue>,
 }
 
 /// `unsubscribe`.

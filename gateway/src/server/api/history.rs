@@ -77,6 +77,16 @@ impl Serialize for Kept {
     }
 }
 
+/// A member of a channel's presence, as the API writes it.
+#[derive(Debug)]
+pub(super) struct Member(pub(super) Arc<ClientInfo>);
+
+impl Serialize for Member {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        Info(&self.0).serialize(serializer)
+    }
+}
+
 struct Info<'a>(&'a ClientInfo);
 
 impl Serialize for Info<'_> {

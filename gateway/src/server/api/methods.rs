@@ -1,12 +1,15 @@
 //! What each method asks of the node.
 
 use std::collections::HashSet;
+use std::time::{Duration, SystemTime};
 
-use super::call::{Advice, Call, Disconnect, OfChannel, Subscribe, Unsubscribe};
+use super::call::{Advice, Call, Disconnect, OfChannel, Refresh, Subscribe, Unsubscribe};
+use super::history::Member;
 use super::reply::{Answer, Failure};
 use super::{Api, payload};
 use crate::auth::Refusal;
-use crate::model::{Channel, ClientId, CloseReason, UserId};
+use crate::model::{Channel, ClientId, CloseReason, SubscriptionGrant, UserId};
+use crate::node::recovery::Since;
 use crate::node::{Order, Target};
 
 /// What a client is told that is closed without a word of the caller.
@@ -39,8 +42,9 @@ impl Api {
             Call::Rpc(_) => Err(Failure::NotFound),
             Call::History(request) => self.history(request).await,
             Call::HistoryRemove(request) => self.remove_history(request).await,
-            Call::Presence(_, request) => self.not_available(request),
-            Call::Refresh => Err(Failure::NotAvailable),
+            Call::Presence(request) => self.presence(request).await,
+            Call::PresenceStats(request) => self.presence_stats(request).await,
+            Call::Refresh(request) => self.refresh(request),
         }
     }
 
@@ -50,11 +54,51 @@ impl Api {
 
     fn subscribe(&self, request: &Subscribe<'_>) -> Result<Answer, Failure> {
         let channel = self.channel(&request.channel)?;
-        let data = payload::optional(request.data, &request.b64data)?;
+        let grant = SubscriptionGrant {
+            info: payload::info(request.info, &request.b64info)?,
+            data: payload::optional(request.data, &request.b64data)?,
+            overrides: request.overrides.overrides(),
+            expires_at: future(request.expire_at)?,
+        };
+        let since = request.recover_since.as_ref();
+        let since = since.map(|since| Since { epoch: since.epoch.clone(), offset: since.offset });
         if let Some(target) = target(&request.user, &request.client, &request.session) {
-            self.node.order(&target, &Order::Subscribe { channel, data });
+            self.node.order(&target, &Order::Subscribe { channel, grant, since });
         }
         Ok(Answer::Done {})
+    }
+
+    /// What has expired closes; without a time the connections never expire any more.
+    fn refresh(&self, request: &Refresh<'_>) -> Result<Answer, Failure> {
+        let info = payload::info(request.info, "")?;
+        let Some(target) = target(&request.user, &request.client, &request.session) else {
+            return Ok(Answer::Done {});
+        };
+        match future(request.expire_at) {
+            Ok(expires_at) if !request.expired => {
+                self.node.order(&target, &Order::Refresh { expires_at, info });
+            }
+            _ => self.node.disconnect(&target, &CloseReason::Expired, HashSet::new()),
+        }
+        Ok(Answer::Done {})
+    }
+
+    async fn presence(&self, request: &OfChannel) -> Result<Answer, Failure> {
+        let members = self.node.presence(&self.watched_channel(&request.channel)?).await?;
+        let presence = members.into_iter().map(|info| (info.client.to_string(), Member(info)));
+        Ok(Answer::Presence { presence: presence.collect() })
+    }
+
+    async fn presence_stats(&self, request: &OfChannel) -> Result<Answer, Failure> {
+        let stats = self.node.presence_stats(&self.watched_channel(&request.channel)?).await?;
+        Ok(Answer::PresenceStats { num_clients: stats.clients, num_users: stats.users })
+    }
+
+    /// The channel called `name`, if it has presence.
+    fn watched_channel(&self, name: &str) -> Result<Channel, Failure> {
+        let channel = self.channel(name)?;
+        let has_presence = self.context.authority.has_presence(&channel);
+        has_presence.then_some(channel).ok_or(Failure::NotAvailable)
     }
 
     fn unsubscribe(&self, request: &Unsubscribe) -> Result<Answer, Failure> {
@@ -73,11 +117,19 @@ impl Api {
         }
         Ok(Answer::Done {})
     }
+}
 
-    fn not_available(&self, request: &OfChannel) -> Result<Answer, Failure> {
-        self.channel(&request.channel)?;
-        Err(Failure::NotAvailable)
+/// The time that many seconds after 1970; `None` for 0.
+///
+/// # Errors
+/// [`Failure::BadRequest`] for a time that has passed.
+fn future(seconds: i64) -> Result<Option<SystemTime>, Failure> {
+    if seconds == 0 {
+        return Ok(None);
     }
+    let since_epoch = Duration::from_secs(u64::try_from(seconds).map_err(|_| Failure::BadRequest)?);
+    let time = SystemTime::UNIX_EPOCH.checked_add(since_epoch).ok_or(Failure::BadRequest)?;
+    if time > SystemTime::now() { Ok(Some(time)) } else { Err(Failure::BadRequest) }
 }
 
 /// Whom a request addresses; `None` if no connection can be meant, which is no error.

@@ -24,6 +24,19 @@ pub(super) fn optional(data: Option<&RawValue>, b64data: &str) -> Result<Option<
     RawJson::parse(&bytes).map(Some).map_err(|_| Failure::BadRequest)
 }
 
+/// Most bytes of the info that others see of a connection.
+const INFO_BYTES_MAX: usize = 1024;
+
+/// How others are to see a connection: like [`optional`], and small, as everybody gets it.
+///
+/// # Errors
+/// [`Failure::BadRequest`] also above 1 KiB.
+pub(super) fn info(info: Option<&RawValue>, b64info: &str) -> Result<Option<RawJson>, Failure> {
+    let info = optional(info, b64info)?;
+    let is_small = info.as_ref().is_none_or(|info| info.as_bytes().len() <= INFO_BYTES_MAX);
+    if is_small { Ok(info) } else { Err(Failure::BadRequest) }
+}
+
 /// What a request publishes: the bytes of `b64data`, else `data`, else nothing at all.
 ///
 /// # Errors

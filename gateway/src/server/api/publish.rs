@@ -23,7 +23,8 @@ struct Run {
 impl Api {
     pub(super) async fn publish(&self, request: &Publish<'_>) -> Result<Answer, Failure> {
         let channel = self.channel(&request.channel)?;
-        self.publish_to(&channel, draft(request)?, request.skip_history).await
+        let draft = self.draft(&channel, request)?;
+        self.publish_to(&channel, draft, request.skip_history).await
     }
 
     /// Publishes the same to each of `channels`. Answers for each, in their order.
@@ -36,17 +37,30 @@ impl Api {
             return Err(Failure::BadRequest);
         }
         let draft = draft(request)?;
+        let admits = |channel: &Channel| self.admits(channel, &draft);
         let mut responses = Vec::with_capacity(channels.len());
         for name in channels {
             // A broker that never waits would otherwise hold the thread for as long as the list is.
             consume_budget().await;
-            let result = match self.channel(name) {
+            let result = match self.channel(name).and_then(|channel| admits(&channel).map(|()| channel)) {
                 Ok(channel) => self.publish_to(&channel, draft.clone(), request.skip_history).await,
                 Err(failure) => Err(failure),
             };
             responses.push(result.into());
         }
         Ok(Answer::Broadcast { responses })
+    }
+
+    fn draft(&self, channel: &Channel, request: &Publish<'_>) -> Result<Draft, Failure> {
+        let draft = draft(request)?;
+        self.admits(channel, &draft).map(|()| draft)
+    }
+
+    /// # Errors
+    /// [`Failure::BadRequest`] for data that the channel's namespace does not take.
+    fn admits(&self, channel: &Channel, draft: &Draft) -> Result<(), Failure> {
+        let format = self.context.authority.data_format(channel);
+        if format.admits(&draft.publication.data) { Ok(()) } else { Err(Failure::BadRequest) }
     }
 
     async fn publish_to(
@@ -104,7 +118,10 @@ impl Api {
         let mut runs: Vec<Run> = Vec::new();
         let mut latest: HashMap<Channel, usize> = HashMap::new();
         for (position, request) in requests.iter().enumerate() {
-            let prepared = self.channel(&request.channel).and_then(|channel| Ok((channel, draft(request)?)));
+            let prepared = self.channel(&request.channel).and_then(|channel| {
+                let draft = self.draft(&channel, request)?;
+                Ok((channel, draft))
+            });
             let (channel, draft) = match prepared {
                 Ok(prepared) => prepared,
                 Err(failure) => {
@@ -130,12 +147,9 @@ impl Api {
 }
 
 /// # Errors
-/// [`Failure::BadRequest`] for a payload that is missing or cannot be.
+/// [`Failure::BadRequest`] for a payload that cannot be.
 fn draft(request: &Publish<'_>) -> Result<Draft, Failure> {
     let data = payload::published(request.data, &request.b64data)?;
-    if data.is_empty() {
-        return Err(Failure::BadRequest);
-    }
     Ok(Draft {
         publication: Publication { tags: request.tags.clone(), ..Publication::of(data) },
         idempotency_key: Some(&request.idempotency_key).filter(|key| !key.is_empty()).cloned(),

@@ -10,10 +10,11 @@ use serde::{Serialize, Serializer};
 
 use super::call::Method;
 use super::diagnosis::{NodeInfo, Subscribers};
-use super::history::Kept;
+use super::history::{Kept, Member};
 use crate::broker::{self, BrokerError};
 use crate::model::Position;
 use crate::node::PublishError;
+use crate::presence::PresenceError;
 
 /// Why an operation failed; the code and message are the API's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -95,6 +96,13 @@ impl From<PublishError> for Failure {
     }
 }
 
+impl From<PresenceError> for Failure {
+    fn from(error: PresenceError) -> Self {
+        tracing::warn!(%error, "the server API cannot be answered");
+        Self::Internal
+    }
+}
+
 impl From<BrokerError> for Failure {
     fn from(error: BrokerError) -> Self {
         tracing::warn!(%error, "the server API cannot be answered");
@@ -121,6 +129,10 @@ pub(super) enum Answer {
     Published { offset: u64, epoch: String },
     /// A part of a history, with its top.
     History { publications: Vec<Kept>, epoch: String, offset: u64 },
+    /// Who is in a channel, by client.
+    Presence { presence: BTreeMap<String, Member> },
+    /// How many are in a channel.
+    PresenceStats { num_clients: usize, num_users: usize },
     /// What became of each channel of a broadcast, in their order.
     Broadcast { responses: Vec<Wrapped> },
     /// Channels with subscribers.

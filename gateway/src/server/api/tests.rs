@@ -14,7 +14,10 @@ use crate::broker::MemoryBroker;
 use crate::config::{ApiKey, Channels, Scope};
 use crate::metrics::Metrics;
 use crate::model::{Channel, ClientId, CloseReason, Secret, UserId};
-use crate::node::{Control, Dispatch, INBOX_BYTES_MAX, Interest, Order, ShardId, Target};
+use crate::node::{
+    Backends, Control, Dispatch, INBOX_BYTES_MAX, Interest, Order, PresenceSettings, ShardId, Target,
+};
+use crate::presence::MemoryPresence;
 
 const CLIENT: &str = "6f9d0b2c-7a54-4f0f-9c55-0f2f5f0f7a10";
 /// Message of each error code, as the reference gives them.
@@ -69,7 +72,12 @@ impl Backend {
         let metrics = Arc::new(Metrics::new());
         let dispatch = Dispatch::new(1, inbox_bytes_max, Arc::clone(&metrics));
         let broker = Arc::new(MemoryBroker::new(Arc::clone(&dispatch) as _));
-        let node = Node::new("one".into(), dispatch, broker, Arc::clone(&metrics), Handle::current());
+        let backends = Backends {
+            broker,
+            presence: Arc::new(MemoryPresence::new()),
+            presence_settings: PresenceSettings::default(),
+        };
+        let node = Node::new("one".into(), dispatch, backends, Arc::clone(&metrics), Handle::current());
         let kept = json!({"name": "kept", "history_size": 5, "history_ttl": "60s"});
         let section = serde_json::from_value(json!({"namespaces": [{"name": "chat"}, kept]})).unwrap();
         let authority = Authority::new(&config::Client::default(), Channels::new(&section), 255).unwrap();
@@ -81,6 +89,7 @@ impl Backend {
             recovery_bytes_max: 1,
             history_publications_max: 300,
             ping_interval,
+            expired_sub_close_delay: Duration::ZERO,
             metrics,
         });
         let router = routes(Api { node: Arc::clone(&node), context, keys: keys(), config });
@@ -122,7 +131,8 @@ impl Backend {
         self.node.inbox(ShardId::new(0)).drain(usize::MAX, &mut deliveries);
         let text = |data: &[u8]| String::from_utf8(data.to_vec()).unwrap();
         let all = deliveries.into_iter().map(|delivery| {
-            let payloads = delivery.publications.iter().map(|publication| text(publication.data.as_bytes()));
+            let payloads =
+                delivery.publications().iter().map(|publication| text(publication.data.as_bytes()));
             (delivery.channel.to_string(), payloads.collect())
         });
         all.collect()

@@ -110,7 +110,7 @@ fn bare_identity(gate: &Gate, identity: Option<Identity>) -> Result<Identity, Re
 }
 
 /// What the query wants: `channels=a,b`, `channel=` for a name that holds a comma, `publish=a`,
-/// `since=CHANNEL@EPOCH:OFFSET` to catch up.
+/// `since=CHANNEL@EPOCH:OFFSET` to catch up, `join_leave=1` to hear of others.
 fn wishes(query: &handshake::Query) -> Result<bare::Wishes, Refusal> {
     let mut wishes = bare::Wishes::default();
     for (name, value) in query {
@@ -124,6 +124,7 @@ fn wishes(query: &handshake::Query) -> Result<bare::Wishes, Refusal> {
                 let (channel, since) = since(value).ok_or(Refusal::Malformed)?;
                 wishes.since.insert(channel, since);
             }
+            "join_leave" => wishes.join_leave = matches!(value.as_ref(), "1" | "true"),
             "publish" if wishes.publish.is_some() => return Err(Refusal::DuplicateParameter),
             "publish" => wishes.publish = Some(value.to_string()),
             _ => {}

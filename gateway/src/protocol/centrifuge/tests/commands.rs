@@ -434,7 +434,7 @@ fn a_publish_that_fails_is_told_as_temporary() {
 #[test]
 fn presence_and_history_are_not_available() {
     let mut bench = connected_as("ann");
-    for command in ["presence", "presence_stats", "history", "sub_refresh"] {
+    for command in ["presence", "presence_stats", "history"] {
         let line = |channel: &str| format!(r#"{{"id":2,"{command}":{{"channel":"{channel}"}}}}"#);
         assert_eq!(bench.ask(&line("open:a")), [error(2, 108)], "{command}");
         assert_eq!(bench.ask(&line("nope:a")), [error(2, 102)], "{command}");

@@ -1,5 +1,5 @@
 use super::*;
-use crate::model::{CloseReason, RawJson};
+use crate::model::{CloseReason, RawJson, SubscriptionGrant};
 use crate::node::Order;
 use crate::protocol::testing::{channel, subscribe_order, unsubscribe_order};
 
@@ -16,7 +16,11 @@ fn unsubscribe_push(channel: &str) -> Did {
 fn the_server_subscribes_a_client_whatever_it_may_do_itself() {
     let mut bench = connected_as("ann");
     let data = RawJson::parse(b"{\"a\":1}").ok();
-    let done = bench.order(Order::Subscribe { channel: channel("$closed:x"), data });
+    let done = bench.order(Order::Subscribe {
+        channel: channel("$closed:x"),
+        grant: SubscriptionGrant { data, ..SubscriptionGrant::default() },
+        since: None,
+    });
     assert_eq!(done, [subscribes("$closed:x")]);
     let push = json!({"push": {"channel": "$closed:x", "subscribe": {"data": {"a": 1}}}});
     assert_eq!(bench.succeed(), [Did::Say(push)]);

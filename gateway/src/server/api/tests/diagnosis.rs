@@ -22,10 +22,11 @@ async fn channels_are_listed_by_glob_with_their_subscribers() {
 #[tokio::test]
 async fn info_describes_the_node() {
     let backend = Backend::new(limits()).with_subscriber("a").await.with_subscriber("a").await;
+    let user = UserId::parse("42").unwrap();
     for _ in 0..3 {
-        backend.node.client_opened();
+        assert!(backend.node.client_opened(&user, 0));
     }
-    backend.node.client_closed();
+    backend.node.client_closed(&user);
     let body = json!({});
     let shard = async {
         backend.node.inbox(ShardId::new(0)).queued().await;

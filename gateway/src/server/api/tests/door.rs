@@ -140,7 +140,6 @@ async fn what_is_off_says_so_once_its_channel_is_known() {
         backend.assert_error(method, &json!({"channel": "x:a"}), UNKNOWN_CHANNEL).await;
         backend.assert_error(method, &json!({"channel": "chat:a"}), NOT_AVAILABLE).await;
     }
-    backend.assert_error("refresh", &json!({"user": "42"}), NOT_AVAILABLE).await;
     backend.assert_error("rpc", &json!({"params": {}}), BAD_REQUEST).await;
     backend.assert_error("rpc", &json!({"method": "x"}), NOT_FOUND).await;
 }

@@ -46,8 +46,8 @@ async fn a_publication_is_answered_with_its_place_and_shown_with_its_offset() {
     let mut deliveries = Vec::new();
     backend.node.inbox(ShardId::new(0)).drain(9, &mut deliveries);
     for (delivery, offset) in deliveries.iter().zip(1..) {
-        assert_eq!(delivery.epoch.as_ref().unwrap().as_str(), epoch);
-        assert_eq!(delivery.publications[0].offset, offset);
+        assert_eq!(delivery.epoch().unwrap().as_str(), epoch);
+        assert_eq!(delivery.publications()[0].offset, offset);
     }
     assert_eq!(deliveries.len(), 2);
 }

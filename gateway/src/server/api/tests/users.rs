@@ -1,25 +1,36 @@
+use std::time::UNIX_EPOCH;
+
 use super::*;
+use crate::model::Overrides;
+use crate::node::recovery::Since;
 
 #[tokio::test]
 async fn subscribe_orders_the_connections_of_a_user() {
     let backend = Backend::new(limits());
-    let body = json!({"channel": "chat:a", "user": "42", "data": null, "info": {}, "expire_at": 1});
+    let body = json!({"channel": "chat:a", "user": "42", "data": null, "info": {"a": 1}, "expire_at": 4102444800_u64,
+        "override": {"presence": {"value": true}, "join_leave": {}}, "recover_since": {"offset": 7, "epoch": "e"}});
     assert_eq!(backend.call("subscribe", &body).await, done());
-    let Some(Control::Order { target: found, order: Order::Subscribe { channel, data } }) = backend.control()
+    let Some(Control::Order { target: found, order: Order::Subscribe { channel, grant, since } }) =
+        backend.control()
     else {
         panic!("no order")
     };
     assert_eq!((found, channel.as_str()), (target("42", None), "chat:a"));
-    assert_eq!(data.unwrap().as_bytes(), b"null");
+    assert_eq!(grant.data.unwrap().as_bytes(), b"null");
+    assert_eq!(grant.info.unwrap().as_bytes(), br#"{"a":1}"#);
+    assert_eq!(grant.expires_at, Some(UNIX_EPOCH + Duration::from_secs(4_102_444_800)));
+    let overrides = Overrides { presence: Some(true), join_leave: Some(false), ..Overrides::default() };
+    assert_eq!(grant.overrides, overrides);
+    assert_eq!(since, Some(Since { epoch: "e".into(), offset: 7 }));
     let body = json!({"channel": "a", "client": CLIENT, "b64data": "WzFd"});
     assert_eq!(backend.call("subscribe", &body).await, done());
-    let Some(Control::Order { target: found, order: Order::Subscribe { data, .. } }) = backend.control()
+    let Some(Control::Order { target: found, order: Order::Subscribe { grant, .. } }) = backend.control()
     else {
         panic!("no order")
     };
     // Without a user the anonymous one is meant, not everybody.
     assert_eq!(found, target("", Some(CLIENT)));
-    assert_eq!(data.unwrap().as_bytes(), b"[1]");
+    assert_eq!(grant.data.unwrap().as_bytes(), b"[1]");
 }
 
 #[tokio::test]

@@ -7,8 +7,9 @@ use std::io::Write;
 use std::time::SystemTime;
 
 use crate::broker::History;
-use crate::model::{Channel, ClientId, ClientInfo, Payload, Publication, RawJson};
+use crate::model::{Channel, ClientId, ClientInfo, Notice, Payload, Publication, RawJson};
 use crate::node::recovery::Start;
+use crate::presence::PresenceStats;
 use crate::protocol::Inappropriate;
 use crate::protocol::centrifuge::code::Error;
 use crate::protocol::centrifuge::push::{Push, VERSION};
@@ -38,7 +39,7 @@ pub fn reply(id: u32, reply: &Reply) -> Result<Vec<u8>, Inappropriate> {
             Reply::Unsubscribe => fields.raw("unsubscribe", b"{}"),
             Reply::Publish => fields.raw("publish", b"{}"),
             Reply::Presence(members) => presence(members.iter().map(|member| &**member), fields),
-            Reply::PresenceStats { clients, users } => {
+            Reply::PresenceStats(PresenceStats { clients, users }) => {
                 let stats = format!(r#"{{"num_clients":{clients},"num_users":{users}}}"#);
                 fields.raw("presence_stats", stats.as_bytes());
             }
@@ -90,6 +91,24 @@ pub fn push(push: &Push<'_>, out: &mut Vec<u8>) -> Written {
 /// [`Inappropriate`] if its data is not JSON; what was appended must be thrown away.
 pub fn publication(channel: &Channel, publication: &Publication, out: &mut Vec<u8>) -> Written {
     push(&Push::Publication(channel, publication), out)
+}
+
+/// Appends `{"push":{"channel":…,"join":{"info":{…}}}}`, or `leave`.
+pub fn notice(channel: &Channel, notice: &Notice, out: &mut Vec<u8>) {
+    let name = match notice {
+        Notice::Join(_) => "join",
+        Notice::Leave(_) => "leave",
+    };
+    let written = object(out, |fields| {
+        fields.object("push", |fields| {
+            fields.string("channel", channel.as_str());
+            fields.object(name, |fields| {
+                client_info_field("info", notice.info(), fields);
+                Ok(())
+            })
+        })
+    });
+    written.expect("it holds no publication");
 }
 
 fn connect(connected: &Connected, fields: &mut Fields<'_>) -> Written {
@@ -359,6 +378,22 @@ mod tests {
     }
 
     #[test]
+    fn joins_and_leaves_say_who_it_is() {
+        let who = concat!(
+            r#"{"info":{"user":"4\"2","client":"7a1f5c0e-2b64-4f0e-9d0b-3c1d9d1f0b11","#,
+            r#""conn_info":{"name":"Ann"},"chan_info":7}}"#
+        );
+        for (sent, name) in
+            [(Notice::Join(Arc::new(ann())), "join"), (Notice::Leave(Arc::new(ann())), "leave")]
+        {
+            let mut out = Vec::new();
+            notice(&channel("a\"b"), &sent, &mut out);
+            let expected = format!(r#"{{"push":{{"channel":"a\"b","{name}":{who}}}}}"#);
+            assert_eq!(String::from_utf8(out).unwrap(), expected);
+        }
+    }
+
+    #[test]
     fn data_that_is_not_json_has_no_place_and_no_data_is_left_out() {
         let binary = Publication::of(Payload::of_bytes(Bytes::from_static(b"\x00")));
         assert_eq!(push(&Push::Publication(&channel("c"), &binary), &mut Vec::new()), Err(Inappropriate));
@@ -411,7 +446,7 @@ mod tests {
             r#"{"error":{"code":100,"message":"internal server error","temporary":true}}"#
         );
         assert_eq!(
-            replied(7, &Reply::PresenceStats { clients: 2, users: 1 }),
+            replied(7, &Reply::PresenceStats(PresenceStats { clients: 2, users: 1 })),
             r#"{"id":7,"presence_stats":{"num_clients":2,"num_users":1}}"#
         );
     }

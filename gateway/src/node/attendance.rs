@@ -1,0 +1,212 @@
+//! Who of this node's subscribers is present: entered, announced, kept alive, and taken out again.
+//!
+//! A subscriber's presence is a value, the [`Seat`]. What happens to seats is done by a few workers on the
+//! backbone, each with the channels that fall to it by hash and a queue of its own, first in, first out. So
+//! what happens in a channel takes effect in the order in which it happened: an entry is there before its join
+//! is announced, it is gone before its leave is, and a removal cannot overtake the next entry of the same client.
+//!
+//! Taking and leaving a seat never wait, because a shard does both. The queues are bounded all the same: who
+//! enters waits for one of a limited number of places in the queue, and only who has entered can be announced
+//! and leave, once each.
+
+mod worker;
+
+use std::collections::VecDeque;
+use std::hash::{BuildHasher, RandomState};
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio::runtime::Handle;
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, oneshot};
+
+use self::worker::Worker;
+use super::Backends;
+use crate::model::{Channel, ClientInfo};
+use crate::presence::PresenceError;
+
+/// How many workers the channels are spread over. A worker waits for each answer of the presence, so this is
+/// also how many calls are under way at once.
+const WORKERS: usize = 16;
+/// Most entrants in the queue of a worker; more wait where they are.
+const ENTRANTS_MAX: usize = 1024;
+
+/// How a node keeps its subscribers in the presence.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PresenceSettings {
+    /// How long an entry lives that is not refreshed: how long those of a node that died are still seen.
+    pub ttl: Duration,
+    /// Between two refreshes of an entry; above zero and below `ttl`.
+    pub update_interval: Duration,
+}
+
+impl Default for PresenceSettings {
+    fn default() -> Self {
+        Self { ttl: Duration::from_secs(30), update_interval: Duration::from_secs(27) }
+    }
+}
+
+/// What others see of a subscriber.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Attendance {
+    /// It is a member of the channel's presence.
+    pub is_listed: bool,
+    /// Its join and its leave are announced.
+    pub is_announced: bool,
+}
+
+/// A subscriber that others may see.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entrant {
+    /// As what they see it.
+    pub info: Arc<ClientInfo>,
+    /// How they see it.
+    pub attendance: Attendance,
+}
+
+/// A subscriber's presence in a channel. Dropping it ends that: the entry is removed, and the leave is announced
+/// if the join was.
+#[derive(Debug)]
+pub struct Seat {
+    desk: Arc<Desk>,
+    id: SeatId,
+    is_announced: bool,
+}
+
+impl Seat {
+    /// Announces the join, if joins are announced, once however often it is called. Never waits.
+    ///
+    /// The subscriber itself hears it if it is live by now.
+    pub fn announce(&mut self) {
+        if !std::mem::replace(&mut self.is_announced, true) {
+            self.desk.push(Event::Announced(self.id));
+        }
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        self.desk.push(Event::Left(self.id));
+    }
+}
+
+/// Names a seat among those of its worker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct SeatId(u64);
+
+/// What happened to a seat.
+#[derive(Debug)]
+enum Event {
+    /// Somebody wants it and waits for the answer; gone if nobody takes that any more.
+    Entered { id: SeatId, channel: Channel, entrant: Entrant, answer: Answer, place: OwnedSemaphorePermit },
+    /// Its subscriber is live.
+    Announced(SeatId),
+    /// It was dropped.
+    Left(SeatId),
+    /// Somebody wants to know when everything before is done.
+    Asked(oneshot::Sender<()>),
+}
+
+type Answer = oneshot::Sender<Result<(), PresenceError>>;
+
+/// Where a worker takes its events from. Any thread pushes, and never waits.
+#[derive(Debug)]
+struct Desk {
+    queue: Mutex<Queue>,
+    wake: Notify,
+    /// The places for those who enter.
+    places: Arc<Semaphore>,
+}
+
+#[derive(Debug, Default)]
+struct Queue {
+    events: VecDeque<Event>,
+    /// Seats given so far.
+    given: u64,
+    /// The node is gone: nobody enters any more.
+    is_closed: bool,
+    /// The worker is gone: nothing is done any more.
+    is_deserted: bool,
+}
+
+impl Desk {
+    fn new() -> Arc<Self> {
+        let places = Arc::new(Semaphore::new(ENTRANTS_MAX));
+        Arc::new(Self { queue: Mutex::default(), wake: Notify::new(), places })
+    }
+
+    fn push(&self, event: Event) {
+        let mut queue = self.queue.lock();
+        if !queue.is_deserted {
+            queue.events.push_back(event);
+            self.wake.notify_one();
+        }
+    }
+
+    async fn enter(self: &Arc<Self>, channel: Channel, entrant: Entrant) -> Result<Seat, PresenceError> {
+        let place = Arc::clone(&self.places).acquire_owned().await;
+        let place = place.map_err(|_| PresenceError::Unavailable)?;
+        let (answer, answered) = oneshot::channel();
+        let id = {
+            let mut queue = self.queue.lock();
+            queue.given += 1;
+            SeatId(queue.given)
+        };
+        // From here on giving up leaves the seat, whatever the worker has made of it.
+        let seat = Seat { desk: Arc::clone(self), id, is_announced: !entrant.attendance.is_announced };
+        self.push(Event::Entered { id, channel, entrant, answer, place });
+        // A worker that is gone answers nobody.
+        answered.await.unwrap_or(Err(PresenceError::Unavailable))?;
+        Ok(seat)
+    }
+}
+
+/// The desks of a node.
+#[derive(Debug)]
+pub(super) struct Roll {
+    hasher: RandomState,
+    desks: Vec<Arc<Desk>>,
+}
+
+impl Roll {
+    /// Starts the workers on `backbone`. They end with the roll.
+    pub(super) fn open(backends: &Backends, backbone: &Handle) -> Self {
+        let desks: Vec<_> = (0..WORKERS).map(|_| Desk::new()).collect();
+        for (index, desk) in desks.iter().enumerate() {
+            // They do not all refresh at the same time.
+            let share = f64::from(u32::try_from(index + 1).expect("there are few")) / WORKERS as f64;
+            let first_after = backends.presence_settings.update_interval.mul_f64(share);
+            let worker = Worker::new(Arc::clone(desk), backends, first_after);
+            backbone.spawn(worker.run());
+        }
+        Self { hasher: RandomState::new(), desks }
+    }
+
+    pub(super) async fn enter(&self, channel: Channel, entrant: Entrant) -> Result<Seat, PresenceError> {
+        let hash = self.hasher.hash_one(&channel);
+        self.desks[hash as usize % WORKERS].enter(channel, entrant).await
+    }
+
+    /// Waits until what was asked before is done.
+    pub(super) async fn settled(&self) {
+        for desk in &self.desks {
+            let (answer, answered) = oneshot::channel();
+            desk.push(Event::Asked(answer));
+            // A worker that is gone will do nothing more.
+            let _gone = answered.await;
+        }
+    }
+}
+
+impl Drop for Roll {
+    fn drop(&mut self) {
+        for desk in &self.desks {
+            desk.queue.lock().is_closed = true;
+            desk.places.close();
+            desk.wake.notify_one();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,333 @@
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use async_trait::async_trait;
+use tokio::sync::watch;
+
+use super::*;
+use crate::broker::{Broker, MemoryBroker, Receiver};
+use crate::model::{ClientId, Epoch, Notice, Publication, UserId};
+use crate::presence::{MemoryPresence, Presence, PresenceStats};
+
+const OPEN: Attendance = Attendance { is_listed: true, is_announced: true };
+const SETTINGS: PresenceSettings =
+    PresenceSettings { ttl: Duration::from_secs(30), update_interval: Duration::from_secs(27) };
+
+/// Sees what the workers do, in their order. As a presence it can be late, stuck or failing.
+struct Witness {
+    memory: MemoryPresence,
+    log: Mutex<Vec<(&'static str, ClientId)>>,
+    refreshed: AtomicU64,
+    is_failing: AtomicBool,
+    /// Calls wait while it is `true`.
+    is_stuck: watch::Sender<bool>,
+    /// The longest that a call takes.
+    delay_max: Duration,
+}
+
+impl Witness {
+    fn new(delay_max: Duration) -> Arc<Self> {
+        Arc::new(Self {
+            memory: MemoryPresence::new(),
+            log: Mutex::default(),
+            refreshed: AtomicU64::new(0),
+            is_failing: AtomicBool::new(false),
+            is_stuck: watch::Sender::new(false),
+            delay_max,
+        })
+    }
+
+    fn note(&self, what: &'static str, client: ClientId) {
+        self.log.lock().push((what, client));
+    }
+
+    /// What happened to a client.
+    fn life(&self, client: ClientId) -> Vec<&'static str> {
+        self.log.lock().iter().filter(|(_, known)| *known == client).map(|(what, _)| *what).collect()
+    }
+
+    async fn take_time(&self) -> Result<(), PresenceError> {
+        let mut is_stuck = self.is_stuck.subscribe();
+        is_stuck.wait_for(|is_stuck| !is_stuck).await.unwrap();
+        if !self.delay_max.is_zero() {
+            tokio::time::sleep(self.delay_max.mul_f64(rand::random_range(0.0..1.0))).await;
+        }
+        match self.is_failing.load(Ordering::SeqCst) {
+            true => Err(PresenceError::Unavailable),
+            false => Ok(()),
+        }
+    }
+}
+
+impl Receiver for Witness {
+    fn deliver(&self, _: &Channel, _: Option<&Epoch>, _: &[Arc<Publication>]) {
+        panic!("nothing is published");
+    }
+
+    fn announce(&self, _: &Channel, notice: &Notice) {
+        let what = if matches!(notice, Notice::Join(_)) { "join" } else { "leave" };
+        self.note(what, notice.info().client);
+    }
+}
+
+#[async_trait]
+impl Presence for Witness {
+    async fn add(
+        &self,
+        channel: &Channel,
+        info: Arc<ClientInfo>,
+        ttl: Duration,
+    ) -> Result<(), PresenceError> {
+        self.take_time().await?;
+        self.note("add", info.client);
+        self.memory.add(channel, info, ttl).await
+    }
+
+    async fn refresh(
+        &self,
+        leases: &[(Channel, Arc<ClientInfo>)],
+        ttl: Duration,
+    ) -> Result<(), PresenceError> {
+        self.take_time().await?;
+        self.refreshed.fetch_add(leases.len() as u64, Ordering::SeqCst);
+        self.memory.refresh(leases, ttl).await
+    }
+
+    async fn remove(&self, channel: &Channel, client: ClientId) -> Result<(), PresenceError> {
+        self.note("remove", client);
+        self.take_time().await?;
+        self.memory.remove(channel, client).await
+    }
+
+    async fn members(&self, channel: &Channel) -> Result<Vec<Arc<ClientInfo>>, PresenceError> {
+        self.memory.members(channel).await
+    }
+
+    async fn stats(&self, channel: &Channel) -> Result<PresenceStats, PresenceError> {
+        self.memory.stats(channel).await
+    }
+}
+
+struct Bench {
+    witness: Arc<Witness>,
+    roll: Roll,
+}
+
+impl Bench {
+    async fn new() -> Self {
+        Self::with(Witness::new(Duration::ZERO)).await
+    }
+
+    async fn with(witness: Arc<Witness>) -> Self {
+        let broker = MemoryBroker::new(Arc::clone(&witness) as _);
+        for name in ["a", "b", "c", "d"] {
+            broker.subscribe(&channel(name)).await.unwrap();
+        }
+        let backends = Backends {
+            broker: Arc::new(broker),
+            presence: Arc::clone(&witness) as _,
+            presence_settings: SETTINGS,
+        };
+        let roll = Roll::open(&backends, &Handle::current());
+        Self { witness, roll }
+    }
+
+    async fn enter(&self, entrant: &Entrant) -> Result<Seat, PresenceError> {
+        self.roll.enter(channel("a"), entrant.clone()).await
+    }
+
+    async fn count(&self, name: &str) -> usize {
+        self.witness.memory.stats(&channel(name)).await.unwrap().clients
+    }
+}
+
+fn channel(name: &str) -> Channel {
+    Channel::parse(name, 255).unwrap()
+}
+
+fn entrant(attendance: Attendance) -> Entrant {
+    let client = ClientId::random();
+    let info = ClientInfo { user: UserId::ANONYMOUS, client, conn_info: None, chan_info: None };
+    Entrant { info: Arc::new(info), attendance }
+}
+
+#[tokio::test]
+async fn who_is_seen_is_added_announced_removed_and_said_to_have_left() {
+    let bench = Bench::new().await;
+    for (is_listed, is_announced, life) in [
+        (true, true, &["add", "join", "remove", "leave"][..]),
+        (true, false, &["add", "remove"]),
+        (false, true, &["join", "leave"]),
+        (false, false, &[]),
+    ] {
+        let entrant = entrant(Attendance { is_listed, is_announced });
+        let mut seat = bench.enter(&entrant).await.unwrap();
+        assert_eq!(bench.count("a").await, usize::from(is_listed), "present as soon as it has a seat");
+        seat.announce();
+        seat.announce();
+        drop(seat);
+        bench.roll.settled().await;
+        assert_eq!(bench.witness.life(entrant.info.client), life);
+        assert_eq!(bench.count("a").await, 0);
+    }
+}
+
+#[tokio::test]
+async fn who_was_not_announced_leaves_without_a_word() {
+    let bench = Bench::new().await;
+    let entrant = entrant(OPEN);
+    drop(bench.enter(&entrant).await.unwrap());
+    bench.roll.settled().await;
+    assert_eq!(bench.witness.life(entrant.info.client), ["add", "remove"]);
+}
+
+#[tokio::test]
+async fn giving_up_while_waiting_leaves_nothing_behind() {
+    let bench = Bench::new().await;
+    let (first, second) = (entrant(OPEN), entrant(OPEN));
+    bench.witness.is_stuck.send_replace(true);
+    // The worker is at the first; the second waits in the queue.
+    for entrant in [&first, &second] {
+        let mut entering = Box::pin(bench.enter(entrant));
+        for _ in 0..10 {
+            tokio::select! {
+                biased;
+                _ = &mut entering => panic!("the presence does not answer"),
+                () = tokio::task::yield_now() => {}
+            }
+        }
+    }
+    bench.witness.is_stuck.send_replace(false);
+    bench.roll.settled().await;
+    assert_eq!(bench.count("a").await, 0);
+    assert_eq!(bench.witness.life(first.info.client), ["add", "remove"]);
+    assert_eq!(bench.witness.life(second.info.client), [""; 0]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_order_holds_however_late_the_presence_is() {
+    let bench = Arc::new(Bench::with(Witness::new(Duration::from_millis(50))).await);
+    let coming_and_going = |name: &'static str| {
+        let bench = Arc::clone(&bench);
+        tokio::spawn(async move {
+            let entrant = entrant(OPEN);
+            let mut announced = Vec::new();
+            for _ in 0..30 {
+                let mut seat = bench.roll.enter(channel(name), entrant.clone()).await.unwrap();
+                let listed = bench.witness.memory.members(&channel(name)).await.unwrap();
+                assert!(listed.contains(&entrant.info), "an earlier removal came late");
+                let is_announced = rand::random_range(0..3) > 0;
+                if is_announced {
+                    seat.announce();
+                }
+                announced.push(is_announced);
+            }
+            (entrant.info.client, announced)
+        })
+    };
+    let clients: Vec<_> =
+        ["a", "a", "a", "b", "c", "d"].into_iter().cycle().take(24).map(coming_and_going).collect();
+    for client in clients {
+        let (client, announced) = client.await.unwrap();
+        bench.roll.settled().await;
+        let stay = |is_announced| match is_announced {
+            true => &["add", "join", "remove", "leave"][..],
+            false => &["add", "remove"],
+        };
+        assert_eq!(
+            bench.witness.life(client),
+            announced.into_iter().flat_map(stay).copied().collect::<Vec<_>>()
+        );
+    }
+    for name in ["a", "b", "c", "d"] {
+        assert_eq!(bench.count(name).await, 0);
+    }
+}
+
+#[tokio::test]
+async fn who_could_not_be_added_has_no_seat_and_is_removed_to_be_sure() {
+    let bench = Bench::new().await;
+    let entrant = entrant(OPEN);
+    bench.witness.is_failing.store(true, Ordering::SeqCst);
+    assert_eq!(bench.enter(&entrant).await.unwrap_err(), PresenceError::Unavailable);
+    bench.roll.settled().await;
+    assert_eq!(bench.witness.life(entrant.info.client), ["remove"]);
+    bench.witness.is_failing.store(false, Ordering::SeqCst);
+    assert!(bench.enter(&entrant).await.is_ok());
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_sits_stays_listed_and_who_left_does_not_come_back() {
+    let bench = Bench::new().await;
+    let mut seats = Vec::new();
+    for name in ["a", "b", "c", "d"].iter().cycle().take(2_000) {
+        seats.push(bench.roll.enter(channel(name), entrant(OPEN)).await.unwrap());
+    }
+    let unlisted = Attendance { is_listed: false, is_announced: true };
+    let _unlisted = bench.enter(&entrant(unlisted)).await.unwrap();
+    for round in 1..=20 {
+        // A bit at a time, so that the workers have their turn.
+        for _ in 0..27 {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            bench.witness.memory.sweep();
+        }
+        for name in ["a", "b", "c", "d"] {
+            assert_eq!(bench.count(name).await, seats.len() / 4, "in round {round}");
+        }
+        seats.truncate(seats.len() - 40);
+        bench.roll.settled().await;
+    }
+    let refreshed = bench.witness.refreshed.load(Ordering::SeqCst);
+    let expected: u64 = (0..20).map(|round| 2_000 - 40 * round).sum();
+    assert!(refreshed.abs_diff(expected) <= 2_000, "{refreshed} is not once each interval, as {expected} is");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refresh_that_failed_is_made_up_for() {
+    let bench = Bench::new().await;
+    let _seat = bench.enter(&entrant(OPEN)).await.unwrap();
+    bench.witness.is_failing.store(true, Ordering::SeqCst);
+    tokio::time::sleep(SETTINGS.ttl * 2).await;
+    assert_eq!(bench.count("a").await, 0);
+    bench.witness.is_failing.store(false, Ordering::SeqCst);
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    assert_eq!(bench.count("a").await, 1);
+}
+
+#[tokio::test]
+async fn the_queue_takes_no_more_entrants_than_its_places() {
+    let bench = Arc::new(Bench::new().await);
+    bench.witness.is_stuck.send_replace(true);
+    let enter = |_| {
+        let bench = Arc::clone(&bench);
+        tokio::spawn(async move { drop(bench.enter(&entrant(OPEN)).await.unwrap()) })
+    };
+    let entering: Vec<_> = (0..ENTRANTS_MAX * 3).map(enter).collect();
+    for _ in 0..100 {
+        tokio::task::yield_now().await;
+    }
+    let queued: usize = bench.roll.desks.iter().map(|desk| desk.queue.lock().events.len()).sum();
+    assert!(queued <= ENTRANTS_MAX, "{queued}");
+    bench.witness.is_stuck.send_replace(false);
+    for entering in entering {
+        entering.await.unwrap();
+    }
+    bench.roll.settled().await;
+    assert_eq!(bench.count("a").await, 0);
+    assert!(bench.roll.desks.iter().all(|desk| desk.queue.lock().events.capacity() == 0));
+}
+
+#[tokio::test]
+async fn when_the_node_is_gone_what_was_asked_is_done_and_nobody_waits() {
+    let Bench { witness, roll } = Bench::new().await;
+    let entrant = entrant(OPEN);
+    let mut seat = roll.enter(channel("a"), entrant.clone()).await.unwrap();
+    let desk = Arc::clone(&seat.desk);
+    seat.announce();
+    drop(roll);
+    assert!(desk.enter(channel("a"), entrant.clone()).await.is_err());
+    drop(seat);
+    while !desk.queue.lock().is_deserted {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(witness.life(entrant.info.client), ["add", "join", "remove", "leave"]);
+}

@@ -1,0 +1,145 @@
+//! Commands that leave the subscriptions as they are: publish, presence, history, refresh.
+
+use std::collections::HashSet;
+use std::time::Instant;
+
+use super::{Answer, Pending, Refused, Session, Ticket};
+use crate::auth::{Refusal, TokenError};
+use crate::broker::Range;
+use crate::model::{Channel, ClientInfo, CloseReason, Identity, Payload, Publication, RawJson};
+use crate::protocol::Effect;
+use crate::protocol::centrifuge::code;
+use crate::protocol::centrifuge::command::{ChannelRequest, HistoryRequest, PublishRequest, RefreshRequest};
+
+impl Session {
+    pub(super) fn publish(&self, request: PublishRequest, ticket: Ticket) -> Result<Answer, Refused> {
+        if request.channel.is_empty() {
+            return Err(CloseReason::BadRequest.into());
+        }
+        if request.kind != 0 {
+            return Err(code::NOT_AVAILABLE.into());
+        }
+        let subscribed = self.subscriptions.contains_key(request.channel.as_str());
+        let channel = self.admit_publish(&request.channel, subscribed)?;
+        let effect = self.publication(channel, request.data.unwrap_or_else(Payload::empty))?;
+        Ok(Answer::Wait(Pending::Publish(ticket), effect))
+    }
+
+    /// Whether the client may publish to the channel called `name`, given whether it subscribes to it.
+    ///
+    /// # Errors
+    /// Why not.
+    pub fn admit_publish(&self, name: &str, subscribed: bool) -> Result<Channel, Refusal> {
+        let channel = self.context.authority.channel(name)?;
+        self.context.authority.may_publish(&self.identity, &channel, subscribed)?;
+        Ok(channel)
+    }
+
+    /// Publishes `data` as this client, if the channel takes such data.
+    fn publication(&self, channel: Channel, data: Payload) -> Result<Effect, Refused> {
+        let authority = &self.context.authority;
+        if !authority.data_format(&channel).admits(&data) {
+            return Err(code::BAD_REQUEST.into());
+        }
+        let chan_info =
+            self.subscriptions.get(&channel).and_then(|subscription| subscription.info().cloned());
+        let info = Some(Box::new(self.info(chan_info)));
+        let publication = Publication { info, ..Publication::of(data) };
+        let options = authority.publish_options(&channel);
+        Ok(Effect::Publish(channel, publication, options))
+    }
+
+    /// This client as others see it.
+    pub(super) fn info(&self, chan_info: Option<RawJson>) -> ClientInfo {
+        ClientInfo {
+            user: self.identity.user.clone(),
+            client: self.client,
+            conn_info: self.identity.info.clone(),
+            chan_info,
+        }
+    }
+
+    /// Publishes without a command; in its manner an error cannot be told but by closing.
+    pub(super) fn publish_data(&mut self, channel: &Channel, data: Payload, effects: &mut Vec<Effect>) {
+        let subscribed = self.subscriptions.contains_key(channel);
+        let admitted = self.context.authority.may_publish(&self.identity, channel, subscribed);
+        match admitted.map_err(Refused::from).and_then(|()| self.publication(channel.clone(), data)) {
+            Ok(effect) => {
+                let ticket = Ticket { id: 0, name: "publish", started_at: Instant::now() };
+                self.pending = Some(Pending::Publish(ticket));
+                effects.push(effect);
+            }
+            Err(Refused::Error(code::BAD_REQUEST)) => self.close(CloseReason::BadRequest, effects),
+            Err(_) => self.close(CloseReason::PermissionDenied, effects),
+        }
+    }
+
+    /// Asks who is there, or how many, by `effect`.
+    pub(super) fn presence(
+        &self,
+        request: &ChannelRequest,
+        ticket: Ticket,
+        effect: fn(Channel) -> Effect,
+    ) -> Result<Answer, Refused> {
+        if request.channel.is_empty() {
+            return Err(CloseReason::BadRequest.into());
+        }
+        let authority = &self.context.authority;
+        let channel = authority.channel(&request.channel)?;
+        if !authority.has_presence(&channel) {
+            return Err(code::NOT_AVAILABLE.into());
+        }
+        authority.may_see_presence(&self.identity, &channel, self.subscriptions.contains_key(&channel))?;
+        Ok(Answer::Wait(Pending::Presence(ticket), effect(channel)))
+    }
+
+    pub(super) fn history(&self, request: HistoryRequest, ticket: Ticket) -> Result<Answer, Refused> {
+        if request.channel.is_empty() {
+            return Err(CloseReason::BadRequest.into());
+        }
+        let authority = &self.context.authority;
+        let channel = authority.channel(&request.channel)?;
+        let retention = authority.retention(&channel).ok_or(code::NOT_AVAILABLE)?;
+        authority.may_read_history(&self.identity, &channel, self.subscriptions.contains_key(&channel))?;
+        let since = request.since.as_ref().map(|since| since.offset);
+        if request.reverse && since == Some(0) {
+            return Err(code::BAD_REQUEST.into());
+        }
+        let most = self.context.history_publications_max;
+        let range = Range {
+            since,
+            reverse: request.reverse,
+            limit: Some(usize::try_from(request.limit).map_or(most, |limit| limit.min(most))),
+            bytes_max: Some(self.context.recovery_bytes_max),
+        };
+        let epoch = request.since.map(|since| since.epoch).unwrap_or_default();
+        let effect = Effect::History(channel, range, retention.meta_ttl);
+        Ok(Answer::Wait(Pending::History { ticket, epoch }, effect))
+    }
+
+    /// Takes a newer token of the same user.
+    pub(super) fn refresh(&mut self, request: &RefreshRequest) -> Result<Answer, Refused> {
+        if request.token.is_empty() {
+            return Err(CloseReason::BadRequest.into());
+        }
+        let identity = self.context.authority.authenticate(&request.token).map_err(|error| match error {
+            TokenError::Expired => CloseReason::Expired,
+            _ => CloseReason::InvalidToken,
+        })?;
+        if identity.user != self.identity.user {
+            return Err(CloseReason::InvalidToken.into());
+        }
+        if listed_channels(&identity) != listed_channels(&self.identity) {
+            // Only a new session gets the channels of the new token.
+            return Err(CloseReason::InsufficientState.into());
+        }
+        self.identity = identity;
+        Ok(Answer::Renew(self.identity.expires_at))
+    }
+}
+
+/// The channels that the token subscribes its bearer to.
+fn listed_channels(identity: &Identity) -> HashSet<&str> {
+    let subscriptions = identity.grants.iter().flat_map(|grants| &grants.subscriptions);
+    subscriptions.map(|(channel, _)| channel.as_str()).collect()
+}
