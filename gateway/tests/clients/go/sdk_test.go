@@ -14,7 +14,7 @@ import (
 )
 
 // encodings are the rows of every test.
-var encodings = []string{"json"}
+var encodings = []string{"json", "protobuf"}
 
 var newClient = map[string]func(string, centrifuge.Config) *centrifuge.Client{
 	"json":     centrifuge.NewJsonClient,

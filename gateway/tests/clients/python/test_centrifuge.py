@@ -1,5 +1,7 @@
 """The official Python SDK, `centrifuge-python`, against the native protocol."""
 
+import json
+
 from centrifuge import StreamPosition
 from support import Gateway, Inbox, Line, TestCase, subscribe
 
@@ -14,6 +16,18 @@ class Json:
         return value
 
     value = payload
+
+
+class Protobuf:
+    """Payloads are bytes."""
+
+    use_protobuf = True
+
+    @staticmethod
+    def payload(value):
+        return json.dumps(value).encode()
+
+    value = staticmethod(json.loads)
 
 
 class Sdk:
@@ -117,3 +131,7 @@ class Sdk:
 
 class SdkWithJson(Json, Sdk, TestCase):
     """As a JSON client."""
+
+
+class SdkWithProtobuf(Protobuf, Sdk, TestCase):
+    """As a Protobuf client."""
