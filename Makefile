@@ -25,10 +25,13 @@ unit: ## Unit, property and integration tests
 	$(CARGO) test --locked --workspace
 
 .PHONY: clients
-clients: ## Tests with published clients and a real browser
+clients: export CLARION_BIN := $(TARGET)/debug/clarion
+clients: ## Tests with published clients (JavaScript, Python, Go) and a real browser
 	$(CLIENTS)/install.sh
 	$(CARGO) build --locked --package clarion
-	cd $(CLIENTS) && CLARION_BIN="$(TARGET)/debug/clarion" npm test
+	cd $(CLIENTS) && npm test
+	cd $(CLIENTS)/python && .venv/bin/python -m unittest
+	cd $(CLIENTS)/go && go test -count=1 ./...
 
 .PHONY: fuzz-check
 fuzz-check: ## Whether the fuzz targets build (as plain programs, without instrumentation)

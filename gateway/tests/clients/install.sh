@@ -1,5 +1,6 @@
 #!/bin/sh
-# Makes `npm test` runnable: installs what is missing (Debian) and the locked npm packages, and does nothing when all is there.
+# Makes the tests of this directory runnable: installs what is missing (Debian) and the locked packages of npm, Python
+# and Go, and does nothing when all is there.
 set -eu
 cd "$(dirname "$0")"
 
@@ -7,13 +8,27 @@ as_root() {
     if [ "$(id -u)" -eq 0 ]; then "$@"; else sudo "$@"; fi
 }
 
-command -v npm >/dev/null 2>&1 || { echo "needed and not installed from here: Node.js 20 or newer, with npm" >&2; exit 1; }
+needed() {
+    echo "needed and not installed from here: $1" >&2
+    exit 1
+}
+
+command -v npm >/dev/null 2>&1 || needed "Node.js 20 or newer, with npm"
+
+# What the module asks for, as in 1.25.0. The package of Debian 12 is older than that, so there is no use in installing it.
+go_needed=$(sed -n 's/^go //p' go/go.mod)
+go_found=$(cd go && go env GOVERSION 2>/dev/null | sed 's/^go//')
+# The smaller of the two in the order of versions must be the one needed.
+[ "$(printf '%s\n' "$go_needed" "$go_found" | sort -V | head -n 1)" = "$go_needed" ] ||
+    needed "Go $go_needed or newer (found: ${go_found:-none})"
 
 missing=""
 # program:package
 for pair in chromium:chromium php:php-cli curl:curl python3:python3; do
     command -v "${pair%%:*}" >/dev/null 2>&1 || missing="$missing ${pair##*:}"
 done
+# Debian's Python makes no virtual environments without this.
+python3 -c 'import ensurepip' >/dev/null 2>&1 || missing="$missing python3-venv"
 if [ -n "$missing" ]; then
     echo "installing:$missing"
     install="env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends"
@@ -21,9 +36,22 @@ if [ -n "$missing" ]; then
     # shellcheck disable=SC2086 # words on purpose
     as_root $install $missing || { as_root apt-get update && as_root $install $missing; }
 fi
+python3 -c 'import sys; sys.exit(sys.version_info < (3, 11))' || needed "Python 3.11 or newer"
 
 # npm writes this file when it has installed the lock file; an older one is stale.
 installed=node_modules/.package-lock.json
 if [ ! -e "$installed" ] || [ package-lock.json -nt "$installed" ] || [ package.json -nt "$installed" ]; then
     npm ci
 fi
+
+# The copy in the environment says what it was made of.
+venv=python/.venv
+if ! cmp -s python/requirements.txt "$venv/requirements.txt"; then
+    python3 -m venv --clear "$venv"
+    "$venv/bin/pip" install --quiet --disable-pip-version-check --require-hashes --only-binary :all: \
+        --requirement python/requirements.txt
+    cp python/requirements.txt "$venv/"
+fi
+
+# From the module cache of the user when it is there.
+(cd go && go mod download)
