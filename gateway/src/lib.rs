@@ -38,7 +38,8 @@
 //!   `prometheus` in `metrics`, `rustix` in `shard` and `transport`.
 //! * Only a shard writes to its sockets, through one door per connection. Its state is touched by its thread
 //!   alone.
-//! * Only `node` subscribes the broker: first local subscriber in, last one out.
+//! * Only `node` subscribes the broker: first local subscriber in, last one out. Only `node` puts somebody into the
+//!   presence, and whoever leaves takes the entry along.
 //! * No thread lock is held across an await; delivery from the broker to the inboxes never awaits.
 //! * Every queue is bounded, in bytes where bytes are what it holds. There is no `unsafe`.
 //!

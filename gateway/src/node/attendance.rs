@@ -1,11 +1,11 @@
 //! Who of this node's subscribers is present: entered, announced, kept alive, and taken out again.
 //!
 //! A subscriber's presence is a value, the [`Seat`]. What happens to seats is done by a few workers on the
-//! backbone, each with the channels that fall to it by hash and a queue of its own, first in, first out. So
-//! what happens in a channel takes effect in the order in which it happened: an entry is there before its join
-//! is announced, it is gone before its leave is, and a removal cannot overtake the next entry of the same client.
+//! backbone, each with the channels that fall to it by hash and a queue of its own. What one client does in a
+//! channel takes effect in the order in which it happened: an entry is there before its join is announced, it is
+//! gone before its leave is, and a removal cannot overtake the next entry of the same client.
 //!
-//! Taking and leaving a seat never wait, because a shard does both. The queues are bounded all the same: who
+//! Announcing and leaving never wait, because a shard's thread does both. The queues are bounded all the same: who
 //! enters waits for one of a limited number of places in the queue, and only who has entered can be announced
 //! and leave, once each.
 
@@ -25,8 +25,7 @@ use super::Backends;
 use crate::model::{Channel, ClientInfo};
 use crate::presence::PresenceError;
 
-/// How many workers the channels are spread over. A worker waits for each answer of the presence, so this is
-/// also how many calls are under way at once.
+/// How many workers the channels are spread over: a presence that is slow for one channel is not for all.
 const WORKERS: usize = 16;
 /// Most entrants in the queue of a worker; more wait where they are.
 const ENTRANTS_MAX: usize = 1024;
@@ -97,8 +96,8 @@ struct SeatId(u64);
 /// What happened to a seat.
 #[derive(Debug)]
 enum Event {
-    /// Somebody wants it and waits for the answer; gone if nobody takes that any more.
-    Entered { id: SeatId, channel: Channel, entrant: Entrant, answer: Answer, place: OwnedSemaphorePermit },
+    /// Somebody wants it.
+    Entered(Entering),
     /// Its subscriber is live.
     Announced(SeatId),
     /// It was dropped.
@@ -107,7 +106,16 @@ enum Event {
     Asked(oneshot::Sender<()>),
 }
 
-type Answer = oneshot::Sender<Result<(), PresenceError>>;
+/// Somebody who wants a seat.
+#[derive(Debug)]
+struct Entering {
+    id: SeatId,
+    channel: Channel,
+    entrant: Entrant,
+    /// Closed once it gave up.
+    answer: oneshot::Sender<Result<(), PresenceError>>,
+    _place: OwnedSemaphorePermit,
+}
 
 /// Where a worker takes its events from. Any thread pushes, and never waits.
 #[derive(Debug)]
@@ -154,7 +162,7 @@ impl Desk {
         };
         // From here on giving up leaves the seat, whatever the worker has made of it.
         let seat = Seat { desk: Arc::clone(self), id, is_announced: !entrant.attendance.is_announced };
-        self.push(Event::Entered { id, channel, entrant, answer, place });
+        self.push(Event::Entered(Entering { id, channel, entrant, answer, _place: place }));
         // A worker that is gone answers nobody.
         answered.await.unwrap_or(Err(PresenceError::Unavailable))?;
         Ok(seat)

@@ -46,7 +46,8 @@ impl Receiver for Dispatch {
     /// One push per shard with subscribers, whether or not they hear notices.
     fn announce(&self, channel: &Channel, notice: &Notice) {
         let accepted_at = Instant::now();
-        let cost_bytes = notice.cost_bytes();
+        // The name is in each frame, and a notice has little else.
+        let cost_bytes = notice.cost_bytes() + channel.as_str().len();
         self.interests.for_each_shard(channel, |shard: ShardId| {
             let (channel, cargo) = (channel.clone(), Cargo::Notice(notice.clone()));
             let delivery = Delivery { channel, cargo, accepted_at, cost_bytes };

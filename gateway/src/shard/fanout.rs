@@ -182,8 +182,8 @@ impl Walk {
             (Some(_), Tracking::At(_)) if !is_current => Share::Nothing,
             (Some((first, last)), _) => subscriber.tracking.advance(first, last),
             // A walk brings notices or publications, never both.
-            (None, _) if self.batch[0].is_notice() && !subscriber.hears() => Share::Nothing,
-            // In no history, so it cannot be joined with one; nor is it missed.
+            (None, _) if self.batch[0].is_notice() && !subscriber.hears_notices => Share::Nothing,
+            // In no history, so it cannot be joined with one; nor is it missed. A notice waits for the reply as well.
             (None, Tracking::Buffering | Tracking::Lost) => Share::Nothing,
             (None, _) => Share::All,
         }
@@ -281,11 +281,11 @@ pub(super) mod bench {
 
     use super::super::{Budget, Settings};
     use super::*;
-    use crate::broker::{Draft, MemoryBroker, PublishOptions, Range, Receiver};
+    use crate::broker::{Broker, Draft, MemoryBroker, PublishOptions, Range, Receiver};
     use crate::metrics::Metrics;
     use crate::model::{Channel, Publication, RawJson};
     use crate::node::{Backends, Dispatch, Node, PresenceSettings, ShardId};
-    use crate::presence::MemoryPresence;
+    use crate::presence::{MemoryPresence, Presence};
     use crate::wire::{Decoder, Event, Role};
 
     /// What is offered stays in the outboxes, where the test reads it.
@@ -294,18 +294,23 @@ pub(super) mod bench {
         pub(in crate::shard) channel: Channel,
         pub(super) walks: VecDeque<Walk>,
         pub(in crate::shard) published: u64,
+        pub(super) broker: Arc<dyn Broker>,
         dispatch: Arc<Dispatch>,
     }
 
     impl Bench {
         pub(in crate::shard) fn new() -> Self {
+            Self::with(Arc::new(MemoryPresence::new()), 1 << 20)
+        }
+
+        pub(in crate::shard) fn with(presence: Arc<dyn Presence>, outbox_bytes_max: usize) -> Self {
             let metrics = Arc::new(Metrics::new());
             let dispatch = Dispatch::new(1, usize::MAX / 2, Arc::clone(&metrics));
-            let broker = Arc::new(MemoryBroker::new(Arc::clone(&dispatch) as _));
+            let broker: Arc<dyn Broker> = Arc::new(MemoryBroker::new(Arc::clone(&dispatch) as _));
             let backbone = tokio::runtime::Handle::current();
             let backends = Backends {
-                broker,
-                presence: Arc::new(MemoryPresence::new()),
+                broker: Arc::clone(&broker),
+                presence,
                 presence_settings: PresenceSettings::default(),
             };
             let node = Node::new("test".into(), Arc::clone(&dispatch), backends, metrics, backbone);
@@ -317,13 +322,13 @@ pub(super) mod bench {
                 expired_close_delay: second,
                 user_connections_max: 0,
                 message_bytes_max: 1 << 16,
-                outbox_bytes_max: 1 << 20,
+                outbox_bytes_max,
                 write_timeout: second,
                 position_check_interval: second,
             };
             let shard = Shard::new(ShardId::new(0), node, settings, Arc::new(Budget::new(usize::MAX / 2)));
             let channel = Channel::parse("a", 255).unwrap();
-            Self { shard, channel, walks: VecDeque::new(), published: 0, dispatch }
+            Self { shard, channel, walks: VecDeque::new(), published: 0, broker, dispatch }
         }
 
         pub(in crate::shard) async fn publish(&mut self, count: u64) {
@@ -382,22 +387,27 @@ pub(super) mod bench {
 
     /// The numbers that were offered to a connection.
     pub(in crate::shard) fn received(link: &Link) -> Vec<u64> {
+        said(link).iter().map(|text| text.parse().unwrap()).collect()
+    }
+
+    /// The messages that were offered to a connection.
+    pub(in crate::shard) fn said(link: &Link) -> Vec<String> {
         let outbox = link.outbox.borrow();
         let mut bytes: Vec<u8> = Vec::new();
         outbox.for_each(|frame| bytes.extend_from_slice(frame));
         let mut decoder = Decoder::new(Role::Client, 1 << 16);
         let mut input = &mut bytes[..];
-        let mut numbers = Vec::new();
+        let mut texts = Vec::new();
         while !input.is_empty() {
             let decoded = decoder.decode(input).unwrap();
             if let Some(Event::Text(text)) = &decoded.event {
-                numbers.push(text.parse().unwrap());
+                texts.push(text.to_string());
             }
             let consumed = decoded.consumed;
             drop(decoded);
             input = &mut input[consumed..];
         }
-        numbers
+        texts
     }
 
     /// A generator whose sequence is known by its seed (xorshift64*).
@@ -419,15 +429,21 @@ pub(super) mod bench {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::HashSet;
+    use std::collections::{HashMap, HashSet};
+    use std::sync::Arc;
 
     use super::super::hub::Form;
     use super::super::table::{Entry, Sink};
-    use super::bench::{Bench, Random, received};
+    use super::bench::{Bench, Random, received, said};
     use super::*;
     use crate::broker::{Draft, PublishOptions};
-    use crate::model::{Channel, ClientId, Publication, RawJson};
+    use crate::model::{Channel, ClientId, ClientInfo, Notice, Publication, RawJson, UserId};
     use crate::node::ShardId;
+    use crate::presence::MemoryPresence;
+
+    /// Who hears notices and publications alike.
+    const HEARER: Form =
+        Form { encoding: Encoding::CentrifugeJson, tracking: Tracking::Free, hears_notices: true };
 
     /// A subscriber with what must and what may have reached it.
     struct Witness {
@@ -441,13 +457,24 @@ mod tests {
 
     impl Bench {
         async fn join(&self) -> Witness {
+            let encoding = Encoding::BareData;
+            self.join_as(Form { encoding, tracking: Tracking::Free, hears_notices: false }).await
+        }
+
+        async fn join_as(&self, form: Form) -> Witness {
             let link = Rc::new(Link::new(ClientId::random()));
             let entry = Entry { sink: Sink::Queued, blocked: true.into(), link: Rc::clone(&link) };
             let key = self.shard.table.borrow_mut().insert(entry);
             let interest = self.shard.node.subscribe(ShardId::new(0), self.channel.clone()).await.unwrap();
-            let form = Form { encoding: Encoding::BareData, tracking: Tracking::Free, hears_notices: false };
             self.shard.subscribe(&self.channel, key, &link, form, interest);
             Witness { key, link, joined_at: self.published, left_at: None }
+        }
+
+        async fn announce(&self, user: &str) {
+            let user = UserId::parse(user).unwrap();
+            let client = ClientId::random();
+            let info = ClientInfo { user, client, conn_info: None, chan_info: None };
+            self.broker.announce(&self.channel, Notice::Join(Arc::new(info))).await.unwrap();
         }
 
         fn unsubscribe(&self, witness: &mut Witness) {
@@ -564,5 +591,104 @@ mod tests {
         bench.close(&mut witness);
         bench.finish();
         assert_eq!(bench.shard.inbox().held_bytes(), 0);
+    }
+
+    /// The users that a connection was told of, and the publications, in order.
+    fn told(witness: &Witness) -> Vec<String> {
+        let said = said(&witness.link);
+        let pushes = said.iter().map(|text| serde_json::from_str::<serde_json::Value>(text).unwrap());
+        let told = |push: serde_json::Value| match &push["push"]["join"]["info"]["user"] {
+            serde_json::Value::String(user) => user.clone(),
+            _ => push["push"]["pub"]["data"].to_string(),
+        };
+        pushes.map(told).collect()
+    }
+
+    #[tokio::test]
+    async fn notices_and_publications_arrive_in_their_order() {
+        let mut bench = Bench::new();
+        let hearer = bench.join_as(HEARER).await;
+        bench.announce("ann").await;
+        bench.announce("bob").await;
+        bench.publish(2).await;
+        bench.announce("carl").await;
+        bench.publish(1).await;
+        bench.finish();
+        assert_eq!(told(&hearer), ["ann", "bob", "0", "1", "carl", "2"]);
+        let mut frames = 0;
+        hearer.link.outbox.borrow().for_each(|_| frames += 1);
+        assert_eq!(frames, 4, "what follows one another and is of a kind goes out in one piece");
+    }
+
+    #[tokio::test]
+    async fn who_does_not_hear_notices_or_is_not_live_gets_none() {
+        let mut bench = Bench::new();
+        let live = [HEARER, Form { tracking: Tracking::At(0), ..HEARER }];
+        let deaf = [
+            Form { hears_notices: false, ..HEARER },
+            Form { encoding: Encoding::BareData, ..HEARER },
+            Form { tracking: Tracking::Buffering, ..HEARER },
+            Form { tracking: Tracking::Lost, ..HEARER },
+        ];
+        let mut told_of = Vec::new();
+        for form in live.into_iter().chain(deaf) {
+            told_of.push(bench.join_as(form).await);
+        }
+        bench.announce("ann").await;
+        bench.finish();
+        let told_of: Vec<_> = told_of.iter().map(|witness| said(&witness.link).len()).collect();
+        assert_eq!(told_of, [1, 1, 0, 0, 0, 0]);
+        assert_eq!(bench.shard.inbox().held_bytes(), 0);
+        let metrics = String::from_utf8(bench.shard.metrics.render(0, 0, 0)).unwrap();
+        assert!(metrics.contains("clarion_publications_delivered_total{transport=\"websocket\"} 0"));
+        assert!(metrics.contains("clarion_delivery_duration_seconds_count 0"));
+    }
+
+    #[tokio::test]
+    async fn a_channel_whose_last_hearer_left_is_not_walked_for_notices() {
+        let mut bench = Bench::new();
+        let _deaf = bench.join().await;
+        let mut hearers = [bench.join_as(HEARER).await, bench.join_as(HEARER).await];
+        let key = bench.shard.hub.borrow().find(&bench.channel).unwrap();
+        bench.unsubscribe(&mut hearers[0]);
+        assert!(bench.shard.hub.borrow().has_hearers(key));
+        bench.publish(1).await;
+        bench.turn();
+        bench.close(&mut hearers[1]);
+        assert!(!bench.shard.hub.borrow().has_hearers(key));
+        bench.announce("ann").await;
+        bench.turn();
+        assert!(bench.walks.is_empty());
+        assert_eq!(bench.shard.inbox().held_bytes(), 0);
+    }
+
+    #[tokio::test]
+    async fn ten_thousand_joins_of_ten_thousand_share_their_bytes() {
+        const CROWD: usize = 10_000;
+        let mut bench = Bench::with(Arc::new(MemoryPresence::new()), 8 << 20);
+        let mut crowd = Vec::new();
+        for _ in 0..CROWD {
+            crowd.push(bench.join_as(HEARER).await);
+        }
+        for number in 0..CROWD {
+            bench.announce(&number.to_string()).await;
+        }
+        while bench.shard.inbox().has_undelivered() {
+            bench.turn();
+        }
+        let mut buffers = HashMap::new();
+        let mut references = 0;
+        for witness in &crowd {
+            witness.link.outbox.borrow().for_each(|frame| {
+                references += 1;
+                buffers.insert(frame.as_ptr(), frame.len());
+            });
+        }
+        assert!(told(&crowd[0]).into_iter().eq((0..CROWD).map(|number| number.to_string())));
+        let bytes: usize = buffers.values().sum();
+        assert!(bytes < CROWD * 256, "{bytes} bytes");
+        assert!(buffers.len() < 100, "{} buffers", buffers.len());
+        assert_eq!(references, buffers.len() * CROWD);
+        assert!(buffers.values().all(|bytes| *bytes <= 2 * BATCH_BYTES_MAX));
     }
 }

@@ -65,13 +65,6 @@ pub(super) enum Share {
     Gap,
 }
 
-impl Subscriber {
-    /// Whether it is told who joins and leaves: not before it is live, and no longer once it is lost.
-    pub(super) fn hears(&self) -> bool {
-        self.hears_notices && matches!(self.tracking, Tracking::Free | Tracking::At(_))
-    }
-}
-
 impl Tracking {
     /// What a subscriber gets of the offsets `first..=last`, of the room's epoch, which it has from now on.
     pub(super) fn advance(&mut self, first: u64, last: u64) -> Share {
@@ -393,5 +386,17 @@ impl Room {
     fn moved_to(&self, channel: ChannelKey, index: u32) -> Option<Moved> {
         let connection = self.subscribers.get(index as usize)?.connection?;
         Some(Moved { connection, channel, index })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_subscription_is_small() {
+        // A gateway has millions of them.
+        assert!(size_of::<Held>() <= 48);
+        assert!(size_of::<Subscriber>() <= 32);
     }
 }

@@ -4,6 +4,8 @@
 //! shard writes to its sockets, through one door per connection: [`Shard::offer`]. It never parses a
 //! message and never asks Redis. Other threads reach it through its inbox alone.
 
+#[cfg(test)]
+mod comings;
 mod connection;
 mod fanout;
 mod heartbeat;

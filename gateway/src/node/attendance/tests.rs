@@ -243,6 +243,26 @@ async fn the_order_holds_however_late_the_presence_is() {
     }
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_crowd_that_enters_and_leaves_does_not_wait_for_one_another() {
+    let delay_max = Duration::from_millis(50);
+    let bench = Arc::new(Bench::with(Witness::new(delay_max)).await);
+    let began_at = tokio::time::Instant::now();
+    let enter = |_| {
+        let bench = Arc::clone(&bench);
+        tokio::spawn(async move { bench.enter(&entrant(OPEN)).await.unwrap() })
+    };
+    let mut seats = Vec::new();
+    for entering in (0..100).map(enter).collect::<Vec<_>>() {
+        seats.push(entering.await.unwrap());
+    }
+    assert_eq!(bench.count("a").await, 100);
+    drop(seats);
+    bench.roll.settled().await;
+    assert_eq!(bench.count("a").await, 0);
+    assert!(began_at.elapsed() < delay_max * 8, "{:?}", began_at.elapsed());
+}
+
 #[tokio::test]
 async fn who_could_not_be_added_has_no_seat_and_is_removed_to_be_sure() {
     let bench = Bench::new().await;

@@ -1,19 +1,24 @@
-//! Does what happened to the seats of some channels, one event after another, and keeps those who sit listed.
+//! Does what happened to the seats of some channels, and keeps those who sit listed.
+//!
+//! Events are done in rounds: what different clients do need not wait for one another, so calls of a kind are
+//! under way at once. Who enters after somebody left may be the same client: that is for the next round.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::join_all;
+use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-use super::{Desk, Entrant, Event, PresenceSettings, SeatId};
+use super::{Desk, Entering, Entrant, Event, PresenceSettings, SeatId};
 use crate::broker::Broker;
 use crate::model::{Channel, Notice};
 use crate::node::Backends;
 use crate::presence::{Presence, PresenceError};
 
-/// Events that are done before the refresh has its turn.
-const EVENTS_PER_TURN: usize = 256;
+/// Most events that are done at once, before the refresh has its turn.
+const EVENTS_PER_ROUND: usize = 128;
 /// Most leases that are renewed by one call; events have their turn between two.
 const LEASES_PER_CALL: usize = 512;
 /// How soon a refresh that failed is tried again.
@@ -47,6 +52,32 @@ struct Refresh {
     next_call: Instant,
 }
 
+/// Events that are done together: first who entered, then who is announced, then who left.
+#[derive(Default)]
+struct Round {
+    entered: Vec<Entering>,
+    announced: Vec<SeatId>,
+    left: Vec<SeatId>,
+    asked: Vec<oneshot::Sender<()>>,
+    size: usize,
+}
+
+impl Round {
+    fn has_room_for(&self, event: &Event) -> bool {
+        self.size < EVENTS_PER_ROUND && (self.left.is_empty() || !matches!(event, Event::Entered(_)))
+    }
+
+    fn add(&mut self, event: Event) {
+        self.size += 1;
+        match event {
+            Event::Entered(entering) => self.entered.push(entering),
+            Event::Announced(id) => self.announced.push(id),
+            Event::Left(id) => self.left.push(id),
+            Event::Asked(asked) => self.asked.push(asked),
+        }
+    }
+}
+
 impl Worker {
     /// For the events of `desk`; refreshes for the first time after `first_after`.
     pub(super) fn new(desk: Arc<Desk>, backends: &Backends, first_after: Duration) -> Self {
@@ -63,10 +94,9 @@ impl Worker {
 
     /// Works until the node is gone.
     pub(super) async fn run(mut self) {
-        let mut events = VecDeque::new();
         loop {
-            let is_closed = self.take(&mut events);
-            if events.is_empty() {
+            let (round, is_closed) = self.take();
+            if round.size == 0 {
                 if is_closed {
                     return;
                 }
@@ -74,9 +104,10 @@ impl Worker {
                     () = self.desk.wake.notified() => {}
                     () = tokio::time::sleep_until(self.refresh.next_call) => {}
                 }
-            }
-            for event in events.drain(..) {
-                self.handle(event).await;
+            } else {
+                self.serve(round).await;
+                // Backends in memory never wait, and a crowd is many rounds: others have their turn.
+                tokio::task::yield_now().await;
             }
             if Instant::now() >= self.refresh.next_call {
                 self.refresh_some().await;
@@ -84,65 +115,82 @@ impl Worker {
         }
     }
 
-    /// Takes the next events; answers whether no more can come.
-    fn take(&self, events: &mut VecDeque<Event>) -> bool {
+    /// Takes the next events; says too whether the node is gone.
+    fn take(&self) -> (Round, bool) {
+        let mut round = Round::default();
         let mut queue = self.desk.queue.lock();
-        let count = queue.events.len().min(EVENTS_PER_TURN);
-        events.extend(queue.events.drain(..count));
+        while let Some(event) = queue.events.pop_front_if(|event| round.has_room_for(event)) {
+            round.add(event);
+        }
         if queue.events.is_empty() {
             // A crowd that came and went leaves no memory behind.
             queue.events = VecDeque::new();
         }
-        queue.is_closed
+        (round, queue.is_closed)
     }
 
-    async fn handle(&mut self, event: Event) {
-        match event {
-            Event::Entered { id, channel, entrant, answer, place } => {
-                // Who gave up has left already, which is the next event of this seat.
-                if !answer.is_closed() {
-                    let result = self.enter(id, channel, entrant).await;
-                    // Whoever has gone meanwhile does not need it.
-                    let _gone = answer.send(result);
-                }
-                drop(place);
+    async fn serve(&mut self, round: Round) {
+        self.enter(round.entered).await;
+        self.announce(&round.announced).await;
+        self.leave(&round.left).await;
+        for asked in round.asked {
+            // Who asked may have gone away; then nobody needs the answer.
+            let _gone = asked.send(());
+        }
+    }
+
+    async fn enter(&mut self, mut entering: Vec<Entering>) {
+        // Who gave up has left already, which comes later.
+        entering.retain(|entering| !entering.answer.is_closed());
+        let added = join_all(entering.iter().map(|entering| self.add(entering))).await;
+        for (entering, added) in entering.into_iter().zip(added) {
+            let Entering { id, channel, entrant, answer, .. } = entering;
+            // One that failed may be listed all the same: it has a seat, which it leaves next.
+            self.seats.insert(id, Sitting { channel, entrant, has_joined: false });
+            // Whoever has gone meanwhile does not need it.
+            let _gone = answer.send(added);
+        }
+    }
+
+    async fn add(&self, Entering { channel, entrant, .. }: &Entering) -> Result<(), PresenceError> {
+        if !entrant.attendance.is_listed {
+            return Ok(());
+        }
+        self.presence.add(channel, Arc::clone(&entrant.info), self.settings.ttl).await
+    }
+
+    async fn announce(&mut self, announced: &[SeatId]) {
+        let mut joins = Vec::with_capacity(announced.len());
+        for id in announced {
+            if let Some(sitting) = self.seats.get_mut(id) {
+                sitting.has_joined = true;
+                joins.push((sitting.channel.clone(), Notice::Join(Arc::clone(&sitting.entrant.info))));
             }
-            Event::Announced(id) => self.announce(id).await,
-            Event::Left(id) => self.leave(id).await,
-            Event::Asked(answer) => drop(answer.send(())),
         }
+        join_all(joins.into_iter().map(|(channel, join)| self.tell(channel, join))).await;
     }
 
-    async fn enter(&mut self, id: SeatId, channel: Channel, entrant: Entrant) -> Result<(), PresenceError> {
-        let added = match entrant.attendance.is_listed {
-            true => self.presence.add(&channel, Arc::clone(&entrant.info), self.settings.ttl).await,
-            false => Ok(()),
-        };
-        // One that failed may be listed all the same: it has a seat, which it leaves next.
-        self.seats.insert(id, Sitting { channel, entrant, has_joined: false });
-        added
+    async fn leave(&mut self, left: &[SeatId]) {
+        let left: Vec<_> = left.iter().filter_map(|id| self.seats.remove(id)).collect();
+        join_all(left.into_iter().map(|sitting| self.take_out(sitting))).await;
+        self.shrink();
     }
 
-    async fn announce(&mut self, id: SeatId) {
-        let Some(sitting) = self.seats.get_mut(&id) else { return };
-        sitting.has_joined = true;
-        let notice = Notice::Join(Arc::clone(&sitting.entrant.info));
-        if let Err(error) = self.broker.announce(&sitting.channel, notice).await {
-            tracing::warn!(%error, "could not announce a join");
-        }
-    }
-
-    async fn leave(&mut self, id: SeatId) {
-        let Some(Sitting { channel, entrant, has_joined }) = self.seats.remove(&id) else { return };
+    async fn take_out(&self, Sitting { channel, entrant, has_joined }: Sitting) {
         if entrant.attendance.is_listed
             && let Err(error) = self.presence.remove(&channel, entrant.info.client).await
         {
             tracing::warn!(%error, "could not remove from the presence who left; the lease will end");
         }
-        if has_joined && let Err(error) = self.broker.announce(&channel, Notice::Leave(entrant.info)).await {
-            tracing::warn!(%error, "could not announce a leave");
+        if has_joined {
+            self.tell(channel, Notice::Leave(entrant.info)).await;
         }
-        self.shrink();
+    }
+
+    async fn tell(&self, channel: Channel, notice: Notice) {
+        if let Err(error) = self.broker.announce(&channel, notice).await {
+            tracing::warn!(%error, "could not announce who joined or left");
+        }
     }
 
     /// A crowd that left leaves no memory behind.

@@ -1,0 +1,444 @@
+//! Comings and goings, through the tasks of real connections: what subscribers hear of one another, and that nobody
+//! stays present who has left.
+
+use std::borrow::Cow;
+use std::collections::{HashMap, VecDeque};
+use std::net::Ipv4Addr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures_util::{FutureExt, SinkExt, StreamExt};
+use serde_json::Value;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+use tokio::task::LocalSet;
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite;
+
+use super::fanout::bench::{Bench, Random};
+use super::{Arrival, Shard};
+use crate::broker::PublishOptions;
+use crate::model::{Channel, ClientId, ClientInfo, CloseReason, Identity, Publication, RawJson, UserId};
+use crate::node::recovery::{Follow, Mode};
+use crate::node::{Attendance, Entrant, Order};
+use crate::presence::{MemoryPresence, Presence, PresenceError, PresenceStats};
+use crate::protocol::{
+    Conversation, Effect, Encoding, Framing, Heartbeat, Message, Outcome, SubscribeError, Wanted,
+};
+
+/// A presence that is late by a random number of turns, and stuck or failing for some channels.
+#[derive(Default)]
+struct Erratic {
+    memory: MemoryPresence,
+    is_healed: watch::Sender<bool>,
+}
+
+impl Erratic {
+    async fn take_time(&self, channel: &Channel) -> Result<(), PresenceError> {
+        match channel.as_str() {
+            "failing" => return Err(PresenceError::Unavailable),
+            "stuck" => drop(self.is_healed.subscribe().wait_for(|is_healed| *is_healed).await),
+            _ => {}
+        }
+        for _ in 0..rand::random_range(0..20) {
+            tokio::task::yield_now().await;
+        }
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl Presence for Erratic {
+    async fn add(
+        &self,
+        channel: &Channel,
+        info: Arc<ClientInfo>,
+        ttl: Duration,
+    ) -> Result<(), PresenceError> {
+        self.take_time(channel).await?;
+        self.memory.add(channel, info, ttl).await
+    }
+
+    async fn refresh(
+        &self,
+        leases: &[(Channel, Arc<ClientInfo>)],
+        ttl: Duration,
+    ) -> Result<(), PresenceError> {
+        self.memory.refresh(leases, ttl).await
+    }
+
+    async fn remove(&self, channel: &Channel, client: ClientId) -> Result<(), PresenceError> {
+        self.take_time(channel).await?;
+        self.memory.remove(channel, client).await
+    }
+
+    async fn members(&self, channel: &Channel) -> Result<Vec<Arc<ClientInfo>>, PresenceError> {
+        self.memory.members(channel).await
+    }
+
+    async fn stats(&self, channel: &Channel) -> Result<PresenceStats, PresenceError> {
+        self.memory.stats(channel).await
+    }
+}
+
+/// Does what it is told: `+a` subscribes to `a`, `=a` follows its history too, `-a` unsubscribes, `?` answers. Who is
+/// called `observer` is not seen itself.
+struct Puppet {
+    client: ClientId,
+    user: &'static str,
+    subscribing: Option<Channel>,
+    waiting: VecDeque<String>,
+}
+
+impl Puppet {
+    fn wanted(&self, channel: Channel, follows: bool) -> Wanted {
+        let user = UserId::parse(self.user).unwrap();
+        let info = ClientInfo { user, client: self.client, conn_info: None, chan_info: None };
+        let attendance = Attendance { is_listed: true, is_announced: true };
+        let entrant = Entrant { info: Arc::new(info), attendance };
+        let follow = Follow {
+            since: None,
+            mode: Mode::Stream,
+            publications_max: 10,
+            bytes_max: 1 << 16,
+            meta_ttl: Duration::from_secs(60),
+        };
+        Wanted {
+            follow: follows.then_some(follow),
+            hears_notices: true,
+            entrant: (self.user != "observer").then_some(entrant),
+            channel,
+        }
+    }
+
+    fn go_on(&mut self, effects: &mut Vec<Effect>) {
+        while self.subscribing.is_none()
+            && let Some(command) = self.waiting.pop_front()
+        {
+            let (verb, name) = command.split_at(1);
+            let channel = || Channel::parse(name, 255).unwrap();
+            match verb {
+                "+" | "=" => {
+                    self.subscribing = Some(channel());
+                    effects.push(Effect::Subscribe(vec![self.wanted(channel(), verb == "=")]));
+                }
+                "-" => {
+                    effects.push(Effect::Unsubscribe(channel()));
+                    effects.push(reply("left"));
+                }
+                _ => effects.push(reply("here")),
+            }
+        }
+    }
+}
+
+fn reply(text: &str) -> Effect {
+    Effect::Send(format!("\"{text}\"").into_bytes())
+}
+
+impl Conversation for Puppet {
+    fn name(&self) -> &'static str {
+        "puppet"
+    }
+
+    fn framing(&self) -> Framing {
+        Framing::Single
+    }
+
+    fn encoding(&self) -> Encoding {
+        Encoding::CentrifugeJson
+    }
+
+    fn on_start(&mut self, effects: &mut Vec<Effect>) {
+        effects.push(Effect::Open(Identity::default(), Heartbeat::Transport));
+    }
+
+    fn on_message(&mut self, message: Message<'_>, effects: &mut Vec<Effect>) {
+        let Message::Text(text) = message else { panic!("a puppet is told in text") };
+        self.waiting.push_back(text.to_owned());
+        self.go_on(effects);
+    }
+
+    fn on_outcome(&mut self, outcome: Outcome, effects: &mut Vec<Effect>) {
+        let Outcome::Subscribed(mut results) = outcome else { panic!("it only subscribes") };
+        self.subscribing = None;
+        effects.push(match results.pop().unwrap() {
+            Ok(_) => reply("subscribed"),
+            Err(SubscribeError::Presence(PresenceError::Unavailable)) => reply("failed"),
+            Err(error) => panic!("{error}"),
+        });
+        self.go_on(effects);
+    }
+
+    fn on_order(&mut self, _: Order, _: &mut Vec<Effect>) {}
+
+    fn on_reminder(&mut self, _: &mut Vec<Effect>) {}
+
+    fn on_lost(&mut self, _: Channel, _: &mut Vec<Effect>) {
+        panic!("nothing is lost here");
+    }
+
+    fn backlog_bytes(&self) -> usize {
+        0
+    }
+
+    fn close_code(&self, _: &CloseReason) -> (u16, Cow<'static, str>) {
+        (1000, "".into())
+    }
+}
+
+/// A shard with real connections.
+struct World {
+    shard: Rc<Shard>,
+    presence: Arc<Erratic>,
+    listener: TcpListener,
+}
+
+impl World {
+    async fn new() -> Self {
+        let presence = Arc::new(Erratic::default());
+        let shard = Bench::with(Arc::clone(&presence) as _, 4 << 20).shard;
+        shard.start();
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        Self { shard, presence, listener }
+    }
+
+    async fn connect(&self, user: &'static str) -> Client {
+        let address = self.listener.local_addr().unwrap();
+        let (ours, theirs) = tokio::join!(self.listener.accept(), TcpStream::connect(address));
+        let client = ClientId::random();
+        let puppet = Puppet { client, user, subscribing: None, waiting: VecDeque::new() };
+        let (stream, _) = ours.unwrap();
+        self.shard.take_in(Arrival {
+            stream,
+            unread: Bytes::new(),
+            conversation: Box::new(puppet),
+            client,
+            permit: None,
+        });
+        let role = tungstenite::protocol::Role::Client;
+        Client { socket: WebSocketStream::from_raw_socket(theirs.unwrap(), role, None).await }
+    }
+
+    async fn publish(&self, name: &str) {
+        let draft = crate::broker::Draft::of(Publication::of(RawJson::string("x")));
+        let channel = Channel::parse(name, 255).unwrap();
+        self.shard.node.publish(&channel, vec![draft], PublishOptions::default()).await.unwrap();
+    }
+
+    async fn present(&self, name: &str) -> usize {
+        self.shard.node.presence_stats(&Channel::parse(name, 255).unwrap()).await.unwrap().clients
+    }
+
+    /// Waits until nobody but the observers is connected, and everything that follows from it is done.
+    async fn emptied(&self, observers: usize) {
+        while self.shard.connections.get() > observers {
+            tokio::task::yield_now().await;
+        }
+        self.shard.node.seats_settled().await;
+        while self.shard.inbox().has_undelivered() {
+            tokio::task::yield_now().await;
+        }
+    }
+}
+
+struct Client {
+    socket: WebSocketStream<TcpStream>,
+}
+
+impl Client {
+    async fn tell(&mut self, command: &str) {
+        self.socket.send(command.into()).await.unwrap();
+    }
+
+    /// The next thing that it is told: a reply, or what is in a push as `join a`.
+    async fn next(&mut self) -> String {
+        let message = self.socket.next().await.unwrap().unwrap();
+        described(&message).0
+    }
+
+    async fn ask(&mut self, command: &str) -> String {
+        self.tell(command).await;
+        self.next().await
+    }
+}
+
+/// What a message says, and about whom.
+fn described(message: &tungstenite::Message) -> (String, Option<ClientId>) {
+    let value: Value = serde_json::from_str(message.to_text().unwrap()).unwrap();
+    if let Value::String(reply) = value {
+        return (reply, None);
+    }
+    let push = &value["push"];
+    let channel = push["channel"].as_str().unwrap();
+    let kind = ["join", "leave", "pub"].into_iter().find(|kind| !push[kind].is_null()).unwrap();
+    let client = push[kind]["info"]["client"].as_str().and_then(ClientId::parse);
+    (format!("{kind} {channel}"), client)
+}
+
+async fn in_world<F: Future<Output = ()>>(test: impl FnOnce(World) -> F) {
+    LocalSet::new().run_until(async { test(World::new().await).await }).await;
+}
+
+#[tokio::test]
+async fn its_own_join_follows_the_reply() {
+    in_world(async |world| {
+        for command in ["+a", "=b"].iter().cycle().take(50) {
+            let mut client = world.connect("ann").await;
+            assert_eq!(client.ask(command).await, "subscribed");
+            assert_eq!(world.present(&command[1..]).await, 1);
+            assert_eq!(client.next().await, format!("join {}", &command[1..]));
+            drop(client);
+            world.emptied(0).await;
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn others_hear_of_every_way_to_leave_once() {
+    in_world(async |world| {
+        let mut observer = world.connect("observer").await;
+        assert_eq!(observer.ask("+a").await, "subscribed");
+        let mut ann = world.connect("ann").await;
+        for _ in 0..3 {
+            assert_eq!(ann.ask("+a").await, "subscribed");
+            assert_eq!(observer.next().await, "join a");
+            assert_eq!(ann.next().await, "join a");
+            assert_eq!(ann.ask("-a").await, "left");
+            assert_eq!(observer.next().await, "leave a");
+            assert_eq!(world.present("a").await, 0);
+        }
+        assert_eq!(ann.ask("=a").await, "subscribed");
+        assert_eq!(observer.next().await, "join a");
+        drop(ann);
+        assert_eq!(observer.next().await, "leave a");
+        assert_eq!(world.present("a").await, 0);
+        world.emptied(1).await;
+        assert_eq!(world.shard.node.subscription_count(), 1);
+        assert_eq!(observer.ask("?").await, "here", "and nothing else before");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_presence_that_does_not_answer_holds_up_nobody_else() {
+    in_world(async |world| {
+        let mut waiting = world.connect("ann").await;
+        waiting.tell("=stuck").await;
+        let mut other = world.connect("observer").await;
+        assert_eq!(other.ask("=stuck").await, "subscribed", "who is not seen need not be listed");
+        assert_eq!(other.ask("+a").await, "subscribed");
+        world.publish("a").await;
+        world.publish("stuck").await;
+        assert_eq!(other.next().await, "pub a");
+        assert_eq!(other.next().await, "pub stuck");
+        assert!(waiting.socket.next().now_or_never().is_none());
+        world.presence.is_healed.send_replace(true);
+        assert_eq!(waiting.next().await, "subscribed");
+        assert_eq!(waiting.next().await, "join stuck");
+        assert_eq!(other.next().await, "join stuck");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn who_closes_before_the_presence_answers_was_never_there() {
+    in_world(async |world| {
+        let mut observer = world.connect("observer").await;
+        assert_eq!(observer.ask("+stuck").await, "subscribed");
+        for command in ["+stuck", "=stuck"] {
+            let mut client = world.connect("ann").await;
+            client.tell(command).await;
+            while world.shard.node.subscription_count() < 2 {
+                tokio::task::yield_now().await;
+            }
+            drop(client);
+            while world.shard.node.subscription_count() > 1 {
+                tokio::task::yield_now().await;
+            }
+        }
+        world.presence.is_healed.send_replace(true);
+        world.emptied(1).await;
+        assert_eq!(world.present("stuck").await, 0);
+        assert_eq!(observer.ask("?").await, "here", "nobody joined");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_presence_that_fails_fails_the_subscription_alone() {
+    in_world(async |world| {
+        let mut client = world.connect("ann").await;
+        for command in ["+failing", "=failing"] {
+            assert_eq!(client.ask(command).await, "failed");
+            assert_eq!(world.shard.node.subscription_count(), 0);
+            assert_eq!(world.shard.hub.borrow().len(), 0);
+        }
+        assert_eq!(client.ask("+a").await, "subscribed");
+        assert_eq!(client.next().await, "join a");
+    })
+    .await;
+}
+
+/// Commands of clients that come, go and close in the middle of anything.
+async fn wander(world: &World, random: &mut Random) {
+    const CHANNELS: [&str; 5] = ["a", "b", "c", "d", "e"];
+    let mut clients: Vec<(Client, [bool; 5])> = Vec::new();
+    for _ in 0..1_500 {
+        let index = random.below(12);
+        if index >= clients.len() {
+            clients.push((world.connect("ann").await, [false; 5]));
+            continue;
+        }
+        if random.below(8) == 0 {
+            clients.swap_remove(index);
+            continue;
+        }
+        let (client, subscribed) = &mut clients[index];
+        let channel = random.below(CHANNELS.len());
+        subscribed[channel] = !subscribed[channel];
+        let verb = if subscribed[channel] { ["+", "="][random.below(2)] } else { "-" };
+        client.tell(&format!("{verb}{}", CHANNELS[channel])).await;
+        // What it is told is read, now and then and never waited for.
+        while random.below(3) > 0 && client.socket.next().now_or_never().is_some() {}
+        if random.below(2) == 0 {
+            tokio::task::yield_now().await;
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_join_is_followed_by_one_leave_whatever_clients_do() {
+    in_world(async |world| {
+        let mut observer = world.connect("observer").await;
+        for channel in ["a", "b", "c", "d", "e"] {
+            assert_eq!(observer.ask(&format!("={channel}")).await, "subscribed");
+        }
+        wander(&world, &mut Random::new(7)).await;
+        world.emptied(1).await;
+        observer.tell("?").await;
+        // Whether each client is there, as the observer was told.
+        let mut there: HashMap<(String, ClientId), bool> = HashMap::new();
+        let mut joins = 0;
+        loop {
+            let message = observer.socket.next().await.unwrap().unwrap();
+            let (what, Some(client)) = described(&message) else { break };
+            let (kind, channel) = what.split_once(' ').unwrap();
+            let is_there = there.entry((channel.to_owned(), client)).or_default();
+            assert_eq!(*is_there, kind == "leave", "{client}: {what}");
+            *is_there = kind == "join";
+            joins += usize::from(kind == "join");
+        }
+        assert!(joins > 100, "{joins}");
+        assert!(there.values().all(|is_there| !is_there));
+        for channel in ["a", "b", "c", "d", "e"] {
+            assert_eq!(world.present(channel).await, 0);
+        }
+        assert_eq!(world.shard.node.subscription_count(), 5);
+    })
+    .await;
+}
