@@ -113,6 +113,19 @@ pub enum RecoveryMode {
     Cache,
 }
 
+/// What becomes of a subscriber that does not take publications as fast as they come.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SlowConsumer {
+    /// Its connection is closed.
+    #[default]
+    Disconnect,
+    /// The oldest publications that wait for it make room for the newest.
+    DropOldest,
+    /// Of what waits for it the newest publication of each `key` tag is kept; those without one share a place.
+    Latest,
+}
+
 /// A regular expression; equal to another of the same text.
 #[derive(Clone)]
 pub struct Pattern(Regex);

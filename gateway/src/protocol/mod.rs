@@ -15,6 +15,7 @@ use std::time::{Duration, SystemTime};
 
 use crate::auth::Authority;
 use crate::broker::{BrokerError, History, PublishOptions, Range};
+use crate::config::SlowConsumer;
 use crate::metrics::Metrics;
 use crate::model::{Channel, CloseReason, Identity, Publication};
 use crate::node::recovery::{Follow, Gap, Start};
@@ -98,12 +99,14 @@ pub struct Wanted {
     pub channel: Channel,
     /// How its history is followed; `None` if it is not.
     pub follow: Option<Follow>,
+    /// What happens when the client does not keep up with it.
+    pub slow_consumer: SlowConsumer,
 }
 
 impl Wanted {
     /// A channel whose history does not matter.
     pub fn live(channel: Channel) -> Self {
-        Self { channel, follow: None }
+        Self { channel, follow: None, slow_consumer: SlowConsumer::default() }
     }
 }
 

@@ -6,18 +6,18 @@
 use std::collections::VecDeque;
 use std::rc::Rc;
 
-use bytes::Bytes;
 use smallvec::SmallVec;
 
 use super::hub::{ChannelKey, Share, Tracking};
 use super::link::Link;
-use super::table::Key;
+use super::run::{Run, Selection};
+use super::slow::{Cut, Policy};
+use super::table::{Entry, Key};
 use super::{Offer, Shard};
 use crate::metrics::DropReason;
-use crate::model::CloseReason;
+use crate::model::{ClientId, CloseReason};
 use crate::node::Delivery;
 use crate::protocol::Encoding;
-use crate::wire::{self, Opcode};
 
 /// Most deliveries taken from the inbox at once.
 const DRAIN_MAX: usize = 64;
@@ -33,7 +33,10 @@ struct Walk {
     batch: Vec<Delivery>,
     /// First and last offset of the batch; `None` if it is in no history.
     offsets: Option<(u64, u64)>,
-    frames: SmallVec<[(Encoding, Bytes); 2]>,
+    policy: Policy,
+    /// The connections that do not get all of the batch.
+    excluded: SmallVec<[ClientId; 1]>,
+    runs: SmallVec<[(Encoding, Run); 2]>,
     next: usize,
     /// Who is at or after this joined later: the batch is not for them.
     end: usize,
@@ -45,6 +48,8 @@ struct Tally {
     publications: usize,
     bytes: usize,
     dropped: usize,
+    /// By a policy other than closing the connection.
+    cut: usize,
 }
 
 /// Delivers what comes into the shard's inbox, for ever.
@@ -111,7 +116,11 @@ impl Walk {
         let first = batch.iter().find_map(Delivery::offsets);
         let last = batch.iter().rev().find_map(Delivery::offsets);
         let offsets = first.zip(last).map(|((first, _), (_, last))| (first, last));
-        Some(Self { channel, batch, offsets, frames: SmallVec::new(), next: 0, end })
+        let policy = Policy { channel, kind: hub.slow_consumer(channel) };
+        let publications = batch.iter().flat_map(|delivery| &delivery.publications);
+        let excluded =
+            publications.filter_map(|publication| publication.exclude.as_deref().copied()).collect();
+        Some(Self { channel, batch, offsets, policy, excluded, runs: SmallVec::new(), next: 0, end })
     }
 
     /// Goes on with the walk; `true` when it is at its end.
@@ -119,7 +128,7 @@ impl Walk {
         let (table, mut hub) = (shard.table.borrow(), shard.hub.borrow_mut());
         let is_current = hub.is_at(self.channel, self.batch[0].epoch.as_ref());
         let subscribers = hub.subscribers_mut(self.channel);
-        let publications = self.batch.iter().map(|delivery| delivery.publications.len()).sum::<usize>();
+        let policy = self.policy;
         let mut tally = Tally::default();
         while self.next < self.end && *sends > 0 {
             let subscriber = &mut subscribers[self.next];
@@ -127,13 +136,9 @@ impl Walk {
             let Some(key) = subscriber.connection else { continue };
             let Some(entry) = table.get(key) else { continue };
             *sends -= 1;
-            let partial;
-            let (count, frame) = match self.share(&mut subscriber.tracking, is_current) {
-                Share::All => (publications, self.frame(subscriber.encoding)),
-                Share::After(offset) => {
-                    partial = encode(subscriber.encoding, &self.batch, offset);
-                    (partial.0, &partial.1)
-                }
+            let after = match self.share(&mut subscriber.tracking, is_current) {
+                Share::All => 0,
+                Share::After(offset) => offset,
                 Share::Later => {
                     self.set_aside(&entry.link, shard.settings.outbox_bytes_max / 2);
                     continue;
@@ -144,20 +149,32 @@ impl Walk {
                 }
                 Share::Nothing => continue,
             };
-            match shard.offer_to(entry, key, frame) {
-                Offer::Sent | Offer::Queued => {
-                    tally.publications += count;
-                    tally.bytes += frame.len();
-                }
-                Offer::SlowConsumer => tally.dropped += count,
-                Offer::Closed if entry.link.closing() == Some(CloseReason::SlowConsumer) => {
-                    tally.dropped += count;
-                }
-                Offer::Closed => {}
+            let partial;
+            let run = if after == 0 && !self.excludes(entry) {
+                self.run(subscriber.encoding, shard)
+            } else {
+                let client = self.excludes(entry).then_some(entry.link.client);
+                partial = self.encode(subscriber.encoding, Selection { after, client }, shard);
+                &partial
+            };
+            if run.count == 0 {
+                continue;
             }
+            let (offer, cut) = if policy.drops() {
+                shard.offer_run((key, entry), run, policy, &mut subscriber.tracking)
+            } else {
+                (shard.offer_to(entry, key, &run.bytes), Cut::default())
+            };
+            *sends = sends.saturating_sub(cut.sends);
+            tally.add(run, offer, cut, &entry.link);
         }
-        shard.count(&tally);
+        shard.count(&tally, policy);
         self.next >= self.end
+    }
+
+    /// Whether the batch holds something that is not for the connection.
+    fn excludes(&self, entry: &Entry) -> bool {
+        !self.excluded.is_empty() && self.excluded.contains(&entry.link.client)
     }
 
     /// What a subscriber gets of the batch. While the walk was suspended the channel may have got a new epoch: then
@@ -180,14 +197,20 @@ impl Walk {
         }
     }
 
-    /// The batch in this form: the frames of all its publications, one after another.
-    fn frame(&mut self, encoding: Encoding) -> &Bytes {
-        let known = self.frames.iter().position(|(known, _)| *known == encoding);
+    /// The whole batch in this form.
+    fn run(&mut self, encoding: Encoding, shard: &Shard) -> &Run {
+        let known = self.runs.iter().position(|(known, _)| *known == encoding);
         let index = known.unwrap_or_else(|| {
-            self.frames.push((encoding, encode(encoding, &self.batch, 0).1));
-            self.frames.len() - 1
+            let run = self.encode(encoding, Selection { after: 0, client: None }, shard);
+            self.runs.push((encoding, run));
+            self.runs.len() - 1
         });
-        &self.frames[index].1
+        &self.runs[index].1
+    }
+
+    fn encode(&self, encoding: Encoding, selection: Selection, shard: &Shard) -> Run {
+        let slots = self.policy.drops().then_some(&shard.slots);
+        Run::encode(encoding, &self.batch, selection, slots)
     }
 
     fn finish(self, shard: &Shard) {
@@ -211,29 +234,31 @@ impl Shard {
         }
     }
 
-    fn count(&self, tally: &Tally) {
+    fn count(&self, tally: &Tally, policy: Policy) {
         self.metrics.publications_delivered(tally.publications, tally.bytes);
         if tally.dropped > 0 {
             self.metrics.publications_dropped(DropReason::SlowConsumer, tally.dropped);
         }
+        if tally.cut > 0 {
+            self.metrics.publications_dropped(policy.reason(), tally.cut);
+        }
     }
 }
 
-/// The frames of what is in no history or after the offset `after`, and how many they are.
-fn encode(encoding: Encoding, batch: &[Delivery], after: u64) -> (usize, Bytes) {
-    let mut payload = Vec::new();
-    let mut out = Vec::new();
-    let mut count = 0;
-    for delivery in batch {
-        let is_new = |offset: u64| after == 0 || offset > after;
-        for publication in delivery.publications.iter().filter(|publication| is_new(publication.offset)) {
-            payload.clear();
-            encoding.encode(&delivery.channel, publication, &mut payload);
-            wire::encode_frame(Opcode::Text, &payload, &mut out);
-            count += 1;
+impl Tally {
+    /// `run` was offered, and `cut` was taken out of it and of what waited before.
+    fn add(&mut self, run: &Run, offer: Offer, cut: Cut, link: &Link) {
+        match offer {
+            Offer::Sent | Offer::Queued => {
+                self.publications += run.count - cut.new;
+                self.bytes += run.bytes.len() - cut.new_bytes;
+                self.cut += cut.old + cut.new;
+            }
+            Offer::SlowConsumer => self.dropped += run.count,
+            Offer::Closed if link.closing() == Some(CloseReason::SlowConsumer) => self.dropped += run.count,
+            Offer::Closed => {}
         }
     }
-    (count, out.into())
 }
 
 /// A shard without sockets, for tests.

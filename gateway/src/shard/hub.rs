@@ -10,6 +10,7 @@ use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
 
 use super::table::Key;
+use crate::config::SlowConsumer;
 use crate::model::{Channel, Epoch, Position};
 use crate::node::{Delivery, Interest};
 use crate::protocol::Encoding;
@@ -126,6 +127,7 @@ struct Room {
     top: Option<Position>,
     /// How long the epoch is kept.
     meta_ttl: Duration,
+    slow_consumer: SlowConsumer,
     /// What came while a walk was under way, or is about to be walked.
     backlog: VecDeque<Delivery>,
 }
@@ -255,6 +257,17 @@ impl Hub {
         self.observe(held.channel, &position.epoch, lost);
         self.room_mut(held.channel).meta_ttl = meta_ttl;
         self.room_mut(held.channel).subscribers[held.index as usize].tracking = Tracking::At(position.offset);
+    }
+
+    /// What happens to subscribers of `channel` that do not keep up, from the next walk on.
+    pub(super) fn set_slow_consumer(&mut self, channel: &Channel, policy: SlowConsumer) {
+        if let Some(key) = self.find(channel) {
+            self.room_mut(key).slow_consumer = policy;
+        }
+    }
+
+    pub(super) fn slow_consumer(&self, key: ChannelKey) -> SlowConsumer {
+        self.rooms[key.0 as usize].slow_consumer
     }
 
     /// The channels with subscribers that track their position.

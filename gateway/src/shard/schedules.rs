@@ -98,7 +98,7 @@ impl World {
                 bytes_max: 1 << 20,
                 meta_ttl: Duration::from_secs(600),
             };
-            let wanted = vec![Wanted { channel, follow: Some(follow) }];
+            let wanted = vec![Wanted { follow: Some(follow), ..Wanted::live(channel) }];
             let mut claims = subscription::claim(Arc::clone(&shard.node), ShardId::new(0), wanted).await;
             let subscriber = Subscriber { shard: &shard, key, link: &link, encoding: Encoding::BareData };
             assert!(subscriber.register(&mut claims));

@@ -68,6 +68,7 @@ impl Subscriber<'_> {
             if let Some(interest) = claim.interest.take() {
                 let form = (self.encoding, Tracking::Buffering);
                 self.shard.subscribe(&claim.wanted.channel, self.key, self.link, form, interest);
+                self.shard.set_slow_consumer(&claim.wanted);
                 is_any = true;
             }
         }
@@ -80,12 +81,14 @@ impl Subscriber<'_> {
     }
 
     fn go_live_on(&self, claim: Claim) -> Result<Option<Start>, SubscribeError> {
-        let Claim { wanted: Wanted { channel, follow }, interest, history, failure } = claim;
+        let Claim { wanted, interest, history, failure } = claim;
         if let Some(interest) = interest {
             let form = (self.encoding, Tracking::Free);
-            self.shard.subscribe(&channel, self.key, self.link, form, interest);
+            self.shard.subscribe(&wanted.channel, self.key, self.link, form, interest);
+            self.shard.set_slow_consumer(&wanted);
             return Ok(None);
         }
+        let Wanted { channel, follow, .. } = wanted;
         let joined = match (failure, follow, history) {
             (None, Some(follow), Some(history)) => {
                 let aside = self.shard.take_aside(&channel, self.link);
@@ -95,7 +98,9 @@ impl Subscriber<'_> {
             (failure, _, _) => Err(failure.unwrap_or(BrokerError::Unavailable).into()),
         };
         match joined {
-            Ok((start, meta_ttl)) => {
+            Ok((mut start, meta_ttl)) => {
+                // What is not for this connection counts as seen by it, as it does when it is live.
+                start.publications.retain(|publication| publication.is_for(self.link.client));
                 self.shard.settle(&channel, self.link, &start.position, meta_ttl);
                 Ok(Some(start))
             }
@@ -111,6 +116,10 @@ impl Shard {
     fn take_aside(&self, channel: &Channel, link: &Link) -> recovery::Aside {
         let key = self.hub.borrow().find(channel);
         key.map(|key| link.take_aside(key)).unwrap_or_default()
+    }
+
+    fn set_slow_consumer(&self, wanted: &Wanted) {
+        self.hub.borrow_mut().set_slow_consumer(&wanted.channel, wanted.slow_consumer);
     }
 
     /// The connection has everything of `channel` up to `position`.

@@ -138,7 +138,8 @@ mod tests {
         let tags = BTreeMap::from([("k".to_owned(), "v".to_owned())]);
         let data = RawJson::parse(b"1e3").unwrap();
         let mut out = Vec::new();
-        let kept = Publication { data, info: Some(Box::new(info)), tags, offset: u64::MAX };
+        let info = Some(Box::new(info));
+        let kept = Publication { info, tags, offset: u64::MAX, ..Publication::of(data) };
         publication(&channel("a\"b"), &kept, &mut out);
         let expected = concat!(
             r#"{"push":{"channel":"a\"b","pub":{"data":1e3,"offset":18446744073709551615,"#,

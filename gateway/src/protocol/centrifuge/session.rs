@@ -12,7 +12,7 @@ use super::reply::Begun;
 use super::{push, reply};
 use crate::auth::TokenError;
 use crate::broker::Range;
-use crate::config::RecoveryMode;
+use crate::config::{RecoveryMode, SlowConsumer};
 use crate::metrics::Source;
 use crate::model::{Channel, ClientId, ClientInfo, CloseReason, Identity, Publication, RawJson};
 use crate::node::Order;
@@ -288,7 +288,8 @@ impl Session {
             bytes_max: self.context.recovery_bytes_max,
             meta_ttl: following.meta_ttl,
         });
-        (Wanted { channel, follow }, following.is_some_and(|following| following.can_recover))
+        let slow_consumer = SlowConsumer::default();
+        (Wanted { channel, follow, slow_consumer }, following.is_some_and(|following| following.can_recover))
     }
 
     /// Whether the client may subscribe to the channel called `name` now, beside `more` that are under way.

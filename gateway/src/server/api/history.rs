@@ -54,7 +54,7 @@ pub(super) struct Kept(pub(super) Arc<Publication>);
 
 impl Serialize for Kept {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let Publication { data, info, tags, offset } = &*self.0;
+        let Publication { data, info, tags, offset, exclude: _ } = &*self.0;
         let mut publication = serializer.serialize_struct("Publication", 4)?;
         publication.serialize_field("data", raw(data))?;
         if let Some(info) = info {
