@@ -285,6 +285,10 @@ pub(super) mod bench {
 
     impl Bench {
         pub(in crate::shard) fn new() -> Self {
+            Self::with_outboxes(1 << 20)
+        }
+
+        pub(in crate::shard) fn with_outboxes(outbox_bytes_max: usize) -> Self {
             let metrics = Arc::new(Metrics::new());
             let dispatch = Dispatch::new(1, usize::MAX / 2, Arc::clone(&metrics));
             let broker = Arc::new(MemoryBroker::new(Arc::clone(&dispatch) as _));
@@ -297,7 +301,7 @@ pub(super) mod bench {
                 stale_close_delay: second,
                 expired_close_delay: second,
                 message_bytes_max: 1 << 16,
-                outbox_bytes_max: 1 << 20,
+                outbox_bytes_max,
                 write_timeout: second,
                 position_check_interval: second,
             };
@@ -362,11 +366,15 @@ pub(super) mod bench {
 
     /// The numbers that were offered to a connection.
     pub(in crate::shard) fn received(link: &Link) -> Vec<u64> {
-        let outbox = link.outbox.borrow();
         let mut bytes: Vec<u8> = Vec::new();
-        outbox.for_each(|frame| bytes.extend_from_slice(frame));
+        link.outbox.borrow().for_each(|frame| bytes.extend_from_slice(frame));
+        numbers(&mut bytes)
+    }
+
+    /// The numbers in these frames.
+    pub(in crate::shard) fn numbers(bytes: &mut [u8]) -> Vec<u64> {
         let mut decoder = Decoder::new(Role::Client, 1 << 16);
-        let mut input = &mut bytes[..];
+        let mut input = bytes;
         let mut numbers = Vec::new();
         while !input.is_empty() {
             let decoded = decoder.decode(input).unwrap();

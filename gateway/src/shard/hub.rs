@@ -19,6 +19,13 @@ use crate::protocol::Encoding;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct ChannelKey(u32);
 
+#[cfg(test)]
+impl ChannelKey {
+    pub(super) fn of_test(index: u32) -> Self {
+        Self(index)
+    }
+}
+
 /// One subscriber, as delivery needs it.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Subscriber {

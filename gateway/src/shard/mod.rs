@@ -357,7 +357,7 @@ impl Shard {
         let held = link.subscriptions.borrow_mut().swap_remove(position);
         // What was set aside for it must not meet the next one.
         drop(link.take_aside(held.channel));
-        link.outbox.borrow_mut().settle(held.channel);
+        link.outbox.borrow_mut().keep_all(held.channel);
         self.remove_subscriber(&held);
     }
 

@@ -219,7 +219,7 @@ impl Outbox {
     }
 
     /// What waits of `channel` is not dropped any more: the subscription that it came for has ended.
-    pub(super) fn settle(&mut self, channel: ChannelKey) {
+    pub(super) fn keep_all(&mut self, channel: ChannelKey) {
         for frame in self.frames.iter_mut().filter(|frame| frame.is_of(channel)) {
             frame.label = None;
         }
@@ -323,7 +323,15 @@ impl Outbox {
 
 #[cfg(test)]
 mod tests {
+    use std::hash::RandomState;
+    use std::sync::Arc;
+    use std::time::Instant;
+
+    use super::super::run::Selection;
     use super::*;
+    use crate::model::{Channel, Publication, RawJson};
+    use crate::node::Delivery;
+    use crate::protocol::Encoding;
 
     fn frame(text: &'static str) -> Bytes {
         Bytes::from_static(text.as_bytes())
@@ -371,5 +379,91 @@ mod tests {
         outbox.keep_started(&budget);
         assert!(outbox.is_empty());
         assert_eq!(budget.used_bytes(), 0);
+    }
+
+    /// A run of numbers of one digit, each a frame of three bytes whose slot is its own.
+    fn run(numbers: std::ops::Range<u64>) -> Run {
+        let publication = |number: u64| {
+            let data = RawJson::parse(number.to_string().as_bytes()).unwrap();
+            Arc::new(Publication {
+                tags: [("key".to_owned(), number.to_string())].into(),
+                ..Publication::of(data)
+            })
+        };
+        let delivery = Delivery {
+            channel: Channel::parse("a", 255).unwrap(),
+            publications: numbers.map(publication).collect(),
+            epoch: None,
+            accepted_at: Instant::now(),
+            cost_bytes: 0,
+        };
+        let selection = Selection { after: 0, client: None };
+        Run::encode(Encoding::BareData, &[delivery], selection, Some(&RandomState::new()))
+    }
+
+    fn digits(outbox: &Outbox) -> String {
+        let mut digits = String::new();
+        outbox.for_each(|frame| {
+            digits.extend(frame.iter().map(|byte| *byte as char).filter(char::is_ascii_digit))
+        });
+        digits
+    }
+
+    #[test]
+    fn of_a_run_that_was_written_in_part_the_begun_frame_stays() {
+        let budget = Budget::new(100);
+        let [a, b] = [ChannelKey::of_test(0), ChannelKey::of_test(1)];
+        // The socket took so many bytes of four frames; so many digits stay in any case.
+        for (written, stays) in [(1, "0"), (3, ""), (5, "1"), (9, ""), (11, "3")] {
+            let mut outbox = Outbox::default();
+            outbox.push_rest_of_run(a, &run(0..4), written, &budget);
+            assert_eq!(outbox.bytes(), 12 - written);
+            outbox.push_always(frame("9"), &budget);
+            assert_eq!(outbox.drop_all(b, &budget), 0);
+            outbox.drop_all(a, &budget);
+            assert_eq!(digits(&outbox), format!("{stays}9"), "{written}");
+            assert_eq!(budget.used_bytes(), outbox.bytes());
+            outbox.clear(&budget);
+        }
+    }
+
+    #[test]
+    fn room_is_made_from_the_oldest_of_the_channel_alone() {
+        let budget = Budget::new(100);
+        let limits = Limits { bytes_max: 15, budget: &budget };
+        let [a, b] = [ChannelKey::of_test(0), ChannelKey::of_test(1)];
+        let mut outbox = Outbox::default();
+        outbox.push_run(a, &run(0..2), limits).unwrap();
+        outbox.push_run(b, &run(2..3), limits).unwrap();
+        outbox.push_run(a, &run(3..5), limits).unwrap();
+        assert_eq!(outbox.push_run(a, &run(5..6), limits), Err(Full));
+        assert_eq!(outbox.spare_bytes(a, limits), 12);
+        assert_eq!(outbox.make_room(a, 0, limits), 0);
+        assert_eq!(outbox.make_room(a, 1, limits), 1);
+        assert_eq!(digits(&outbox), "1234");
+        outbox.advance(1, &budget);
+        assert_eq!((outbox.spare_bytes(a, limits), outbox.make_room(a, 7, limits)), (10, 1));
+        assert_eq!(digits(&outbox), "124", "what is begun stays");
+        outbox.keep_all(a);
+        assert_eq!((outbox.make_room(a, 15, limits), outbox.bytes(), budget.used_bytes()), (0, 8, 8));
+        // The budget of all is a limit as well.
+        let tight = Limits { bytes_max: 100, budget: &Budget::new(6) };
+        let mut outbox = Outbox::default();
+        outbox.push_run(a, &run(0..2), tight).unwrap();
+        assert_eq!((outbox.spare_bytes(a, tight), outbox.make_room(a, 3, tight)), (6, 1));
+    }
+
+    #[test]
+    fn what_is_left_of_a_piece_does_not_keep_all_of_it_in_memory() {
+        let budget = Budget::new(100);
+        let limits = Limits { bytes_max: 100, budget: &budget };
+        let a = ChannelKey::of_test(0);
+        let mut outbox = Outbox::default();
+        let first = run(0..3);
+        outbox.push_run(a, &first, limits).unwrap();
+        let mut fresh: Vec<Piece> = first.pieces(0).take(2).collect();
+        assert_eq!(outbox.keep_newest(a, &mut fresh, &budget), 2);
+        assert_eq!((digits(&outbox).as_str(), fresh.len()), ("2", 2));
+        outbox.for_each(|left| assert!(!first.bytes.as_ptr_range().contains(&left.as_ptr())));
     }
 }

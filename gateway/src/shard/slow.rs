@@ -132,3 +132,6 @@ fn fit_newest(pieces: &mut Vec<Piece>, bytes_max: usize) {
     let surplus = pieces.iter().rposition(overflows).map_or(0, |last| last + 1);
     pieces.drain(..surplus);
 }
+
+#[cfg(test)]
+mod tests;

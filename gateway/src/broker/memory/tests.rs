@@ -171,6 +171,6 @@ async fn use_gives_back_what_others_left_in_the_same_stripe() {
 
 #[test]
 fn a_kept_publication_is_small() {
-    // With two counts it is 88 bytes, which allocators serve from 96.
-    assert!(size_of::<Publication>() <= 72);
+    // With two counts it is 96 bytes, a size that allocators have.
+    assert!(size_of::<Publication>() <= 80);
 }
