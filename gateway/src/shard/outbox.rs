@@ -404,7 +404,7 @@ mod tests {
     fn digits(outbox: &Outbox) -> String {
         let mut digits = String::new();
         outbox.for_each(|frame| {
-            digits.extend(frame.iter().map(|byte| *byte as char).filter(char::is_ascii_digit))
+            digits.extend(frame.iter().map(|byte| *byte as char).filter(char::is_ascii_digit));
         });
         digits
     }

@@ -253,12 +253,14 @@ async fn a_socket_that_takes_a_part_gets_whole_frames_in_order() {
     }
     let (mut bytes, mut buffer) = (Vec::new(), vec![0; 64 << 10]);
     let expected = usize::try_from(number).unwrap() - dropped(&bench, "drop_oldest");
-    while !peer.link.outbox.borrow().is_empty() {
+    let flush = || {
         let mut outbox = peer.link.outbox.borrow_mut();
         if let Ok(written) = stream.try_write_vectored(&outbox.slices()) {
             outbox.advance(written, &bench.shard.budget);
         }
-        drop(outbox);
+    };
+    while !peer.link.outbox.borrow().is_empty() {
+        flush();
         if let Ok(count) = client.try_read(&mut buffer) {
             bytes.extend_from_slice(&buffer[..count]);
         }
