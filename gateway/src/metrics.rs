@@ -9,6 +9,8 @@ use prometheus::{
     Registry, TextEncoder,
 };
 
+use crate::config::SlowConsumer;
+
 /// Upper bounds for latencies, in seconds.
 const LATENCY_SECONDS: [f64; 14] =
     [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
@@ -20,6 +22,10 @@ pub enum DropReason {
     InboxFull,
     /// The subscriber was closed as a slow consumer.
     SlowConsumer,
+    /// The subscriber was behind, and newer publications took their place.
+    DropOldest,
+    /// The subscriber was behind, and newer publications of the same key took their place.
+    Latest,
 }
 
 impl DropReason {
@@ -27,6 +33,8 @@ impl DropReason {
         match self {
             Self::InboxFull => "inbox_full",
             Self::SlowConsumer => "slow",
+            Self::DropOldest => "drop_oldest",
+            Self::Latest => "latest",
         }
     }
 }
@@ -158,7 +166,7 @@ impl Metrics {
             outbox_bytes: make.gauge("outbox_bytes", "Bytes queued for connections that do not take them."),
             slow_consumers: make.counters(
                 "slow_consumers_total",
-                "Connections that overflowed.",
+                "Connections that fell behind, once until they have caught up.",
                 &["policy"],
             ),
             recoveries: make.counters(
@@ -179,14 +187,17 @@ impl Metrics {
         self.bytes_sent.with_label_values(&[WEBSOCKET]);
         self.bytes_received.with_label_values(&[WEBSOCKET]);
         self.publications_delivered.with_label_values(&[WEBSOCKET]);
-        self.slow_consumers.with_label_values(&["disconnect"]);
+        for policy in [SlowConsumer::Disconnect, SlowConsumer::DropOldest, SlowConsumer::Latest] {
+            self.slow_consumers.with_label_values(&[policy_label(policy)]);
+        }
         for recovered in [true, false] {
             self.recoveries.with_label_values(&[recovery_label(recovered)]);
         }
         for source in [Source::Api, Source::Client] {
             self.publications_received.with_label_values(&[source.label()]);
         }
-        for reason in [DropReason::InboxFull, DropReason::SlowConsumer] {
+        use DropReason::{DropOldest, InboxFull, Latest};
+        for reason in [InboxFull, DropReason::SlowConsumer, DropOldest, Latest] {
             self.publications_dropped.with_label_values(&[reason.label()]);
         }
     }
@@ -260,9 +271,9 @@ impl Metrics {
         self.api_request_duration.with_label_values(&[method]).observe(duration.as_secs_f64());
     }
 
-    /// A connection overflowed its outbox and was closed.
-    pub fn slow_consumer(&self) {
-        self.slow_consumers.with_label_values(&["disconnect"]).inc();
+    /// A connection fell behind, and `policy` was applied: it was closed, or something was dropped.
+    pub fn slow_consumer(&self, policy: SlowConsumer) {
+        self.slow_consumers.with_label_values(&[policy_label(policy)]).inc();
     }
 
     /// A subscriber asked to catch up.
@@ -299,6 +310,14 @@ impl Metrics {
 
 fn recovery_label(recovered: bool) -> &'static str {
     if recovered { "recovered" } else { "not_recovered" }
+}
+
+fn policy_label(policy: SlowConsumer) -> &'static str {
+    match policy {
+        SlowConsumer::Disconnect => "disconnect",
+        SlowConsumer::DropOldest => "drop_oldest",
+        SlowConsumer::Latest => "latest",
+    }
 }
 
 /// Makes and registers metrics. Names and labels are constants of this file, so nothing can fail.

@@ -170,16 +170,16 @@ impl DataFormat {
     }
 }
 
-/// What happens when more is queued for a subscriber than its outbox may hold.
+/// What becomes of a subscriber that does not take publications as fast as they come.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum SlowConsumer {
-    /// Its connection is closed, so that it comes back and recovers.
+    /// Its connection is closed.
     #[default]
     Disconnect,
-    /// It misses the oldest publications that are still queued.
+    /// The oldest publications that wait for it make room for the newest.
     DropOldest,
-    /// It gets the newest publication of the channel alone: each one replaces the one before it in the queue.
+    /// Of what waits for it the newest publication of each `key` tag is kept; those without one share a place.
     Latest,
 }
 

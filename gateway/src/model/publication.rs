@@ -3,7 +3,7 @@ use std::fmt;
 
 use bytes::Bytes;
 
-use super::{ClientInfo, Payload};
+use super::{ClientId, ClientInfo, Payload};
 
 /// A JSON value kept as the text it came in, on one line.
 ///
@@ -98,6 +98,8 @@ pub struct Publication {
     pub info: Option<Box<ClientInfo>>,
     /// Free-form labels given by the publisher; empty if none.
     pub tags: BTreeMap<String, String>,
+    /// The connection that does not get it, though it may be subscribed; `None` for none. Boxed, as `info` is.
+    pub exclude: Option<Box<ClientId>>,
     /// Its place in the channel's history, from 1; 0 if it is in none. The broker sets it.
     pub offset: u64,
 }
@@ -105,14 +107,20 @@ pub struct Publication {
 impl Publication {
     /// A publication of the server API: data alone.
     pub fn of(data: impl Into<Payload>) -> Self {
-        Self { data: data.into(), info: None, tags: BTreeMap::new(), offset: 0 }
+        Self { data: data.into(), info: None, tags: BTreeMap::new(), exclude: None, offset: 0 }
     }
 
     /// How much memory it holds on to, roughly, in bytes. Queues count with it.
     pub fn cost_bytes(&self) -> usize {
         let tags: usize = self.tags.iter().map(|(key, value)| key.len() + value.len() + 48).sum();
         let info = self.info.as_ref().map_or(0, |info| info.cost_bytes());
-        size_of::<Self>() + self.data.as_bytes().len() + info + tags
+        let exclude = self.exclude.as_ref().map_or(0, |client| size_of_val(&**client));
+        size_of::<Self>() + self.data.as_bytes().len() + info + tags + exclude
+    }
+
+    /// Whether it is for the connection `client`, if that is subscribed.
+    pub fn is_for(&self, client: ClientId) -> bool {
+        self.exclude.as_deref() != Some(&client)
     }
 }
 
@@ -141,6 +149,13 @@ mod tests {
         assert!(!is_too_deep("[[],[]]".repeat(1_000).as_bytes()));
         assert!(!is_too_deep(format!(r#"["\"{}"]"#, "[".repeat(1_000)).as_bytes()));
         assert!(is_too_deep(format!(r#"["\\",{}"#, "[".repeat(1_000)).as_bytes()));
+    }
+
+    #[test]
+    fn everything_that_a_publication_holds_costs() {
+        let plain = Publication::of(RawJson::string("x"));
+        let excluding = Publication { exclude: Some(Box::new(ClientId::random())), ..plain.clone() };
+        assert_eq!(excluding.cost_bytes(), plain.cost_bytes() + 16);
     }
 
     #[test]

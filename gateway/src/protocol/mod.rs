@@ -15,6 +15,7 @@ use std::time::{Duration, SystemTime};
 
 use crate::auth::Authority;
 use crate::broker::{BrokerError, History, PublishOptions, Range};
+use crate::config::SlowConsumer;
 use crate::metrics::Metrics;
 use crate::model::{Channel, ClientInfo, CloseReason, Identity, Notice, Publication};
 use crate::node::recovery::{Follow, Gap, Start};
@@ -127,12 +128,15 @@ pub struct Wanted {
     pub hears_notices: bool,
     /// As whom the others see the client there; `None` if they do not.
     pub entrant: Option<Entrant>,
+    /// What happens when the client does not keep up with it.
+    pub slow_consumer: SlowConsumer,
 }
 
 impl Wanted {
     /// A channel whose publications alone matter, from now on.
     pub fn live(channel: Channel) -> Self {
-        Self { channel, follow: None, hears_notices: false, entrant: None }
+        let slow_consumer = SlowConsumer::default();
+        Self { channel, follow: None, hears_notices: false, entrant: None, slow_consumer }
     }
 }
 

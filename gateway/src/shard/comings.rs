@@ -21,6 +21,7 @@ use tokio_tungstenite::tungstenite;
 use super::fanout::bench::{Bench, Random};
 use super::{Arrival, Shard};
 use crate::broker::PublishOptions;
+use crate::config::SlowConsumer;
 use crate::model::{Channel, ClientId, ClientInfo, CloseReason, Identity, Publication, RawJson, UserId};
 use crate::node::recovery::{Follow, Mode};
 use crate::node::{Attendance, Entrant, Order};
@@ -110,6 +111,7 @@ impl Puppet {
             follow: follows.then_some(follow),
             hears_notices: true,
             entrant: (self.user != "observer").then_some(entrant),
+            slow_consumer: SlowConsumer::default(),
             channel,
         }
     }

@@ -19,6 +19,7 @@ use super::subscription::{self, Claim, Subscriber};
 use super::table::{Entry, Key, Sink};
 use super::{Offer, Shard};
 use crate::broker::{BrokerError, Draft, History};
+use crate::config::SlowConsumer;
 use crate::model::{ClientId, ClientInfo, CloseReason, Identity};
 use crate::node::PublishError;
 use crate::presence::{PresenceError, PresenceStats};
@@ -525,7 +526,9 @@ impl Connection {
         self.shard.forget(self.key);
         let (code, text) = self.conversation.close_code(&reason);
         match &reason {
-            CloseReason::SlowConsumer | CloseReason::WriteTimeout => self.shard.metrics.slow_consumer(),
+            CloseReason::SlowConsumer | CloseReason::WriteTimeout => {
+                self.shard.metrics.slow_consumer(SlowConsumer::Disconnect);
+            }
             _ => {}
         }
         if reason != CloseReason::ConnectionLost {

@@ -6,18 +6,18 @@
 use std::collections::VecDeque;
 use std::rc::Rc;
 
-use bytes::Bytes;
 use smallvec::SmallVec;
 
 use super::hub::{ChannelKey, Share, Subscriber, Tracking};
 use super::link::Link;
-use super::table::Key;
+use super::run::{Run, Selection};
+use super::slow::{Cut, Policy};
+use super::table::{Entry, Key};
 use super::{Offer, Shard};
 use crate::metrics::DropReason;
-use crate::model::CloseReason;
-use crate::node::{Cargo, Delivery};
-use crate::protocol::{Encoding, FrameKind, Inappropriate};
-use crate::wire::{self, Opcode};
+use crate::model::{ClientId, CloseReason};
+use crate::node::Delivery;
+use crate::protocol::{Encoding, Inappropriate};
 
 /// Most deliveries taken from the inbox at once.
 const DRAIN_MAX: usize = 64;
@@ -33,8 +33,11 @@ struct Walk {
     batch: Vec<Delivery>,
     /// First and last offset of the batch; `None` if it is in no history.
     offsets: Option<(u64, u64)>,
-    /// By form; `None` if the data has no place in it.
-    frames: SmallVec<[(Encoding, Option<Bytes>); 2]>,
+    policy: Policy,
+    /// The connections that do not get all of the batch.
+    excluded: SmallVec<[ClientId; 1]>,
+    /// By form; `None` if the data of a publication has no place in it.
+    runs: SmallVec<[(Encoding, Option<Run>); 2]>,
     next: usize,
     /// Who is at or after this joined later: the batch is not for them.
     end: usize,
@@ -46,6 +49,8 @@ struct Tally {
     publications: usize,
     bytes: usize,
     dropped: usize,
+    /// By a policy other than closing the connection.
+    cut: usize,
 }
 
 /// Delivers what comes into the shard's inbox, for ever.
@@ -116,7 +121,11 @@ impl Walk {
         let first = batch.iter().find_map(Delivery::offsets);
         let last = batch.iter().rev().find_map(Delivery::offsets);
         let offsets = first.zip(last).map(|((first, _), (_, last))| (first, last));
-        Some(Self { channel, batch, offsets, frames: SmallVec::new(), next: 0, end })
+        let policy = Policy { channel, kind: hub.slow_consumer(channel) };
+        let publications = batch.iter().flat_map(|delivery| delivery.publications());
+        let excluded =
+            publications.filter_map(|publication| publication.exclude.as_deref().copied()).collect();
+        Some(Self { channel, batch, offsets, policy, excluded, runs: SmallVec::new(), next: 0, end })
     }
 
     /// Goes on with the walk; `true` when it is at its end.
@@ -124,7 +133,7 @@ impl Walk {
         let (table, mut hub) = (shard.table.borrow(), shard.hub.borrow_mut());
         let is_current = hub.is_at(self.channel, self.batch[0].epoch());
         let subscribers = hub.subscribers_mut(self.channel);
-        let publications = self.batch.iter().map(|delivery| delivery.publications().len()).sum::<usize>();
+        let (policy, is_notice) = (self.policy, self.batch[0].is_notice());
         let mut tally = Tally::default();
         while self.next < self.end && *sends > 0 {
             let subscriber = &mut subscribers[self.next];
@@ -132,16 +141,9 @@ impl Walk {
             let Some(key) = subscriber.connection else { continue };
             let Some(entry) = table.get(key) else { continue };
             *sends -= 1;
-            let partial;
-            let (count, frame) = match self.share(subscriber, is_current) {
-                Share::All => (publications, self.frame(subscriber.encoding)),
-                Share::After(offset) => {
-                    partial = encode(subscriber.encoding, &self.batch, offset);
-                    match &partial {
-                        Ok((count, frame)) => (*count, Some(frame)),
-                        Err(Inappropriate) => (0, None),
-                    }
-                }
+            let after = match self.share(subscriber, is_current) {
+                Share::All => 0,
+                Share::After(offset) => offset,
                 Share::Later => {
                     self.set_aside(&entry.link, shard.settings.outbox_bytes_max / 2);
                     continue;
@@ -152,27 +154,36 @@ impl Walk {
                 }
                 Share::Nothing => continue,
             };
-            let Some(frame) = frame else {
+            let partial;
+            let run = if after == 0 && !self.excludes(entry) {
+                self.run(subscriber.encoding, shard)
+            } else {
+                let client = self.excludes(entry).then_some(entry.link.client);
+                partial = self.encode(subscriber.encoding, Selection { after, client }, shard).ok();
+                partial.as_ref()
+            };
+            let Some(run) = run else {
                 entry.link.close(CloseReason::InappropriateProtocol);
                 continue;
             };
-            if frame.is_empty() {
+            if run.bytes.is_empty() {
                 continue;
             }
-            match shard.offer_to(entry, key, frame) {
-                Offer::Sent | Offer::Queued => {
-                    tally.publications += count;
-                    tally.bytes += frame.len();
-                }
-                Offer::SlowConsumer => tally.dropped += count,
-                Offer::Closed if entry.link.closing() == Some(CloseReason::SlowConsumer) => {
-                    tally.dropped += count;
-                }
-                Offer::Closed => {}
-            }
+            let (offer, cut) = if policy.drops() && !is_notice {
+                shard.offer_run((key, entry), run, policy, &mut subscriber.tracking)
+            } else {
+                (shard.offer_to(entry, key, &run.bytes), Cut::default())
+            };
+            *sends = sends.saturating_sub(cut.sends);
+            tally.add(run, offer, cut, &entry.link);
         }
-        shard.count(&tally);
+        shard.count(&tally, policy);
         self.next >= self.end
+    }
+
+    /// Whether the batch holds something that is not for the connection.
+    fn excludes(&self, entry: &Entry) -> bool {
+        !self.excluded.is_empty() && self.excluded.contains(&entry.link.client)
     }
 
     /// What a subscriber gets of the batch. While the walk was suspended the channel may have got a new epoch: then
@@ -197,16 +208,20 @@ impl Walk {
         }
     }
 
-    /// The batch in this form: the frames of all that it brings, one after another. Empty if the form has none;
-    /// `None` if the data of a publication has no place in it.
-    fn frame(&mut self, encoding: Encoding) -> Option<&Bytes> {
-        let known = self.frames.iter().position(|(known, _)| *known == encoding);
+    /// The whole batch in this form; `None` if the data of a publication has no place in it.
+    fn run(&mut self, encoding: Encoding, shard: &Shard) -> Option<&Run> {
+        let known = self.runs.iter().position(|(known, _)| *known == encoding);
         let index = known.unwrap_or_else(|| {
-            let frame = encode(encoding, &self.batch, 0).ok().map(|(_, frame)| frame);
-            self.frames.push((encoding, frame));
-            self.frames.len() - 1
+            let run = self.encode(encoding, Selection { after: 0, client: None }, shard);
+            self.runs.push((encoding, run.ok()));
+            self.runs.len() - 1
         });
-        self.frames[index].1.as_ref()
+        self.runs[index].1.as_ref()
+    }
+
+    fn encode(&self, encoding: Encoding, selection: Selection, shard: &Shard) -> Result<Run, Inappropriate> {
+        let slots = self.policy.drops().then_some(&shard.slots);
+        Run::encode(encoding, &self.batch, selection, slots)
     }
 
     fn finish(self, shard: &Shard) {
@@ -232,45 +247,30 @@ impl Shard {
         }
     }
 
-    fn count(&self, tally: &Tally) {
+    fn count(&self, tally: &Tally, policy: Policy) {
         self.metrics.publications_delivered(tally.publications, tally.bytes);
         if tally.dropped > 0 {
             self.metrics.publications_dropped(DropReason::SlowConsumer, tally.dropped);
         }
-    }
-}
-
-/// The frames of what is in no history or after the offset `after`, and how many publications they are.
-fn encode(encoding: Encoding, batch: &[Delivery], after: u64) -> Result<(usize, Bytes), Inappropriate> {
-    let mut payload = Vec::new();
-    let mut out = Vec::new();
-    let mut count = 0;
-    for delivery in batch {
-        match &delivery.cargo {
-            Cargo::Publications { publications, .. } => {
-                let is_new = |offset: u64| after == 0 || offset > after;
-                for publication in publications.iter().filter(|publication| is_new(publication.offset)) {
-                    payload.clear();
-                    let kind = encoding.encode(&delivery.channel, publication, &mut payload)?;
-                    wire::encode_frame(opcode(kind), &payload, &mut out);
-                    count += 1;
-                }
-            }
-            Cargo::Notice(notice) => {
-                payload.clear();
-                if let Some(kind) = encoding.encode_notice(&delivery.channel, notice, &mut payload) {
-                    wire::encode_frame(opcode(kind), &payload, &mut out);
-                }
-            }
+        if tally.cut > 0 {
+            self.metrics.publications_dropped(policy.reason(), tally.cut);
         }
     }
-    Ok((count, out.into()))
 }
 
-fn opcode(kind: FrameKind) -> Opcode {
-    match kind {
-        FrameKind::Text => Opcode::Text,
-        FrameKind::Binary => Opcode::Binary,
+impl Tally {
+    /// `run` was offered, and `cut` was taken out of it and of what waited before.
+    fn add(&mut self, run: &Run, offer: Offer, cut: Cut, link: &Link) {
+        match offer {
+            Offer::Sent | Offer::Queued => {
+                self.publications += run.count - cut.new;
+                self.bytes += run.bytes.len() - cut.new_bytes;
+                self.cut += cut.old + cut.new;
+            }
+            Offer::SlowConsumer => self.dropped += run.count,
+            Offer::Closed if link.closing() == Some(CloseReason::SlowConsumer) => self.dropped += run.count,
+            Offer::Closed => {}
+        }
     }
 }
 
@@ -301,6 +301,10 @@ pub(super) mod bench {
     impl Bench {
         pub(in crate::shard) fn new() -> Self {
             Self::with(Arc::new(MemoryPresence::new()), 1 << 20)
+        }
+
+        pub(in crate::shard) fn with_outboxes(outbox_bytes_max: usize) -> Self {
+            Self::with(Arc::new(MemoryPresence::new()), outbox_bytes_max)
         }
 
         pub(in crate::shard) fn with(presence: Arc<dyn Presence>, outbox_bytes_max: usize) -> Self {
@@ -392,11 +396,19 @@ pub(super) mod bench {
 
     /// The messages that were offered to a connection.
     pub(in crate::shard) fn said(link: &Link) -> Vec<String> {
-        let outbox = link.outbox.borrow();
         let mut bytes: Vec<u8> = Vec::new();
-        outbox.for_each(|frame| bytes.extend_from_slice(frame));
+        link.outbox.borrow().for_each(|frame| bytes.extend_from_slice(frame));
+        texts(&mut bytes)
+    }
+
+    /// The numbers in these frames.
+    pub(in crate::shard) fn numbers(bytes: &mut [u8]) -> Vec<u64> {
+        texts(bytes).iter().map(|text| text.parse().unwrap()).collect()
+    }
+
+    fn texts(bytes: &mut [u8]) -> Vec<String> {
         let mut decoder = Decoder::new(Role::Client, 1 << 16);
-        let mut input = &mut bytes[..];
+        let mut input = bytes;
         let mut texts = Vec::new();
         while !input.is_empty() {
             let decoded = decoder.decode(input).unwrap();

@@ -10,6 +10,7 @@ use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
 
 use super::table::Key;
+use crate::config::SlowConsumer;
 use crate::model::{Channel, Epoch, Position};
 use crate::node::{Delivery, Interest, Seat};
 use crate::protocol::Encoding;
@@ -17,6 +18,13 @@ use crate::protocol::Encoding;
 /// A channel's place in the hub, for as long as it has subscribers or a walk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct ChannelKey(u32);
+
+#[cfg(test)]
+impl ChannelKey {
+    pub(super) fn of_test(index: u32) -> Self {
+        Self(index)
+    }
+}
 
 /// One subscriber, as delivery needs it.
 #[derive(Clone, Copy, Debug)]
@@ -140,6 +148,7 @@ struct Room {
     top: Option<Position>,
     /// How long the epoch is kept.
     meta_ttl: Duration,
+    slow_consumer: SlowConsumer,
     /// What came while a walk was under way, or is about to be walked.
     backlog: VecDeque<Delivery>,
 }
@@ -276,6 +285,17 @@ impl Hub {
         self.observe(held.channel, &position.epoch, lost);
         self.room_mut(held.channel).meta_ttl = meta_ttl;
         self.room_mut(held.channel).subscribers[held.index as usize].tracking = Tracking::At(position.offset);
+    }
+
+    /// What happens to subscribers of `channel` that do not keep up, from the next walk on.
+    pub(super) fn set_slow_consumer(&mut self, channel: &Channel, policy: SlowConsumer) {
+        if let Some(key) = self.find(channel) {
+            self.room_mut(key).slow_consumer = policy;
+        }
+    }
+
+    pub(super) fn slow_consumer(&self, key: ChannelKey) -> SlowConsumer {
+        self.rooms[key.0 as usize].slow_consumer
     }
 
     /// The channels with subscribers that track their position.

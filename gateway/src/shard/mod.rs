@@ -13,13 +13,16 @@ mod hub;
 mod link;
 mod outbox;
 mod position;
+mod run;
 #[cfg(test)]
 mod schedules;
+mod slow;
 mod subscription;
 mod table;
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
+use std::hash::RandomState;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -100,6 +103,8 @@ pub struct Shard {
     users: RefCell<HashMap<UserId, SmallVec<[Key; 1]>>>,
     wheel: RefCell<Wheel>,
     read_buffer: RefCell<Box<[u8]>>,
+    /// Where the keys of publications are told apart while they wait in outboxes.
+    slots: RandomState,
     /// Tasks of connections that have not ended, those in their closing handshake included.
     connections: Cell<usize>,
     stopping: Cell<bool>,
@@ -123,6 +128,7 @@ impl Shard {
             users: RefCell::default(),
             wheel: RefCell::new(Wheel::new(Instant::now())),
             read_buffer: RefCell::new(vec![0; READ_BUFFER_BYTES].into()),
+            slots: RandomState::new(),
             connections: Cell::new(0),
             stopping: Cell::new(false),
             emptied: Notify::new(),
@@ -171,24 +177,15 @@ impl Shard {
     }
 
     fn offer_to(&self, entry: &Entry, key: Key, frame: &Bytes) -> Offer {
-        let Sink::Direct(stream) = &entry.sink else { return self.queue(entry, key, frame) };
-        if entry.blocked.get() {
-            return self.queue(entry, key, frame);
-        }
-        match stream.try_write(frame) {
-            Ok(written) if written == frame.len() => Offer::Sent,
-            Ok(0) => self.queue(entry, key, frame),
-            Ok(written) => {
+        match write(entry, frame) {
+            Some(written) if written == frame.len() => Offer::Sent,
+            Some(0) => self.queue(entry, key, frame),
+            Some(written) => {
                 entry.link.outbox.borrow_mut().push_rest(frame.slice(written..), &self.budget);
                 self.watch_writes(entry, key);
                 Offer::Queued
             }
-            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => self.queue(entry, key, frame),
-            Err(_) => {
-                entry.link.close(CloseReason::ConnectionLost);
-                entry.blocked.set(true);
-                Offer::Closed
-            }
+            None => Offer::Closed,
         }
     }
 
@@ -377,6 +374,7 @@ impl Shard {
         let held = link.subscriptions.borrow_mut().swap_remove(position);
         // What was set aside for it must not meet the next one.
         drop(link.take_aside(held.channel));
+        link.outbox.borrow_mut().keep_all(held.channel);
         self.remove_subscriber(&held);
     }
 
@@ -411,6 +409,24 @@ impl Shard {
             }
         }
         self.table.borrow_mut().remove(key);
+    }
+}
+
+/// Gives the socket as much of `frame` as it takes, which is nothing while something waits; answers how many bytes
+/// it was. `None` if the connection is gone.
+fn write(entry: &Entry, frame: &[u8]) -> Option<usize> {
+    let Sink::Direct(stream) = &entry.sink else { return Some(0) };
+    if entry.blocked.get() {
+        return Some(0);
+    }
+    match stream.try_write(frame) {
+        Ok(written) => Some(written),
+        Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => Some(0),
+        Err(_) => {
+            entry.link.close(CloseReason::ConnectionLost);
+            entry.blocked.set(true);
+            None
+        }
     }
 }
 

@@ -1,10 +1,14 @@
 //! What a blocked socket still has to get.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::io::IoSlice;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::{Buf, Bytes};
+use smallvec::SmallVec;
+
+use super::hub::ChannelKey;
+use super::run::{Piece, Run};
 
 /// Most frames handed to one `writev`.
 const SLICES_MAX: usize = 64;
@@ -27,18 +31,50 @@ impl Budget {
         self.used_bytes.load(Ordering::Relaxed)
     }
 
-    fn has_room_for(&self, bytes: usize) -> bool {
-        self.used_bytes() + bytes <= self.bytes_max
+    /// By how much it would be exceeded with `bytes` more.
+    fn excess(&self, bytes: usize) -> usize {
+        (self.used_bytes() + bytes).saturating_sub(self.bytes_max)
     }
+}
+
+/// How much may be queued for a connection.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Limits<'a> {
+    pub(super) bytes_max: usize,
+    pub(super) budget: &'a Budget,
 }
 
 /// Frames of one connection, in order. What is queued is charged to the [`Budget`] by the caller's hand.
 #[derive(Debug, Default)]
 pub(super) struct Outbox {
-    frames: VecDeque<Bytes>,
+    frames: VecDeque<Frame>,
     bytes: usize,
     /// A part of the first frame is written: it has to be finished, or nothing after it can be read.
     started: bool,
+    /// Something was dropped since it was empty.
+    lags: bool,
+}
+
+/// What waits in one piece.
+#[derive(Debug)]
+struct Frame {
+    bytes: Bytes,
+    /// `None` for what is never dropped.
+    label: Option<Label>,
+}
+
+/// One publication that may be dropped.
+#[derive(Clone, Copy, Debug)]
+struct Label {
+    channel: ChannelKey,
+    slot: u64,
+    is_shared: bool,
+}
+
+impl Frame {
+    fn is_of(&self, channel: ChannelKey) -> bool {
+        self.label.is_some_and(|label| label.channel == channel)
+    }
 }
 
 /// The outbox holds as much as it may.
@@ -57,7 +93,7 @@ impl Outbox {
 
     /// Queues `frame`, unless the outbox would then hold more than `bytes_max` or all of them too much.
     pub(super) fn push(&mut self, frame: Bytes, bytes_max: usize, budget: &Budget) -> Result<(), Full> {
-        if self.bytes + frame.len() > bytes_max || !budget.has_room_for(frame.len()) {
+        if self.excess(frame.len(), Limits { bytes_max, budget }) > 0 {
             return Err(Full);
         }
         self.push_always(frame, budget);
@@ -66,9 +102,19 @@ impl Outbox {
 
     /// Queues `frame` whatever the limits say: a close frame, or the rest of a frame that is half written.
     pub(super) fn push_always(&mut self, frame: Bytes, budget: &Budget) {
-        budget.used_bytes.fetch_add(frame.len(), Ordering::Relaxed);
-        self.bytes += frame.len();
+        self.push_back(Frame { bytes: frame, label: None }, budget);
+    }
+
+    fn push_back(&mut self, frame: Frame, budget: &Budget) {
+        budget.used_bytes.fetch_add(frame.bytes.len(), Ordering::Relaxed);
+        self.bytes += frame.bytes.len();
         self.frames.push_back(frame);
+    }
+
+    /// By how much the limits would be exceeded with `bytes` more.
+    fn excess(&self, bytes: usize, limits: Limits<'_>) -> usize {
+        let excess = (self.bytes + bytes).saturating_sub(limits.bytes_max);
+        excess.max(limits.budget.excess(bytes))
     }
 
     /// Queues what a short write to the socket left of a frame. Only into an empty outbox.
@@ -80,12 +126,12 @@ impl Outbox {
     /// Calls `each` for every frame that waits, in order.
     #[cfg(test)]
     pub(super) fn for_each(&self, each: impl FnMut(&Bytes)) {
-        self.frames.iter().for_each(each);
+        self.frames.iter().map(|frame| &frame.bytes).for_each(each);
     }
 
     /// The front of the queue, for one vectored write.
     pub(super) fn slices(&self) -> Vec<IoSlice<'_>> {
-        self.frames.iter().take(SLICES_MAX).map(|frame| IoSlice::new(frame)).collect()
+        self.frames.iter().take(SLICES_MAX).map(|frame| IoSlice::new(&frame.bytes)).collect()
     }
 
     /// The first `bytes` bytes are written.
@@ -93,25 +139,30 @@ impl Outbox {
         budget.used_bytes.fetch_sub(bytes, Ordering::Relaxed);
         self.bytes -= bytes;
         while let Some(front) = self.frames.front_mut() {
-            if bytes < front.len() {
-                front.advance(bytes);
+            if bytes < front.bytes.len() {
+                front.bytes.advance(bytes);
                 self.started |= bytes > 0;
                 return;
             }
-            bytes -= front.len();
+            bytes -= front.bytes.len();
             self.frames.pop_front();
             self.started = false;
         }
         // An empty outbox owns no memory.
         self.frames = VecDeque::new();
+        self.lags = false;
     }
 
     /// Drops every frame of which nothing is written yet; the rest keeps the stream readable.
     pub(super) fn keep_started(&mut self, budget: &Budget) {
         let keep = usize::from(self.started);
-        let dropped: usize = self.frames.drain(keep..).map(|frame| frame.len()).sum();
-        self.bytes -= dropped;
-        budget.used_bytes.fetch_sub(dropped, Ordering::Relaxed);
+        let dropped: usize = self.frames.drain(keep..).map(|frame| frame.bytes.len()).sum();
+        self.take_off(dropped, budget);
+    }
+
+    fn take_off(&mut self, bytes: usize, budget: &Budget) {
+        self.bytes -= bytes;
+        budget.used_bytes.fetch_sub(bytes, Ordering::Relaxed);
     }
 
     /// Drops everything: the connection is gone.
@@ -122,9 +173,165 @@ impl Outbox {
     }
 }
 
+/// Publications that may be dropped: each is a frame of its own here, labelled with its channel.
+impl Outbox {
+    /// How many frames wait.
+    pub(super) fn len(&self) -> usize {
+        self.frames.len()
+    }
+
+    /// Queues `run` of `channel`, all of it or nothing.
+    pub(super) fn push_run(
+        &mut self,
+        channel: ChannelKey,
+        run: &Run,
+        limits: Limits<'_>,
+    ) -> Result<(), Full> {
+        if self.excess(run.bytes.len(), limits) > 0 {
+            return Err(Full);
+        }
+        self.lags &= !self.is_empty();
+        run.pieces(0).for_each(|piece| self.push_piece(channel, piece, limits.budget));
+        Ok(())
+    }
+
+    /// Queues what a write of `written` bytes left of `run`. Only into an empty outbox.
+    pub(super) fn push_rest_of_run(
+        &mut self,
+        channel: ChannelKey,
+        run: &Run,
+        written: usize,
+        budget: &Budget,
+    ) {
+        run.pieces(written).for_each(|piece| self.push_piece(channel, piece, budget));
+        self.started = !run.is_between_frames(written);
+    }
+
+    pub(super) fn push_piece(&mut self, channel: ChannelKey, piece: Piece, budget: &Budget) {
+        let Piece { bytes, slot, is_shared } = piece;
+        let label = Some(Label { channel, slot, is_shared });
+        self.push_back(Frame { bytes, label }, budget);
+    }
+
+    /// Publications are dropped now; `true` if that begins, `false` if it goes on since the outbox was empty.
+    pub(super) fn begins_to_lag(&mut self) -> bool {
+        !std::mem::replace(&mut self.lags, true)
+    }
+
+    /// What waits of `channel` is not dropped any more: the subscription that it came for has ended.
+    pub(super) fn keep_all(&mut self, channel: ChannelKey) {
+        for frame in self.frames.iter_mut().filter(|frame| frame.is_of(channel)) {
+            frame.label = None;
+        }
+    }
+
+    /// Drops all that may be dropped of `channel`; answers how many publications it was.
+    pub(super) fn drop_all(&mut self, channel: ChannelKey, budget: &Budget) -> usize {
+        self.drop_if(budget, |_, frame| frame.is_of(channel))
+    }
+
+    /// Drops what is older than another of `channel` in the same slot, here and among the `fresh`. Answers how many
+    /// publications it was here.
+    pub(super) fn keep_newest(
+        &mut self,
+        channel: ChannelKey,
+        fresh: &mut Vec<Piece>,
+        budget: &Budget,
+    ) -> usize {
+        let own = self.frames.iter().map(|frame| frame.label.filter(|label| label.channel == channel));
+        let slots =
+            own.map(|label| label.map(|label| label.slot)).chain(fresh.iter().map(|piece| Some(piece.slot)));
+        let places = slots.enumerate().filter_map(|(place, slot)| Some((slot?, place)));
+        let newest: HashMap<u64, usize> = places.collect();
+        let is_older = |label: Label, place| label.channel == channel && newest[&label.slot] != place;
+        let waiting = self.frames.len();
+        let dropped =
+            self.drop_if(budget, |place, frame| frame.label.is_some_and(|label| is_older(label, place)));
+        let mut place = waiting;
+        fresh.retain(|piece| {
+            place += 1;
+            newest[&piece.slot] == place - 1
+        });
+        if dropped > 0 {
+            self.own(channel);
+        }
+        dropped
+    }
+
+    /// Gives what is left of `channel` memory of its own: a few publications must not keep all those in memory that
+    /// they came with.
+    fn own(&mut self, channel: ChannelKey) {
+        for Frame { bytes, label } in &mut self.frames {
+            if let Some(label) = label.as_mut().filter(|label| label.channel == channel && label.is_shared) {
+                *bytes = Bytes::copy_from_slice(bytes);
+                label.is_shared = false;
+            }
+        }
+    }
+
+    /// How many bytes would fit if nothing of `channel` waited that may be dropped.
+    pub(super) fn spare_bytes(&self, channel: ChannelKey, limits: Limits<'_>) -> usize {
+        let own = self.frames.iter().skip(self.started.into()).filter(|frame| frame.is_of(channel));
+        let own: usize = own.map(|frame| frame.bytes.len()).sum();
+        let here = (limits.bytes_max + own).saturating_sub(self.bytes);
+        here.min((limits.budget.bytes_max + own).saturating_sub(limits.budget.used_bytes()))
+    }
+
+    /// Drops the oldest of `channel` until `bytes` fit, or nothing is left of it; answers how many publications it
+    /// was.
+    pub(super) fn make_room(&mut self, channel: ChannelKey, bytes: usize, limits: Limits<'_>) -> usize {
+        let excess = self.excess(bytes, limits);
+        let (mut freed, mut end) = (0, 0);
+        for (place, frame) in self.frames.iter().enumerate().skip(self.started.into()) {
+            if freed >= excess {
+                break;
+            }
+            if frame.is_of(channel) {
+                freed += frame.bytes.len();
+                end = place + 1;
+            }
+        }
+        let started = usize::from(self.started);
+        // What is dropped is near the front as a rule: only that part is moved.
+        let front = self.frames.drain(..end).enumerate();
+        let stays = |(place, frame): &(usize, Frame)| *place < started || !frame.is_of(channel);
+        let kept: SmallVec<[Frame; 4]> = front.filter(stays).map(|(_, frame)| frame).collect();
+        let dropped = end - kept.len();
+        kept.into_iter().rev().for_each(|frame| self.frames.push_front(frame));
+        self.take_off(freed, limits.budget);
+        dropped
+    }
+
+    /// Drops what `is_dropped` says, but never what is half written; answers how many frames it was.
+    fn drop_if(&mut self, budget: &Budget, is_dropped: impl Fn(usize, &Frame) -> bool) -> usize {
+        let (mut place, mut bytes) = (0, 0);
+        let before = self.frames.len();
+        let first = usize::from(self.started);
+        self.frames.retain(|frame| {
+            let goes = place >= first && is_dropped(place, frame);
+            place += 1;
+            bytes += if goes { frame.bytes.len() } else { 0 };
+            !goes
+        });
+        self.take_off(bytes, budget);
+        if self.frames.is_empty() {
+            self.frames = VecDeque::new();
+        }
+        before - self.frames.len()
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use std::hash::RandomState;
+    use std::sync::Arc;
+    use std::time::Instant;
+
+    use super::super::run::Selection;
     use super::*;
+    use crate::model::{Channel, Publication, RawJson};
+    use crate::node::{Cargo, Delivery};
+    use crate::protocol::Encoding;
 
     fn frame(text: &'static str) -> Bytes {
         Bytes::from_static(text.as_bytes())
@@ -172,5 +379,90 @@ mod tests {
         outbox.keep_started(&budget);
         assert!(outbox.is_empty());
         assert_eq!(budget.used_bytes(), 0);
+    }
+
+    /// A run of numbers of one digit, each a frame of three bytes whose slot is its own.
+    fn run(numbers: std::ops::Range<u64>) -> Run {
+        let publication = |number: u64| {
+            let data = RawJson::parse(number.to_string().as_bytes()).unwrap();
+            Arc::new(Publication {
+                tags: [("key".to_owned(), number.to_string())].into(),
+                ..Publication::of(data)
+            })
+        };
+        let delivery = Delivery {
+            channel: Channel::parse("a", 255).unwrap(),
+            cargo: Cargo::Publications { publications: numbers.map(publication).collect(), epoch: None },
+            accepted_at: Instant::now(),
+            cost_bytes: 0,
+        };
+        let selection = Selection { after: 0, client: None };
+        Run::encode(Encoding::BareData, &[delivery], selection, Some(&RandomState::new())).unwrap()
+    }
+
+    fn digits(outbox: &Outbox) -> String {
+        let mut digits = String::new();
+        outbox.for_each(|frame| {
+            digits.extend(frame.iter().map(|byte| *byte as char).filter(char::is_ascii_digit));
+        });
+        digits
+    }
+
+    #[test]
+    fn of_a_run_that_was_written_in_part_the_begun_frame_stays() {
+        let budget = Budget::new(100);
+        let [a, b] = [ChannelKey::of_test(0), ChannelKey::of_test(1)];
+        // The socket took so many bytes of four frames; so many digits stay in any case.
+        for (written, stays) in [(1, "0"), (3, ""), (5, "1"), (9, ""), (11, "3")] {
+            let mut outbox = Outbox::default();
+            outbox.push_rest_of_run(a, &run(0..4), written, &budget);
+            assert_eq!(outbox.bytes(), 12 - written);
+            outbox.push_always(frame("9"), &budget);
+            assert_eq!(outbox.drop_all(b, &budget), 0);
+            outbox.drop_all(a, &budget);
+            assert_eq!(digits(&outbox), format!("{stays}9"), "{written}");
+            assert_eq!(budget.used_bytes(), outbox.bytes());
+            outbox.clear(&budget);
+        }
+    }
+
+    #[test]
+    fn room_is_made_from_the_oldest_of_the_channel_alone() {
+        let budget = Budget::new(100);
+        let limits = Limits { bytes_max: 15, budget: &budget };
+        let [a, b] = [ChannelKey::of_test(0), ChannelKey::of_test(1)];
+        let mut outbox = Outbox::default();
+        outbox.push_run(a, &run(0..2), limits).unwrap();
+        outbox.push_run(b, &run(2..3), limits).unwrap();
+        outbox.push_run(a, &run(3..5), limits).unwrap();
+        assert_eq!(outbox.push_run(a, &run(5..6), limits), Err(Full));
+        assert_eq!(outbox.spare_bytes(a, limits), 12);
+        assert_eq!(outbox.make_room(a, 0, limits), 0);
+        assert_eq!(outbox.make_room(a, 1, limits), 1);
+        assert_eq!(digits(&outbox), "1234");
+        outbox.advance(1, &budget);
+        assert_eq!((outbox.spare_bytes(a, limits), outbox.make_room(a, 7, limits)), (10, 1));
+        assert_eq!(digits(&outbox), "124", "what is begun stays");
+        outbox.keep_all(a);
+        assert_eq!((outbox.make_room(a, 15, limits), outbox.bytes(), budget.used_bytes()), (0, 8, 8));
+        // The budget of all is a limit as well.
+        let tight = Limits { bytes_max: 100, budget: &Budget::new(6) };
+        let mut outbox = Outbox::default();
+        outbox.push_run(a, &run(0..2), tight).unwrap();
+        assert_eq!((outbox.spare_bytes(a, tight), outbox.make_room(a, 3, tight)), (6, 1));
+    }
+
+    #[test]
+    fn what_is_left_of_a_piece_does_not_keep_all_of_it_in_memory() {
+        let budget = Budget::new(100);
+        let limits = Limits { bytes_max: 100, budget: &budget };
+        let a = ChannelKey::of_test(0);
+        let mut outbox = Outbox::default();
+        let first = run(0..3);
+        outbox.push_run(a, &first, limits).unwrap();
+        let mut fresh: Vec<Piece> = first.pieces(0).take(2).collect();
+        assert_eq!(outbox.keep_newest(a, &mut fresh, &budget), 2);
+        assert_eq!((digits(&outbox).as_str(), fresh.len()), ("2", 2));
+        outbox.for_each(|left| assert!(!first.bytes.as_ptr_range().contains(&left.as_ptr())));
     }
 }

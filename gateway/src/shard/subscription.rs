@@ -117,7 +117,9 @@ impl Subscriber<'_> {
         let Some(follow) = wanted.follow else { return Ok(None) };
         let history = history.ok_or(BrokerError::Unavailable)?;
         let aside = self.shard.take_aside(&wanted.channel, self.link);
-        let start = recovery::join(&follow, history, aside)?;
+        let mut start = recovery::join(&follow, history, aside)?;
+        // What is not for this connection counts as seen by it, as it does when it is live.
+        start.publications.retain(|publication| publication.is_for(self.link.client));
         self.shard.settle(&wanted.channel, self.link, &start.position, follow.meta_ttl);
         Ok(Some(start))
     }
@@ -125,6 +127,7 @@ impl Subscriber<'_> {
     fn subscribe(&self, wanted: &Wanted, tracking: Tracking, interest: Interest) {
         let form = Form { encoding: self.encoding, tracking, hears_notices: wanted.hears_notices };
         self.shard.subscribe(&wanted.channel, self.key, self.link, form, interest);
+        self.shard.hub.borrow_mut().set_slow_consumer(&wanted.channel, wanted.slow_consumer);
     }
 }
 

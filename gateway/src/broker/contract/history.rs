@@ -151,6 +151,7 @@ pub(in crate::broker) async fn a_publication_is_kept_as_it_was_published(
     let publication = Publication {
         info: Some(Box::new(info.clone())),
         tags: BTreeMap::from([("k".to_owned(), "v".to_owned())]),
+        exclude: Some(Box::new(info.client)),
         ..Publication::of(RawJson::parse(br#"{"a" : 1.0}"#).unwrap())
     };
     broker.publish(&a, vec![Draft::of(publication.clone())], keeping(10)).await.unwrap();
@@ -158,6 +159,7 @@ pub(in crate::broker) async fn a_publication_is_kept_as_it_was_published(
     let found = &history.publications[0];
     assert_eq!((&found.data, &found.tags, found.offset), (&publication.data, &publication.tags, 1));
     assert_eq!(found.info.as_deref(), Some(&info));
+    assert_eq!(found.exclude, publication.exclude);
 }
 
 pub(in crate::broker) async fn what_is_not_kept_takes_no_offset(

@@ -188,6 +188,9 @@ pub(super) struct Publish<'a> {
     pub(super) version: u64,
     #[serde(deserialize_with = "or_default")]
     pub(super) version_epoch: String,
+    /// A connection that is not to get it; ours.
+    #[serde(deserialize_with = "or_default")]
+    pub(super) exclude_client: String,
 }
 
 /// `broadcast`.
@@ -210,6 +213,8 @@ struct Broadcast<'a> {
     version: u64,
     #[serde(deserialize_with = "or_default")]
     version_epoch: String,
+    #[serde(deserialize_with = "or_default")]
+    exclude_client: String,
 }
 
 impl<'a> Broadcast<'a> {
@@ -224,6 +229,7 @@ impl<'a> Broadcast<'a> {
             idempotency_key: self.idempotency_key,
             version: self.version,
             version_epoch: self.version_epoch,
+            exclude_client: self.exclude_client,
         };
         Call::Broadcast(self.channels, publish)
     }

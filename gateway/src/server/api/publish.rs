@@ -9,7 +9,7 @@ use super::reply::{Answer, Failure};
 use super::{Api, payload};
 use crate::broker::{Draft, PublishOptions, Published};
 use crate::metrics::Source;
-use crate::model::{Channel, Publication};
+use crate::model::{Channel, ClientId, Publication};
 
 /// Publications that go to one channel in one piece.
 struct Run {
@@ -147,11 +147,15 @@ impl Api {
 }
 
 /// # Errors
-/// [`Failure::BadRequest`] for a payload that cannot be.
+/// [`Failure::BadRequest`] for a payload that cannot be, or an excluded client that is no client's id.
 fn draft(request: &Publish<'_>) -> Result<Draft, Failure> {
     let data = payload::published(request.data, &request.b64data)?;
+    let exclude = match request.exclude_client.as_str() {
+        "" => None,
+        id => Some(Box::new(ClientId::parse(id).ok_or(Failure::BadRequest)?)),
+    };
     Ok(Draft {
-        publication: Publication { tags: request.tags.clone(), ..Publication::of(data) },
+        publication: Publication { tags: request.tags.clone(), exclude, ..Publication::of(data) },
         idempotency_key: Some(&request.idempotency_key).filter(|key| !key.is_empty()).cloned(),
         version: request.version,
         version_epoch: request.version_epoch.clone(),

@@ -203,6 +203,7 @@ impl Session {
             follow,
             hears_notices: terms.hears_notices && self.manner != Manner::Data,
             entrant: is_seen.then(entrant),
+            slow_consumer: terms.slow_consumer,
         };
         Admitted { wanted, begun, subscription }
     }

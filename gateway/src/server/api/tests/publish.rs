@@ -48,6 +48,24 @@ async fn bytes_take_precedence_and_need_not_be_json() {
 }
 
 #[tokio::test]
+async fn a_connection_can_be_excluded() {
+    let backend = Backend::new(limits()).with_subscriber("a").await;
+    let body = json!({"channel": "a", "data": 1, "exclude_client": CLIENT});
+    assert_eq!(backend.call("publish", &body).await, done());
+    let mut deliveries = Vec::new();
+    backend.node.inbox(ShardId::new(0)).drain(1, &mut deliveries);
+    let client = ClientId::parse(CLIENT).unwrap();
+    assert_eq!(deliveries[0].publications()[0].exclude.as_deref(), Some(&client));
+    let body = json!({"channels": ["a"], "data": 1, "exclude_client": CLIENT});
+    backend.call("broadcast", &body).await;
+    let mut deliveries = Vec::new();
+    backend.node.inbox(ShardId::new(0)).drain(1, &mut deliveries);
+    assert!(!deliveries[0].publications()[0].is_for(client));
+    let body = json!({"channel": "a", "data": 1, "exclude_client": "nobody"});
+    backend.assert_error("publish", &body, BAD_REQUEST).await;
+}
+
+#[tokio::test]
 async fn a_publication_that_cannot_be_is_refused() {
     let backend = Backend::new(limits());
     backend.assert_error("publish", &json!({"channel": "a"}), BAD_REQUEST).await;
