@@ -69,6 +69,8 @@ pub enum Framing {
     Lines,
     /// Text; a frame for each message.
     Single,
+    /// Binary; several messages share a frame, one after another, and each says itself how long it is.
+    Binary,
 }
 
 /// How liveness is checked.
@@ -85,9 +87,9 @@ pub enum Heartbeat {
 /// What should happen. Effects are carried out in their order.
 #[derive(Debug)]
 pub enum Effect {
-    /// Send this message, which is UTF-8.
+    /// Send this message, in the way of [`Conversation::framing`].
     Send(Vec<u8>),
-    /// Send this message, which is bytes.
+    /// Send this message in a binary frame of its own.
     SendBinary(Vec<u8>),
     /// The client has authenticated: it can be addressed and is pinged from now on.
     Open(Identity, Heartbeat),
@@ -237,6 +239,8 @@ impl Conversation for Rejection {
 pub enum Encoding {
     /// `{"push":{"channel":…,"pub":{…}}}`
     CentrifugeJson,
+    /// `Reply.push.pub` of `/proto/client.proto`, after its length.
+    CentrifugeProtobuf,
     /// The data alone: JSON text, or the content of a JSON string.
     BareData,
 }
@@ -254,6 +258,10 @@ impl Encoding {
     ) -> Result<FrameKind, Inappropriate> {
         match self {
             Self::CentrifugeJson => centrifuge::codec::json::write::publication(channel, publication, out)?,
+            Self::CentrifugeProtobuf => {
+                centrifuge::codec::protobuf::write::publication(channel, publication, out);
+                return Ok(FrameKind::Binary);
+            }
             Self::BareData => return Ok(bare::data(publication, out)),
         }
         Ok(FrameKind::Text)
