@@ -16,10 +16,11 @@ pub fn messages(mut frame: &[u8], each: &mut impl FnMut(Result<Command, Malforme
     }
     while !frame.is_empty() {
         let command = split(&mut frame).and_then(parse);
-        if command.is_err() {
-            frame = &[];
-        }
+        let is_malformed = command.is_err();
         each(command);
+        if is_malformed {
+            return;
+        }
     }
 }
 

@@ -14,7 +14,7 @@ pub(in crate::protocol) fn frame(text: &str) -> Vec<u8> {
     let mut frame = Vec::new();
     json::read::lines(text, &mut |command| match command {
         Ok(command) => frame.extend(message(command).encode_length_delimited_to_vec()),
-        // More than there is, unless something follows that would be as long.
+        // No length.
         Err(_) => frame.extend([0xFF; 11]),
     });
     frame
