@@ -267,7 +267,7 @@ mod tests {
             assert_eq!(read(depth).err(), Some(Malformed));
         }
         // Nor do groups in a field that nobody knows.
-        let groups = vec![0xA3, 0x06].repeat(30_000);
+        let groups = [0xA3, 0x06].repeat(30_000);
         assert_eq!(parse(&groups).err(), Some(Malformed));
     }
 
