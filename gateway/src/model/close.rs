@@ -46,7 +46,7 @@ pub enum CloseReason {
     InvalidUtf8,
     /// A frame or message above the limit.
     TooBig,
-    /// A kind of frame that the protocol does not use, as binary on JSON.
+    /// A kind of frame that the protocol does not use, as binary where all is text.
     UnsupportedData,
     /// Data that the client's protocol has no place for: bytes, for a client of JSON.
     InappropriateProtocol,

@@ -73,6 +73,8 @@ pub enum Framing {
     Lines,
     /// Text; a frame for each message.
     Single,
+    /// Binary; several messages share a frame, one after another, and each says itself how long it is.
+    Binary,
 }
 
 /// How liveness is checked.
@@ -89,9 +91,9 @@ pub enum Heartbeat {
 /// What should happen. Effects are carried out in their order.
 #[derive(Debug)]
 pub enum Effect {
-    /// Send this message, which is UTF-8.
+    /// Send this message, in the way of [`Conversation::framing`].
     Send(Vec<u8>),
-    /// Send this message, which is bytes.
+    /// Send this message in a binary frame of its own.
     SendBinary(Vec<u8>),
     /// The client has authenticated: it can be addressed and is pinged from now on.
     Open(Identity, Heartbeat),
@@ -266,6 +268,8 @@ impl Conversation for Rejection {
 pub enum Encoding {
     /// `{"push":{"channel":…,"pub":{…}}}`
     CentrifugeJson,
+    /// `Reply.push.pub` of `/proto/client.proto`, after its length.
+    CentrifugeProtobuf,
     /// The data alone: JSON text, or the content of a JSON string.
     BareData,
 }
@@ -283,6 +287,10 @@ impl Encoding {
     ) -> Result<FrameKind, Inappropriate> {
         match self {
             Self::CentrifugeJson => centrifuge::codec::json::write::publication(channel, publication, out)?,
+            Self::CentrifugeProtobuf => {
+                centrifuge::codec::protobuf::write::publication(channel, publication, out);
+                return Ok(FrameKind::Binary);
+            }
             Self::BareData => return Ok(bare::data(publication, out)),
         }
         Ok(FrameKind::Text)
@@ -292,6 +300,10 @@ impl Encoding {
     pub fn encode_notice(self, channel: &Channel, notice: &Notice, out: &mut Vec<u8>) -> Option<FrameKind> {
         match self {
             Self::CentrifugeJson => centrifuge::codec::json::write::notice(channel, notice, out),
+            Self::CentrifugeProtobuf => {
+                centrifuge::codec::protobuf::write::notice(channel, notice, out);
+                return Some(FrameKind::Binary);
+            }
             Self::BareData => return None,
         }
         Some(FrameKind::Text)

@@ -9,7 +9,8 @@ use std::time::{Duration, SystemTime};
 
 use serde_json::{Value, json};
 
-use super::{Context, Conversation, Effect, Heartbeat, Message, Outcome, Wanted};
+use super::centrifuge::codec::protobuf::translation;
+use super::{Context, Conversation, Effect, Framing, Heartbeat, Message, Outcome, Wanted};
 use crate::auth::{self, Authority};
 use crate::broker::BrokerError;
 use crate::config::{Channels, Config};
@@ -129,7 +130,7 @@ pub(super) enum Did {
     Subscribe(Vec<String>),
     /// Gave a subscription up.
     Unsubscribe(String),
-    /// Asked to publish this text.
+    /// Asked to publish this text, or what bytes look like as text.
     Publish(String, String),
     /// Asked who is in a channel, or how many.
     AskPresence(String),
@@ -184,8 +185,11 @@ impl<C: Conversation> Bench<C> {
         self.call(|conversation, effects| conversation.on_start(effects))
     }
 
-    /// The client sends a text frame.
+    /// The client sends a text frame; one that speaks Protobuf says the same in it.
     pub(super) fn say(&mut self, text: &str) -> Vec<Did> {
+        if self.conversation.framing() == Framing::Binary {
+            return self.say_binary(&translation::frame(text));
+        }
         self.call(|conversation, effects| conversation.on_message(Message::Text(text), effects))
     }
 
@@ -296,6 +300,9 @@ impl<C: Conversation> Bench<C> {
     fn note(&mut self, effect: Effect) -> Did {
         assert!(!self.is_closed, "after it closed: {effect:?}");
         match effect {
+            Effect::Send(message) if self.conversation.framing() == Framing::Binary => {
+                Did::Say(translation::reply(&message))
+            }
             Effect::Send(message) => {
                 assert!(!message.contains(&b'\n'), "a message is one line");
                 Did::Say(serde_json::from_slice(&message).unwrap())
@@ -316,7 +323,7 @@ impl<C: Conversation> Bench<C> {
                 Did::Unsubscribe(channel.to_string())
             }
             Effect::Publish(channel, publication, _) => {
-                let data = String::from_utf8(publication.data.as_bytes().to_vec()).unwrap();
+                let data = String::from_utf8_lossy(publication.data.as_bytes()).into_owned();
                 self.begin(Slow::Publish(publication));
                 Did::Publish(channel.to_string(), data)
             }

@@ -477,6 +477,7 @@ impl Connection {
                     wire::encode_frame(Opcode::Text, message, &mut out);
                 }
             }
+            Framing::Binary => wire::encode_frame(Opcode::Binary, &said.concat(), &mut out),
         }
         self.offer(&out.into());
     }

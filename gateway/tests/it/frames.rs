@@ -157,11 +157,11 @@ async fn the_close_code_can_be_read_by_a_client_that_still_sends() {
 }
 
 #[tokio::test]
-async fn a_binary_frame_where_text_is_spoken_is_unsupported() {
+async fn a_binary_frame_where_text_is_spoken_is_unsupported_unless_it_may_be_text() {
     let gateway = Gateway::start().await;
-    for (form, code) in [(Form::Native, 3501), (Form::Bare, 1003)] {
+    for (form, payload, code) in [(Form::Native, b"\xff".as_slice(), 3501), (Form::Bare, b"{}", 1003)] {
         let mut raw = open(&gateway, form).await;
-        raw.send_frame(FIN | BINARY, b"{}").await;
+        raw.send_frame(FIN | BINARY, payload).await;
         assert_eq!(raw.close_code().await, code, "{form:?}");
     }
 }

@@ -9,6 +9,7 @@ mod handshake;
 mod history;
 mod leaks;
 mod lifecycle;
+mod protobuf;
 mod recovery;
 mod secrets;
 mod slow;

@@ -1,6 +1,7 @@
 //! Bytes to commands, replies and pushes to bytes: the same messages in JSON and in Protobuf.
 
 pub mod json;
+pub mod protobuf;
 
 use super::command::{Command, Malformed};
 use super::push::Push;
@@ -12,6 +13,8 @@ use crate::protocol::{Encoding, Framing, Heartbeat, Inappropriate, Message};
 pub enum Codec {
     /// A line of text for each message.
     Json,
+    /// Bytes, each message after its length.
+    Protobuf,
 }
 
 impl Codec {
@@ -19,6 +22,7 @@ impl Codec {
     pub fn name(self) -> &'static str {
         match self {
             Self::Json => "centrifuge_json",
+            Self::Protobuf => "centrifuge_protobuf",
         }
     }
 
@@ -26,6 +30,7 @@ impl Codec {
     pub fn framing(self) -> Framing {
         match self {
             Self::Json => Framing::Lines,
+            Self::Protobuf => Framing::Binary,
         }
     }
 
@@ -33,6 +38,7 @@ impl Codec {
     pub fn encoding(self) -> Encoding {
         match self {
             Self::Json => Encoding::CentrifugeJson,
+            Self::Protobuf => Encoding::CentrifugeProtobuf,
         }
     }
 
@@ -40,16 +46,23 @@ impl Codec {
     pub fn heartbeat(self) -> Heartbeat {
         match self {
             Self::Json => Heartbeat::Text("{}"),
+            Self::Protobuf => Heartbeat::Binary(&[0]),
         }
     }
 
     /// Reads the commands of one frame and gives each to `each`; what cannot be read ends it.
     ///
-    /// A frame without any command is malformed.
+    /// A frame without any command is malformed. Whether it came as text or as binary is not looked at
+    /// (Centrifuge protocol, WebSocket).
     pub fn read(self, message: Message<'_>, mut each: impl FnMut(Result<Command, Malformed>)) {
         match (self, message) {
             (Self::Json, Message::Text(text)) => json::read::lines(text, &mut each),
-            (Self::Json, Message::Binary(_)) => each(Err(Malformed)),
+            (Self::Json, Message::Binary(bytes)) => match std::str::from_utf8(bytes) {
+                Ok(text) => json::read::lines(text, &mut each),
+                Err(_) => each(Err(Malformed)),
+            },
+            (Self::Protobuf, Message::Text(text)) => protobuf::read::messages(text.as_bytes(), &mut each),
+            (Self::Protobuf, Message::Binary(bytes)) => protobuf::read::messages(bytes, &mut each),
         }
     }
 
@@ -60,6 +73,7 @@ impl Codec {
     pub fn reply(self, id: u32, reply: &Reply) -> Result<Vec<u8>, Inappropriate> {
         match self {
             Self::Json => json::write::reply(id, reply),
+            Self::Protobuf => Ok(protobuf::write::reply(id, reply)),
         }
     }
 
@@ -71,6 +85,7 @@ impl Codec {
         let mut out = Vec::with_capacity(64);
         match self {
             Self::Json => json::write::push(push, &mut out)?,
+            Self::Protobuf => protobuf::write::push(push, &mut out),
         }
         Ok(out)
     }

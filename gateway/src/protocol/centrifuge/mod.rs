@@ -1,4 +1,4 @@
-//! The native protocol: Centrifuge client protocol, version 2, in JSON.
+//! The native protocol: Centrifuge client protocol, version 2, in JSON and in Protobuf.
 //!
 //! Published SDKs speak it unchanged. [`Client`] is the conversation; [`Session`] is what remains of it
 //! once the client has authenticated, and serves the bare form too.

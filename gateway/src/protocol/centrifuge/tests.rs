@@ -4,6 +4,7 @@ mod commands;
 mod connect;
 mod interleaving;
 mod orders;
+mod protobuf;
 mod subscriptions;
 
 use serde_json::{Value, json};
@@ -14,18 +15,26 @@ use crate::protocol::testing::{Bench, Did, config, context, token};
 
 /// A client that has not said anything, nor shown a token in its handshake.
 fn arrived(config: &Config) -> Bench<Client> {
-    Bench::new(|client| Client::new(context(config), Codec::Json, client, None))
+    arrived_with(Codec::Json, config)
 }
 
-/// A client that has connected as `user`.
+fn arrived_with(codec: Codec, config: &Config) -> Bench<Client> {
+    Bench::new(|client| Client::new(context(config), codec, client, None))
+}
+
 /// Replaces a time to live that is right, and that depends on how long the test took.
 fn about_an_hour(ttl: &mut Value) {
     assert!(ttl.as_u64().is_some_and(|ttl| (3_540..=3_600).contains(&ttl)), "{ttl}");
     *ttl = "about an hour".into();
 }
 
+/// A client that has connected as `user`.
 fn connected_as(user: &str) -> Bench<Client> {
-    let mut bench = arrived(&config());
+    connected_with(Codec::Json, user)
+}
+
+fn connected_with(codec: Codec, user: &str) -> Bench<Client> {
+    let mut bench = arrived_with(codec, &config());
     bench.say(&connect(&token(user)));
     assert!(!bench.is_closed());
     bench

@@ -20,8 +20,6 @@ const URI_BYTES_MAX: usize = 8 << 10;
 const SUB_PROTOCOLS_BYTES_MAX: usize = 6 << 10;
 /// Most sub-protocols that may be offered.
 const SUB_PROTOCOLS_MAX: usize = 16;
-/// The sub-protocols that the gateway speaks. All of them mean JSON, by the path.
-const SPOKEN: [&str; 2] = ["clarion", "centrifuge-json"];
 
 /// The decoded query, in its order.
 pub(super) type Query = Vec<(String, String)>;
@@ -66,8 +64,8 @@ impl Handshake {
         Ok(Self { accept: accept_key(key), sub_protocols: sub_protocols(headers)? })
     }
 
-    /// 101, with one of the sub-protocols that were offered. A token among them is never the one.
-    pub(super) fn accept(&self, admission: Admission) -> Response<Body> {
+    /// 101, with the sub-protocol that was selected of those that were offered; `None` for none of them.
+    pub(super) fn accept(&self, sub_protocol: Option<&'static str>, admission: Admission) -> Response<Body> {
         let mut response = Response::new(Body::empty());
         *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
         let headers = response.headers_mut();
@@ -75,16 +73,11 @@ impl Handshake {
         headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
         let accept = HeaderValue::from_str(&self.accept).expect("base64 is valid in a header");
         headers.insert(header::SEC_WEBSOCKET_ACCEPT, accept);
-        if let Some(spoken) = self.selected() {
+        if let Some(spoken) = sub_protocol {
             headers.insert(header::SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(spoken));
         }
         response.extensions_mut().insert(admission);
         response
-    }
-
-    fn selected(&self) -> Option<&'static str> {
-        let offered = self.sub_protocols.iter();
-        offered.filter_map(|offered| SPOKEN.into_iter().find(|spoken| spoken == offered)).next()
     }
 }
 
@@ -212,20 +205,6 @@ mod tests {
             });
             assert_eq!(refused, Some(Refusal::SubProtocol));
         }
-    }
-
-    #[test]
-    fn the_selected_sub_protocol_is_spoken_and_never_a_token() {
-        let selected = |offered: &'static str| {
-            let request = request(|headers| {
-                headers.insert("sec-websocket-protocol", HeaderValue::from_static(offered));
-            });
-            Handshake::parse(&request).unwrap().selected()
-        };
-        assert_eq!(selected("bearer.a.b.c, clarion"), Some("clarion"));
-        assert_eq!(selected("centrifuge-json"), Some("centrifuge-json"));
-        assert_eq!(selected("bearer.a.b.c"), None);
-        assert_eq!(selected("mqtt"), None);
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //! response, by which the accept loop of the shard calls [`upgrade`].
 
 mod handshake;
+mod negotiation;
 mod origin;
 mod refusal;
 mod token;
@@ -49,7 +50,7 @@ pub enum Endpoint {
 /// Answers a handshake: 101, or why not. The token is verified before the 101.
 pub fn respond(gate: &Gate, endpoint: Endpoint, request: &Request<Body>) -> Response<Body> {
     match admit(gate, endpoint, request) {
-        Ok((handshake, admission)) => handshake.accept(admission),
+        Ok((handshake, sub_protocol, admission)) => handshake.accept(sub_protocol, admission),
         Err(refusal) => {
             gate.context.metrics.handshake_rejected(refusal.code());
             refusal.into_response()
@@ -61,10 +62,15 @@ fn admit(
     gate: &Gate,
     endpoint: Endpoint,
     request: &Request<Body>,
-) -> Result<(Handshake, Admission), Refusal> {
+) -> Result<(Handshake, Option<&'static str>, Admission), Refusal> {
     let handshake = Handshake::parse(request)?;
     gate.origins.check(request.headers())?;
     let query = handshake::query(request.uri())?;
+    let codec = match endpoint {
+        Endpoint::Native => negotiation::codec(&query, &handshake.sub_protocols),
+        Endpoint::Bare => Codec::Json,
+    };
+    let sub_protocol = negotiation::sub_protocol(codec, &handshake.sub_protocols);
     let token = token::find(&query, request.headers(), &handshake)?;
     let verdict = token.map(|token| gate.context.authority.authenticate(&token)).transpose();
     let context = Arc::clone(&gate.context);
@@ -72,13 +78,13 @@ fn admit(
         Ok(identity) => identity,
         Err(error) if gate.reject == Reject::Close => {
             gate.context.metrics.handshake_rejected(error.reason());
-            return Ok((handshake, rejection(endpoint, close_reason(error))));
+            return Ok((handshake, sub_protocol, rejection(endpoint, close_reason(error))));
         }
         Err(error) => return Err(Refusal::Token(error.reason())),
     };
     let admission = match endpoint {
         Endpoint::Native => Admission::new(move |client| {
-            Box::new(centrifuge::Client::new(Arc::clone(&context), Codec::Json, client, identity.clone()))
+            Box::new(centrifuge::Client::new(Arc::clone(&context), codec, client, identity.clone()))
         }),
         Endpoint::Bare => {
             let identity = bare_identity(gate, identity)?;
@@ -88,12 +94,13 @@ fn admit(
             })
         }
     };
-    Ok((handshake, admission))
+    Ok((handshake, sub_protocol, admission))
 }
 
 /// Answers a handshake for something that needs no token: 101 with `admission`, or why not.
 pub fn accept(request: &Request<Body>, admission: Admission) -> Response<Body> {
-    Handshake::parse(request).map_or_else(Refusal::into_response, |handshake| handshake.accept(admission))
+    Handshake::parse(request)
+        .map_or_else(Refusal::into_response, |handshake| handshake.accept(None, admission))
 }
 
 fn rejection(endpoint: Endpoint, reason: CloseReason) -> Admission {

@@ -7,6 +7,7 @@ mod gateway;
 mod http;
 mod metrics;
 mod process;
+mod protobuf;
 mod raw;
 mod token;
 
@@ -16,6 +17,7 @@ pub(crate) use client::{Client, Publication};
 pub(crate) use gateway::{Gateway, config};
 pub(crate) use http::{Answer, get, post};
 pub(crate) use process::Process;
+pub(crate) use protobuf::{ProtobufClient, replies, schema};
 pub(crate) use raw::{Raw, bare_path, frame, upgrade_request};
 pub(crate) use token::{SECRET, encode, forge, now, sign, sign_claims};
 

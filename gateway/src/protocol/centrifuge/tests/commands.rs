@@ -101,14 +101,23 @@ fn a_blank_line_or_an_empty_frame_closes() {
 }
 
 #[test]
-fn a_binary_frame_closes_after_what_came_before() {
+fn text_in_a_binary_frame_is_read_as_text() {
+    let mut bench = arrived(&config());
+    assert_eq!(bench.say_binary(connect(&token("ann")).as_bytes()).len(), 2);
+    assert_eq!(bench.say_binary(b"{}"), [Did::Pong]);
+    let frame = [subscribe(2, "a"), subscribe(3, "b")].join("\n");
+    assert_eq!(bench.say_binary(frame.as_bytes()), [subscribes("a")]);
+}
+
+#[test]
+fn a_binary_frame_that_is_no_text_closes_after_what_came_before() {
     let mut bench = connected_as("ann");
     bench.say(&subscribe(2, "a"));
-    assert_eq!(bench.say_binary(b"{}"), []);
+    assert_eq!(bench.say_binary(b"{}\xff"), []);
     let rest = [Did::Say(json!({"id": 2, "subscribe": {}})), Did::Close(CloseReason::BadRequest)];
     assert_eq!(bench.succeed(), rest);
     let mut bench = arrived(&config());
-    assert_eq!(bench.say_binary(b"{}"), [Did::Close(CloseReason::BadRequest)]);
+    assert_eq!(bench.say_binary(b"\xff"), [Did::Close(CloseReason::BadRequest)]);
     assert_eq!(bench.say_binary(b"{}"), []);
 }
 

@@ -16,8 +16,12 @@ const CHANNELS: [&str; 7] = ["a", "open:b", "chat:c", "d", "e", "closed:f", "nop
 #[derive(Clone, Debug)]
 enum Event {
     Frame(Vec<Line>),
-    Binary,
-    Order { subscribes: bool, channel: &'static str },
+    /// Bytes that are neither text nor Protobuf.
+    Garbage,
+    Order {
+        subscribes: bool,
+        channel: &'static str,
+    },
     Success,
     Failure,
 }
@@ -51,7 +55,7 @@ fn event() -> impl Strategy<Value = Event> {
     let channel = prop::sample::select(CHANNELS.as_slice());
     prop_oneof![
         12 => prop::collection::vec(line(), 1..4).prop_map(Event::Frame),
-        1 => Just(Event::Binary),
+        1 => Just(Event::Garbage),
         5 => (any::<bool>(), channel).prop_map(|(subscribes, channel)| Event::Order { subscribes, channel }),
         14 => Just(Event::Success),
         2 => Just(Event::Failure),
@@ -79,8 +83,8 @@ impl Line {
 }
 
 /// Lets `events` happen to a client that has connected, then everything slow succeed; the ids of the last
-/// command and of the replies.
-fn play(bench: &mut Bench<Client>, events: &[Event]) -> (u32, Vec<u64>) {
+/// command, and what was done.
+fn play(bench: &mut Bench<Client>, events: &[Event]) -> (u32, Vec<Did>) {
     let (mut ids, mut done) = (1, Vec::new());
     for event in events {
         done.extend(match event {
@@ -88,7 +92,7 @@ fn play(bench: &mut Bench<Client>, events: &[Event]) -> (u32, Vec<u64>) {
                 let lines: Vec<_> = lines.iter().map(|line| line.text(&mut ids)).collect();
                 bench.say(&lines.join("\n"))
             }
-            Event::Binary => bench.say_binary(b"{}"),
+            Event::Garbage => bench.say_binary(b"\xff"),
             Event::Order { subscribes: true, channel } => bench.order(subscribe_order(channel)),
             Event::Order { subscribes: false, channel } => bench.order(unsubscribe_order(channel)),
             Event::Success if bench.is_busy() => bench.succeed(),
@@ -97,7 +101,7 @@ fn play(bench: &mut Bench<Client>, events: &[Event]) -> (u32, Vec<u64>) {
         });
     }
     done.extend(bench.settle());
-    (ids, said(done).iter().filter_map(|message| message["id"].as_u64()).collect())
+    (ids, done)
 }
 
 proptest! {
@@ -106,13 +110,24 @@ proptest! {
         events in prop::collection::vec(event(), 0..40),
     ) {
         let mut bench = connected_as("ann");
-        let (last, replies) = play(&mut bench, &events);
+        let (last, done) = play(&mut bench, &events);
+        let replies: Vec<_> = said(done).iter().filter_map(|message| message["id"].as_u64()).collect();
         let in_order: Vec<_> = (2..).take(replies.len()).collect();
         prop_assert_eq!(&replies, &in_order);
         if !bench.is_closed() {
             prop_assert_eq!(replies.len(), last as usize - 1);
             prop_assert_eq!(bench.conversation.backlog_bytes(), 0);
         }
+    }
+
+    #[test]
+    fn what_happens_does_not_depend_on_the_codec(events in prop::collection::vec(event(), 0..40)) {
+        let [json, protobuf] = [Codec::Json, Codec::Protobuf].map(|codec| {
+            let mut bench = connected_with(codec, "ann");
+            let played = play(&mut bench, &events);
+            (played, bench.is_closed(), bench.subscribed)
+        });
+        prop_assert_eq!(json, protobuf);
     }
 
     #[test]
@@ -145,6 +160,18 @@ proptest! {
         let mut bench = connected_as("ann");
         bench.ask(&lines.join("\n"));
         arrived(&config()).ask(&lines.join("\n"));
+    }
+
+    #[test]
+    fn no_bytes_make_a_conversation_panic(frames in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..60), 1..6)) {
+        for codec in [Codec::Json, Codec::Protobuf] {
+            let (mut arrived, mut connected) = (arrived_with(codec, &config()), connected_with(codec, "ann"));
+            for frame in &frames {
+                arrived.say_binary(frame);
+                connected.say_binary(frame);
+                connected.settle();
+            }
+        }
     }
 
     #[test]

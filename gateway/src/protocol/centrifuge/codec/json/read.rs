@@ -13,10 +13,17 @@ use crate::protocol::centrifuge::command::{
     Request, SubRefreshRequest, SubscribeRequest, is_present,
 };
 
-/// Reads the lines of a frame, one after another. A line break at its end begins no further line.
+/// Reads the lines of a frame, one after another. A line break at its end begins no further line. After one that
+/// cannot be read there is no next one.
 pub fn lines(text: &str, each: &mut impl FnMut(Result<Command, Malformed>)) {
     let text = text.strip_suffix('\n').unwrap_or(text);
-    text.split('\n').for_each(|line| each(parse(line)));
+    for command in text.split('\n').map(parse) {
+        let is_malformed = command.is_err();
+        each(command);
+        if is_malformed {
+            return;
+        }
+    }
 }
 
 #[derive(Default, Deserialize)]
