@@ -102,6 +102,7 @@ impl Bench {
                 Effect::Subscribe(channels) => self.begin(Slow::Subscribe(channels.len())),
                 Effect::Publish(..) => self.begin(Slow::Publish),
                 Effect::Close(_) => self.is_closed = true,
+                Effect::SendDrawn(_) => panic!("nobody is present"),
                 Effect::SendBinary(_) => panic!("it is said in the way of the codec"),
                 Effect::History(..) => panic!("no channel has a history here"),
                 Effect::Presence(_) => self.begin(Slow::Presence),

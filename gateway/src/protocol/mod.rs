@@ -10,6 +10,7 @@ pub mod centrifuge;
 mod testing;
 
 use std::borrow::Cow;
+use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -95,6 +96,8 @@ pub enum Effect {
     Send(Vec<u8>),
     /// Send this message in a binary frame of its own.
     SendBinary(Vec<u8>),
+    /// Send a message that is written in pieces as the client takes them; what is sent after it waits for its end.
+    SendDrawn(Drawn),
     /// The client has authenticated: it can be addressed and is pinged from now on.
     Open(Identity, Heartbeat),
     /// What authenticated the client is good until then; `None`: for ever.
@@ -117,6 +120,20 @@ pub enum Effect {
     History(Channel, Range, Duration),
     /// Close the connection, after what was sent before. Nothing follows.
     Close(CloseReason),
+}
+
+/// A large message that is made piece by piece, so that it is never in memory as a whole.
+pub struct Drawn {
+    /// What it holds.
+    pub kind: FrameKind,
+    /// Its pieces, in order; at least one. Where it is cut does not matter.
+    pub pieces: Box<dyn Iterator<Item = Vec<u8>>>,
+}
+
+impl fmt::Debug for Drawn {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "Drawn({:?})", self.kind)
+    }
 }
 
 /// A channel to subscribe to.

@@ -307,6 +307,9 @@ impl<C: Conversation> Bench<C> {
                 assert!(!message.contains(&b'\n'), "a message is one line");
                 Did::Say(serde_json::from_slice(&message).unwrap())
             }
+            Effect::SendDrawn(drawn) => {
+                Did::Say(serde_json::from_slice(&drawn.pieces.flatten().collect::<Vec<u8>>()).unwrap())
+            }
             Effect::SendBinary(_) => panic!("no conversation here sends bytes"),
             Effect::Open(identity, heartbeat) => Did::Open(identity.user.to_string(), heartbeat),
             Effect::Pong => Did::Pong,

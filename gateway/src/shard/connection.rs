@@ -13,6 +13,7 @@ use rustix::net::Shutdown;
 use tokio::net::TcpStream;
 use tokio::sync::OwnedSemaphorePermit;
 
+use super::drawing::Drawing;
 use super::heartbeat::Alarm;
 use super::link::Link;
 use super::subscription::{self, Claim, Subscriber};
@@ -23,7 +24,7 @@ use crate::config::SlowConsumer;
 use crate::model::{ClientId, ClientInfo, CloseReason, Identity};
 use crate::node::PublishError;
 use crate::presence::{PresenceError, PresenceStats};
-use crate::protocol::{Conversation, Effect, Framing, Heartbeat, Message, Outcome};
+use crate::protocol::{Conversation, Drawn, Effect, Framing, Heartbeat, Message, Outcome};
 use crate::wire::{self, DecodeError, Decoded, Decoder, Event, Opcode, Role};
 
 /// How long the peer may take to answer a close frame; then the socket is dropped.
@@ -69,6 +70,9 @@ enum Finished {
 const SAID_BYTES_MAX: usize = 64 << 10;
 /// How many slow effects that need not wait are carried out before the others of the shard have their turn.
 const ROUNDS_PER_TURN: usize = 256;
+
+/// How much is written before the others of the shard have their turn.
+const WRITTEN_BYTES_PER_TURN: usize = 256 << 10;
 
 /// What a connection's task wakes up for.
 enum Wake {
@@ -353,7 +357,8 @@ impl Connection {
     /// Whether the client has so much to take that its next commands can wait: what it asks for must not fill its
     /// own outbox.
     fn is_congested(&self) -> bool {
-        self.link.outbox.borrow().bytes() > self.shard.settings.outbox_bytes_max / 4
+        let outbox = self.link.outbox.borrow();
+        outbox.is_drawing() || outbox.bytes() > self.shard.settings.outbox_bytes_max / 4
     }
 
     fn perform(&mut self, effect: Effect) {
@@ -365,6 +370,10 @@ impl Connection {
             Effect::SendBinary(message) => {
                 self.say();
                 self.offer(&super::frame(Opcode::Binary, &message));
+            }
+            Effect::SendDrawn(drawn) => {
+                self.say();
+                self.draw(drawn);
             }
             Effect::Open(identity, heartbeat) => self.open(&identity, heartbeat),
             Effect::Renew(expires_at) => self.expire_at(expires_at),
@@ -482,6 +491,16 @@ impl Connection {
         self.offer(&out.into());
     }
 
+    /// Queues a message that is drawn as the client takes it, and writes what it takes now.
+    fn draw(&mut self, drawn: Drawn) {
+        let shard = Rc::clone(&self.shard);
+        if let Some(entry) = shard.table.borrow().get(self.key) {
+            let drawing = Drawing::new(drawn, Arc::clone(&shard.metrics));
+            self.link.outbox.borrow_mut().push_drawn(Box::new(drawing), &shard.budget);
+            shard.watch_writes(entry, self.key);
+        }
+    }
+
     /// Offers the frames collected in `frames`, if any.
     fn offer_all(&self, frames: &mut Vec<u8>) {
         if !frames.is_empty() {
@@ -500,10 +519,17 @@ impl Connection {
     /// Writes what waits, as far as the socket takes it.
     fn flush(&mut self) {
         let mut outbox = self.link.outbox.borrow_mut();
+        let mut total = 0;
         while !outbox.is_empty() {
+            if total >= WRITTEN_BYTES_PER_TURN {
+                // A client that takes as fast as we draw must not keep the thread.
+                self.yields = true;
+                return;
+            }
             match self.stream.try_write_vectored(&outbox.slices()) {
                 Ok(written) => {
                     outbox.advance(written, &self.shard.budget);
+                    total += written;
                     self.link.blocked_since.set(Some(Instant::now()));
                 }
                 Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => return,

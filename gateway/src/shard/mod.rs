@@ -7,6 +7,7 @@
 #[cfg(test)]
 mod comings;
 mod connection;
+mod drawing;
 mod fanout;
 mod heartbeat;
 mod hub;

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use bytes::{Buf, Bytes};
 use smallvec::SmallVec;
 
+use super::drawing::Drawing;
 use super::hub::ChannelKey;
 use super::run::{Piece, Run};
 
@@ -53,6 +54,8 @@ pub(super) struct Outbox {
     started: bool,
     /// Something was dropped since it was empty.
     lags: bool,
+    /// Messages that are drawn and not at their end.
+    drawings: u32,
 }
 
 /// What waits in one piece.
@@ -61,6 +64,8 @@ struct Frame {
     bytes: Bytes,
     /// `None` for what is never dropped.
     label: Option<Label>,
+    /// What comes after it: the rest of a message that is drawn as the client takes it.
+    rest: Option<Box<Drawing>>,
 }
 
 /// One publication that may be dropped.
@@ -102,7 +107,7 @@ impl Outbox {
 
     /// Queues `frame` whatever the limits say: a close frame, or the rest of a frame that is half written.
     pub(super) fn push_always(&mut self, frame: Bytes, budget: &Budget) {
-        self.push_back(Frame { bytes: frame, label: None }, budget);
+        self.push_back(Frame { bytes: frame, label: None, rest: None }, budget);
     }
 
     fn push_back(&mut self, frame: Frame, budget: &Budget) {
@@ -129,9 +134,26 @@ impl Outbox {
         self.frames.iter().map(|frame| &frame.bytes).for_each(each);
     }
 
+    /// Queues the message of `drawing`, of which only one piece at a time is made and counts.
+    pub(super) fn push_drawn(&mut self, mut drawing: Box<Drawing>, budget: &Budget) {
+        if let Some(bytes) = drawing.next_frame() {
+            self.push_back(Frame { bytes, label: None, rest: Some(drawing) }, budget);
+            self.drawings += 1;
+        }
+    }
+
+    /// Whether a message that is drawn waits.
+    pub(super) fn is_drawing(&self) -> bool {
+        self.drawings > 0
+    }
+
     /// The front of the queue, for one vectored write.
     pub(super) fn slices(&self) -> Vec<IoSlice<'_>> {
-        self.frames.iter().take(SLICES_MAX).map(|frame| IoSlice::new(&frame.bytes)).collect()
+        // What waits behind a message that is drawn waits for its end.
+        let is_drawn = |frame: &Frame| frame.rest.is_some();
+        let drawn = if self.is_drawing() { self.frames.iter().position(is_drawn) } else { None };
+        let count = drawn.map_or(SLICES_MAX, |drawn| SLICES_MAX.min(drawn + 1));
+        self.frames.iter().take(count).map(|frame| IoSlice::new(&frame.bytes)).collect()
     }
 
     /// The first `bytes` bytes are written.
@@ -145,8 +167,16 @@ impl Outbox {
                 return;
             }
             bytes -= front.bytes.len();
-            self.frames.pop_front();
             self.started = false;
+            if let Some(next) = front.rest.as_mut().and_then(|rest| rest.next_frame()) {
+                self.bytes += next.len();
+                budget.used_bytes.fetch_add(next.len(), Ordering::Relaxed);
+                front.bytes = next;
+                // Nothing else was written: the rest of the queue waits for the end of this message.
+                return;
+            }
+            self.drawings -= u32::from(front.rest.is_some());
+            self.frames.pop_front();
         }
         // An empty outbox owns no memory.
         self.frames = VecDeque::new();
@@ -156,6 +186,9 @@ impl Outbox {
     /// Drops every frame of which nothing is written yet; the rest keeps the stream readable.
     pub(super) fn keep_started(&mut self, budget: &Budget) {
         let keep = usize::from(self.started);
+        // Between the fragments of a message there may be a close frame, and none of them need follow it.
+        self.frames.iter_mut().for_each(|frame| frame.rest = None);
+        self.drawings = 0;
         let dropped: usize = self.frames.drain(keep..).map(|frame| frame.bytes.len()).sum();
         self.take_off(dropped, budget);
     }
@@ -210,7 +243,7 @@ impl Outbox {
     pub(super) fn push_piece(&mut self, channel: ChannelKey, piece: Piece, budget: &Budget) {
         let Piece { bytes, slot, is_shared } = piece;
         let label = Some(Label { channel, slot, is_shared });
-        self.push_back(Frame { bytes, label }, budget);
+        self.push_back(Frame { bytes, label, rest: None }, budget);
     }
 
     /// Publications are dropped now; `true` if that begins, `false` if it goes on since the outbox was empty.
@@ -261,7 +294,7 @@ impl Outbox {
     /// Gives what is left of `channel` memory of its own: a few publications must not keep all those in memory that
     /// they came with.
     fn own(&mut self, channel: ChannelKey) {
-        for Frame { bytes, label } in &mut self.frames {
+        for Frame { bytes, label, .. } in &mut self.frames {
             if let Some(label) = label.as_mut().filter(|label| label.channel == channel && label.is_shared) {
                 *bytes = Bytes::copy_from_slice(bytes);
                 label.is_shared = false;
@@ -329,9 +362,11 @@ mod tests {
 
     use super::super::run::Selection;
     use super::*;
+    use crate::metrics::Metrics;
     use crate::model::{Channel, Publication, RawJson};
     use crate::node::{Cargo, Delivery};
     use crate::protocol::Encoding;
+    use crate::protocol::{Drawn, FrameKind};
 
     fn frame(text: &'static str) -> Bytes {
         Bytes::from_static(text.as_bytes())
@@ -464,5 +499,51 @@ mod tests {
         assert_eq!(outbox.keep_newest(a, &mut fresh, &budget), 2);
         assert_eq!((digits(&outbox).as_str(), fresh.len()), ("2", 2));
         outbox.for_each(|left| assert!(!first.bytes.as_ptr_range().contains(&left.as_ptr())));
+    }
+
+    /// A message of these pieces.
+    fn drawing(pieces: &[&'static str]) -> Box<Drawing> {
+        let pieces: Vec<Vec<u8>> = pieces.iter().map(|piece| piece.as_bytes().to_vec()).collect();
+        let drawn = Drawn { kind: FrameKind::Text, pieces: Box::new(pieces.into_iter()) };
+        Box::new(Drawing::new(drawn, Arc::new(Metrics::new())))
+    }
+
+    /// Writes `step` bytes at a time until all is written.
+    fn written(outbox: &mut Outbox, step: usize, budget: &Budget) -> Vec<u8> {
+        let mut written = Vec::new();
+        while !outbox.is_empty() {
+            let waiting: Vec<u8> = outbox.slices().iter().flat_map(|slice| slice.to_vec()).collect();
+            let taken = &waiting[..waiting.len().min(step)];
+            written.extend_from_slice(taken);
+            outbox.advance(taken.len(), budget);
+        }
+        written
+    }
+
+    #[test]
+    fn a_drawn_message_goes_out_in_fragments_and_what_comes_after_waits_for_its_end() {
+        for step in [1, 2, 3, 4, 5, 7, 100] {
+            let (mut outbox, budget) = (Outbox::default(), Budget::new(1_000));
+            outbox.push_always(Bytes::from_static(b"<"), &budget);
+            outbox.push_drawn(drawing(&["ab", "cde", ""]), &budget);
+            outbox.push_always(Bytes::from_static(b">"), &budget);
+            outbox.push_drawn(drawing(&["f"]), &budget);
+            assert_eq!((outbox.bytes(), budget.used_bytes()), (1 + 4 + 1 + 3, 9), "a piece at a time");
+            let written = written(&mut outbox, step, &budget);
+            assert_eq!(written, b"<\x01\x02ab\x00\x03cde\x80\x00>\x81\x01f", "{step}");
+            assert_eq!((outbox.bytes(), budget.used_bytes(), outbox.is_drawing()), (0, 0, false));
+        }
+    }
+
+    #[test]
+    fn a_close_needs_not_wait_for_the_end_of_a_drawn_message() {
+        let (mut outbox, budget) = (Outbox::default(), Budget::new(1_000));
+        outbox.push_drawn(drawing(&["ab", "cde"]), &budget);
+        outbox.push_always(Bytes::from_static(b"late"), &budget);
+        outbox.advance(1, &budget);
+        outbox.keep_started(&budget);
+        outbox.push_always(Bytes::from_static(b"close"), &budget);
+        assert_eq!(written(&mut outbox, 100, &budget), b"\x02abclose", "the fragment that has begun ends");
+        assert_eq!((budget.used_bytes(), outbox.is_drawing()), (0, false));
     }
 }

@@ -17,8 +17,14 @@ const REASON_BYTES_MAX: usize = CONTROL_BYTES_MAX - 2;
 /// # Panics
 /// In debug builds, when a control frame is longer.
 pub fn encode_frame(opcode: Opcode, payload: &[u8], out: &mut Vec<u8>) {
+    encode_fragment(opcode, true, payload, out);
+}
+
+/// Appends one unmasked fragment of a message to `out`: the first has the message's opcode, the others
+/// [`Opcode::Continuation`] (RFC 6455 §5.4).
+pub fn encode_fragment(opcode: Opcode, is_last: bool, payload: &[u8], out: &mut Vec<u8>) {
     out.reserve(frame_bytes(payload.len()));
-    encode_header(opcode, 0, payload.len(), out);
+    encode_header((opcode, is_last), 0, payload.len(), out);
     out.extend_from_slice(payload);
 }
 
@@ -27,7 +33,7 @@ pub fn encode_frame(opcode: Opcode, payload: &[u8], out: &mut Vec<u8>) {
 /// The mask has to be drawn anew for each frame (RFC 6455 §5.3); otherwise as [`encode_frame`].
 pub fn encode_masked_frame(opcode: Opcode, payload: &[u8], mask: [u8; 4], out: &mut Vec<u8>) {
     out.reserve(frame_bytes(payload.len()) + mask.len());
-    encode_header(opcode, MASKED, payload.len(), out);
+    encode_header((opcode, true), MASKED, payload.len(), out);
     out.extend_from_slice(&mask);
     let start = out.len();
     out.extend_from_slice(payload);
@@ -60,9 +66,9 @@ pub fn close_frame(code: Option<u16>, reason: &str) -> Bytes {
     frame.into()
 }
 
-fn encode_header(opcode: Opcode, mask_bit: u8, payload_bytes: usize, out: &mut Vec<u8>) {
+fn encode_header((opcode, is_last): (Opcode, bool), mask_bit: u8, payload_bytes: usize, out: &mut Vec<u8>) {
     debug_assert!(!opcode.is_control() || payload_bytes <= CONTROL_BYTES_MAX, "control frame is too long");
-    out.push(FIN | opcode as u8);
+    out.push(if is_last { FIN } else { 0 } | opcode as u8);
     match payload_bytes {
         0..=125 => out.push(mask_bit | payload_bytes as u8),
         126..=0xffff => {
@@ -99,6 +105,15 @@ mod tests {
         let mut masked = Vec::new();
         encode_masked_frame(Opcode::Text, b"Hello", [0x37, 0xfa, 0x21, 0x3d], &mut masked);
         assert_eq!(masked, [0x81, 0x85, 0x37, 0xfa, 0x21, 0x3d, 0x7f, 0x9f, 0x4d, 0x51, 0x58]);
+    }
+
+    #[test]
+    fn a_message_can_be_sent_in_fragments() {
+        // RFC 6455 §5.7.
+        let mut out = Vec::new();
+        encode_fragment(Opcode::Text, false, b"Hel", &mut out);
+        encode_fragment(Opcode::Continuation, true, b"lo", &mut out);
+        assert_eq!(out, b"\x01\x03Hel\x80\x02lo");
     }
 
     #[test]

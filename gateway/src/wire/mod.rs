@@ -21,7 +21,7 @@ mod text;
 
 pub use close::{CloseFrame, is_valid_close_code};
 pub use decoder::{Decoded, Decoder, Event};
-pub use encoder::{close_frame, encode_frame, encode_masked_frame, frame_bytes};
+pub use encoder::{close_frame, encode_fragment, encode_frame, encode_masked_frame, frame_bytes};
 pub use error::{DecodeError, Violation};
 
 /// Which end of the connection we are. It decides which frames are masked (RFC 6455 §5.1).

@@ -7,6 +7,7 @@ mod cli;
 mod frames;
 mod handshake;
 mod history;
+mod large_replies;
 mod leaks;
 mod lifecycle;
 mod protobuf;

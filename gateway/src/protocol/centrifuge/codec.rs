@@ -2,11 +2,15 @@
 
 pub mod json;
 pub mod protobuf;
+mod roster;
+
+use std::sync::Arc;
 
 use super::command::{Command, Malformed};
 use super::push::Push;
 use super::reply::Reply;
-use crate::protocol::{Encoding, Framing, Heartbeat, Inappropriate, Message};
+use crate::model::ClientInfo;
+use crate::protocol::{Drawn, Encoding, FrameKind, Framing, Heartbeat, Inappropriate, Message};
 
 /// How the messages of one connection are written. Fixed for its life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,6 +78,19 @@ impl Codec {
         match self {
             Self::Json => json::write::reply(id, reply),
             Self::Protobuf => Ok(protobuf::write::reply(id, reply)),
+        }
+    }
+
+    /// Writes the reply to a `presence` in pieces.
+    pub fn presence(self, id: u32, members: Vec<Arc<ClientInfo>>) -> Drawn {
+        match self {
+            Self::Json => {
+                Drawn { kind: FrameKind::Text, pieces: Box::new(json::write::presence_pieces(id, members)) }
+            }
+            Self::Protobuf => Drawn {
+                kind: FrameKind::Binary,
+                pieces: Box::new(protobuf::write::presence_pieces(id, members)),
+            },
         }
     }
 

@@ -28,6 +28,9 @@ use crate::model::{Channel, ClientId, CloseReason, Identity, Payload};
 use crate::node::Order;
 use crate::protocol::{Context, Effect, Inappropriate, Outcome};
 
+/// A presence of more members is told in pieces.
+const MEMBERS_AT_ONCE_MAX: usize = 100;
+
 /// How much ceremony the client wants.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Manner {
@@ -353,6 +356,12 @@ impl Session {
                     is_known.then_some(Reply::History(history)).ok_or(code::UNRECOVERABLE_POSITION)
                 });
                 self.finish(&ticket, result, effects);
+            }
+            (Some(Pending::Presence(ticket)), Outcome::Presence(Ok(members)))
+                if members.len() > MEMBERS_AT_ONCE_MAX =>
+            {
+                self.context.metrics.command(ticket.name, "ok", ticket.started_at.elapsed());
+                effects.push(Effect::SendDrawn(self.codec.presence(ticket.id, members)));
             }
             (Some(Pending::Presence(ticket)), Outcome::Presence(result)) => {
                 self.finish(&ticket, result.map(Reply::Presence).map_err(|error| (&error).into()), effects);

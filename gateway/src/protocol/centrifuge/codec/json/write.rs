@@ -4,6 +4,7 @@
 //! left out, but for those that the protocol says are always there.
 
 use std::io::Write;
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use crate::broker::History;
@@ -12,6 +13,7 @@ use crate::node::recovery::Start;
 use crate::presence::PresenceStats;
 use crate::protocol::Inappropriate;
 use crate::protocol::centrifuge::code::Error;
+use crate::protocol::centrifuge::codec::roster::Roster;
 use crate::protocol::centrifuge::push::{Push, VERSION};
 use crate::protocol::centrifuge::reply::{Begun, Connected, Reply, ping_seconds, ttl_seconds};
 
@@ -38,7 +40,7 @@ pub fn reply(id: u32, reply: &Reply) -> Result<Vec<u8>, Inappropriate> {
             }
             Reply::Unsubscribe => fields.raw("unsubscribe", b"{}"),
             Reply::Publish => fields.raw("publish", b"{}"),
-            Reply::Presence(members) => presence(members.iter().map(|member| &**member), fields),
+            Reply::Presence(members) => presence(members, fields),
             Reply::PresenceStats(PresenceStats { clients, users }) => {
                 let stats = format!(r#"{{"num_clients":{clients},"num_users":{users}}}"#);
                 fields.raw("presence_stats", stats.as_bytes());
@@ -226,12 +228,24 @@ fn data_field(data: &Payload, fields: &mut Fields<'_>) -> Written {
     Ok(())
 }
 
+/// The reply to the command `id`, which asked for the presence, in pieces.
+pub fn presence_pieces(id: u32, members: Vec<Arc<ClientInfo>>) -> impl Iterator<Item = Vec<u8>> {
+    let head = match id {
+        0 => r#"{"presence":{"presence":{"#.to_owned(),
+        id => format!(r#"{{"id":{id},"presence":{{"presence":{{"#),
+    };
+    let write_member = |member: &ClientInfo, out: &mut Vec<u8>| {
+        client_info_field(&member.client.to_string(), member, &mut Fields { out, is_first: true });
+    };
+    Roster::new(head.into_bytes(), members, write_member, (b",", b"}}}"))
+}
+
 /// `"presence":{"presence":{…}}`
-fn presence<'a>(members: impl Iterator<Item = &'a ClientInfo>, fields: &mut Fields<'_>) {
+fn presence(members: &[Arc<ClientInfo>], fields: &mut Fields<'_>) {
     let out = fields.name("presence");
     out.extend_from_slice(br#"{"presence":{"#);
     let mut list = Fields { out, is_first: true };
-    members.for_each(|member| client_info_field(&member.client.to_string(), member, &mut list));
+    members.iter().for_each(|member| client_info_field(&member.client.to_string(), member, &mut list));
     out.extend_from_slice(b"}}");
 }
 
@@ -326,7 +340,6 @@ impl Fields<'_> {
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
-    use std::sync::Arc;
     use std::time::Duration;
 
     use bytes::Bytes;
@@ -459,6 +472,17 @@ mod tests {
             r#""client":"7a1f5c0e-2b64-4f0e-9d0b-3c1d9d1f0b11","conn_info":{"name":"Ann"},"chan_info":7}}}}"#
         );
         assert_eq!(replied(6, &Reply::Presence(vec![Arc::new(ann())])), expected);
+    }
+
+    #[test]
+    fn presence_in_pieces_is_what_it_is_in_one() {
+        for (id, count) in [(6, 0), (6, 1), (0, 2), (7, 1_000)] {
+            let member = |_| Arc::new(ClientInfo { client: ClientId::random(), ..ann() });
+            let members: Vec<_> = (0..count).map(member).collect();
+            let pieces: Vec<_> = presence_pieces(id, members.clone()).collect();
+            assert!(pieces.len() >= count / 150 && pieces.iter().all(|piece| piece.len() < 20_000));
+            assert_eq!(String::from_utf8(pieces.concat()).unwrap(), replied(id, &Reply::Presence(members)));
+        }
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //! `/proto/client.proto`. A field with its default value is left out.
 
 use std::io::Write as _;
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use prost::encoding::{WireType, encode_key, encode_varint, encoded_len_varint, key_len};
@@ -13,6 +14,7 @@ use crate::model::{Channel, ClientId, ClientInfo, Notice, Publication};
 use crate::node::recovery::Start;
 use crate::presence::PresenceStats;
 use crate::protocol::centrifuge::code::Error;
+use crate::protocol::centrifuge::codec::roster::Roster;
 use crate::protocol::centrifuge::push::{Push, VERSION};
 use crate::protocol::centrifuge::reply::{Begun, Connected, Reply, ping_seconds, ttl_seconds};
 
@@ -77,26 +79,21 @@ pub fn notice(channel: &Channel, notice: &Notice, out: &mut Vec<u8>) {
     });
 }
 
-/// Appends the beginning of a reply to `presence` that is written in pieces: its members follow, each by
-/// [`presence_member`], and are `members_bytes` long together.
-pub fn presence_head(id: u32, members_bytes: usize, out: &mut Vec<u8>) {
-    let mut head = Vec::new();
-    let mut fields = Fields { out: Some(&mut head), bytes: 0 };
+/// The reply to the command `id`, which asked for the presence, in pieces.
+pub fn presence_pieces(id: u32, members: Vec<Arc<ClientInfo>>) -> impl Iterator<Item = Vec<u8>> {
+    let members_bytes: usize =
+        members.iter().map(|one| measure(&|fields| presence_fields(one, fields))).sum();
+    let (mut head, mut fields_bytes) = (Vec::new(), Vec::new());
+    let mut fields = Fields { out: Some(&mut fields_bytes), bytes: 0 };
     fields.number(REPLY_ID, id.into());
     fields.key(REPLY_PRESENCE, WireType::LengthDelimited);
     fields.varint(members_bytes as u64);
-    encode_varint((head.len() + members_bytes) as u64, out);
-    out.append(&mut head);
-}
-
-/// How long a member of such a reply is.
-pub fn presence_member_bytes(member: &ClientInfo) -> usize {
-    measure(&|fields| presence_fields(member, fields))
-}
-
-/// Appends a member of such a reply.
-pub fn presence_member(member: &ClientInfo, out: &mut Vec<u8>) {
-    presence_fields(member, &mut Fields { out: Some(out), bytes: 0 });
+    encode_varint((fields_bytes.len() + members_bytes) as u64, &mut head);
+    head.append(&mut fields_bytes);
+    let write_member = |member: &ClientInfo, out: &mut Vec<u8>| {
+        presence_fields(member, &mut Fields { out: Some(out), bytes: 0 });
+    };
+    Roster::new(head, members, write_member, (b"", b""))
 }
 
 fn push_fields(push: &Push<'_>, fields: &mut Fields<'_>) {
@@ -552,11 +549,9 @@ mod tests {
                     Arc::new(ClientInfo { client: ClientId::random(), user, ..ann() })
                 })
                 .collect();
-            let mut pieces = Vec::new();
-            let bytes = members.iter().map(|member| presence_member_bytes(member)).sum();
-            presence_head(6, bytes, &mut pieces);
-            members.iter().for_each(|member| presence_member(member, &mut pieces));
-            assert_eq!(pieces, reply(6, &Reply::Presence(members)));
+            let pieces: Vec<_> = presence_pieces(6, members.clone()).collect();
+            assert_eq!(pieces.len() > 1, count == 300);
+            assert_eq!(pieces.concat(), reply(6, &Reply::Presence(members)));
         }
     }
 }
