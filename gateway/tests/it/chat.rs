@@ -1,5 +1,7 @@
 //! Clients talk to each other through channels.
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
 
 use crate::support::{Client, Gateway, Publication};
@@ -219,4 +221,29 @@ async fn back_end_reaches_clients_of_every_form() {
     gateway.api("subscribe", json!({"user": "bob", "channel": "closed:a"})).await;
     let push = bare.next_push().await;
     assert_eq!((push["channel"].as_str(), push["subscribe"].is_object()), (Some("closed:a"), true));
+}
+
+#[tokio::test]
+async fn the_excluded_connection_misses_nothing_else() {
+    let gateway = Gateway::start_with(|config| {
+        let options = &mut config.channel.without_namespace;
+        (options.history_size, options.history_ttl) = (10, Duration::from_secs(600));
+        options.force_recovery = true;
+    })
+    .await;
+    let mut ann = gateway.connect("ann").await.subscribe("room").await;
+    let mut same_user = gateway.connect("ann").await.subscribe("room").await;
+    for (data, exclude) in [(1, ""), (2, ann.welcome["client"].as_str().unwrap()), (3, "")] {
+        gateway.api("publish", json!({"channel": "room", "data": data, "exclude_client": exclude})).await;
+    }
+    assert_eq!([ann.next_publication().await.data, ann.next_publication().await.data], [json!(1), json!(3)]);
+    for data in 1..=3 {
+        assert_eq!(
+            same_user.next_publication().await.data,
+            data,
+            "it is about one connection, not about a user"
+        );
+    }
+    let reply = ann.call(json!({"subscribe": {"channel": "room"}})).await;
+    assert_eq!(reply["error"]["code"], 105, "what it did not get has not ended its subscription");
 }

@@ -10,6 +10,7 @@ mod history;
 mod large_replies;
 mod leaks;
 mod lifecycle;
+mod policies;
 mod protobuf;
 mod recovery;
 mod secrets;

@@ -123,7 +123,8 @@ impl Session {
             return Err(CloseReason::BadRequest.into());
         }
         let identity = self.context.authority.authenticate(&request.token).map_err(|error| match error {
-            TokenError::Expired => CloseReason::Expired,
+            // It comes again with a fresh one, or when the clocks agree.
+            TokenError::Expired | TokenError::NotYetValid => CloseReason::Expired,
             _ => CloseReason::InvalidToken,
         })?;
         if identity.user != self.identity.user {
