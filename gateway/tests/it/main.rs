@@ -4,13 +4,18 @@
 
 mod chat;
 mod cli;
+mod expiry;
 mod frames;
 mod handshake;
 mod history;
 mod leaks;
 mod lifecycle;
+mod payloads;
+mod presence;
 mod recovery;
 mod secrets;
+mod server_side;
 mod slow;
+mod subscriptions;
 mod support;
 mod token;
