@@ -4,6 +4,7 @@
 
 mod chat;
 mod cli;
+mod commands;
 mod expiry;
 mod frames;
 mod handshake;
@@ -13,6 +14,7 @@ mod lifecycle;
 mod payloads;
 mod presence;
 mod recovery;
+mod refused;
 mod secrets;
 mod server_side;
 mod slow;

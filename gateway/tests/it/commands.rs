@@ -1,0 +1,274 @@
+//! Every command with what no client should send: each has its code, and the connection stays or closes as the
+//! protocol says.
+
+use clarion::config::Config;
+use serde_json::{Value, json};
+
+use crate::support::{Client, Gateway, namespace};
+
+/// Channels `all:…` with every feature.
+fn everything(config: &mut Config) {
+    let options = json!({
+        "presence": true, "join_leave": true, "history_size": 5, "history_ttl": "600s", "allow_recovery": true,
+        "allow_subscribe_for_client": true, "allow_publish_for_client": true, "allow_presence_for_client": true,
+        "allow_history_for_client": true,
+    });
+    config.channel.namespaces.push(namespace("all", options));
+}
+
+/// The code with which `client` is refused what `request` asks for, an error or a close; `None` if it gets it.
+async fn answer(client: &mut Client, name: &str, request: &str) -> Option<u64> {
+    client.send(format!(r#"{{"id":77,"{name}":{request}}}"#)).await;
+    match client.next_text_or_close().await {
+        Ok(text) => {
+            let reply: Value = serde_json::from_str(&text).expect("JSON");
+            assert_eq!(reply["id"], 77, "{reply}");
+            reply["error"]["code"].as_u64()
+        }
+        Err(code) => Some(code.into()),
+    }
+}
+
+/// Each of `requests` of the command `name` is answered with its code (0: done); after an error the connection is
+/// usable, after a close it is closed.
+async fn all(gateway: &Gateway, name: &str, requests: &[(&str, u64)]) {
+    for (request, code) in requests {
+        let mut client = gateway.connect("ann").await;
+        let shown = format!("{name} {request:.80}");
+        assert_eq!(answer(&mut client, name, request).await.unwrap_or_default(), *code, "{shown}");
+        if *code < 3000 {
+            // The channel of a subscribe that was done may send its own pushes.
+            client.publish("news", "still here").await;
+        }
+    }
+}
+
+/// So deep that no reader should follow.
+fn deep(levels: usize) -> String {
+    format!("{}{}", "[".repeat(levels), "]".repeat(levels))
+}
+
+/// What no request may be, whatever the command.
+async fn all_broken(gateway: &Gateway, name: &str) {
+    let too_deep = format!(r#"{{"channel":"all:a","x":{}}}"#, deep(200));
+    let requests = [
+        (r#""text""#, 3501),
+        ("[]", 3501),
+        ("1", 3501),
+        ("true", 3501),
+        ("", 3501),
+        ("{", 3501),
+        (r#"{"channel":1}"#, 3501),
+        (r#"{"channel":["all:a"]}"#, 3501),
+        (r#"{"channel":{"name":"all:a"}}"#, 3501),
+        (r#"{"channel":"all:a","channel":"all:b"}"#, 3501),
+        (r#"{"channel":"\ud800"}"#, 3501),
+        (&too_deep, 3501),
+        // Nothing but an id is left, which is no command.
+        ("null", 3501),
+        ("{}", 3501),
+        (r#"{"channel":""}"#, 3501),
+    ];
+    all(gateway, name, &requests).await;
+}
+
+/// What no name of a channel may be.
+async fn all_unnamable(gateway: &Gateway, name: &str, more: &str) {
+    let long = format!(r#"{{"channel":"all:{}"{more}}}"#, "x".repeat(252));
+    let named = |channel: &str| format!(r#"{{"channel":{}{more}}}"#, json!(channel));
+    let requests = [
+        (long, 107),
+        (named("a b"), 107),
+        (named("a\0"), 107),
+        (named("all:\u{202e}"), 107),
+        (named("all:é"), 107),
+        (named("nowhere:a"), 102),
+        (named("ALL:a"), 102),
+    ];
+    let requests: Vec<_> = requests.iter().map(|(request, code)| (request.as_str(), *code)).collect();
+    all(gateway, name, &requests).await;
+}
+
+#[tokio::test]
+async fn bad_subscribes() {
+    let gateway = Gateway::start_with(everything).await;
+    all_broken(&gateway, "subscribe").await;
+    all_unnamable(&gateway, "subscribe", "").await;
+    let requests = [
+        (r#"{"channel":"all:a","recover":1}"#, 3501),
+        (r#"{"channel":"all:a","offset":-1}"#, 3501),
+        (r#"{"channel":"all:a","offset":18446744073709551616}"#, 3501),
+        (r#"{"channel":"all:a","offset":1.5}"#, 3501),
+        (r#"{"channel":"all:a","offset":"1"}"#, 3501),
+        (r#"{"channel":"all:a","epoch":7}"#, 3501),
+        (r#"{"channel":"all:a","token":7}"#, 3501),
+        (r#"{"channel":"all:a","flag":"1"}"#, 3501),
+        (r#"{"channel":"all:a","delta":"zip"}"#, 3501),
+        (r#"{"channel":"all:a","recover":true,"offset":18446744073709551615,"epoch":"x"}"#, 0),
+        (r#"{"channel":"all:a","recover":true,"offset":18446744073709551615,"flag":2}"#, 112),
+        (
+            r#"{"channel":"all:a","delta":"fossil","flag":1,"positioned":true,"join_leave":true,"unknown":{}}"#,
+            0,
+        ),
+        (r#"{"channel":"all:a","tf":{"op":"eq"}}"#, 107),
+        (r#"{"channel":"all:a","type":1}"#, 108),
+        (r#"{"channel":"all:a","type":-1}"#, 108),
+        (r#"{"channel":"all:a","type":4}"#, 108),
+        (r#"{"channel":"all:a","type":9999999999}"#, 3501),
+        (r#"{"channel":"closed:a"}"#, 103),
+        (r#"{"channel":"all:a","token":"nope"}"#, 103),
+    ];
+    all(&gateway, "subscribe", &requests).await;
+}
+
+#[tokio::test]
+async fn bad_unsubscribes() {
+    let gateway = Gateway::start_with(everything).await;
+    all_broken(&gateway, "unsubscribe").await;
+    // Who is not subscribed, to whatever, has nothing to end.
+    let requests =
+        [(r#"{"channel":"all:a"}"#, 0), (r#"{"channel":"a b"}"#, 0), (r#"{"channel":"nowhere:a"}"#, 0)];
+    all(&gateway, "unsubscribe", &requests).await;
+}
+
+#[tokio::test]
+async fn bad_publishes() {
+    let gateway = Gateway::start_with(everything).await;
+    all_broken(&gateway, "publish").await;
+    all_unnamable(&gateway, "publish", r#","data":1"#).await;
+    let within_limits = format!(r#"{{"channel":"all:a","data":{}}}"#, deep(120));
+    let requests = [
+        (r#"{"channel":"all:a"}"#, 107),
+        (r#"{"channel":"all:a","data":}"#, 3501),
+        (r#"{"channel":"all:a","data":nope}"#, 3501),
+        (r#"{"channel":"all:a","data":null}"#, 0),
+        (r#"{"channel":"all:a","data":1e999}"#, 0),
+        (r#"{"channel":"all:a","data":"","type":0}"#, 0),
+        (&within_limits, 0),
+        (r#"{"channel":"all:a","data":1,"type":2}"#, 108),
+        (r#"{"channel":"read:a","data":1}"#, 103),
+    ];
+    all(&gateway, "publish", &requests).await;
+}
+
+#[tokio::test]
+async fn bad_questions_about_presence() {
+    let gateway = Gateway::start_with(everything).await;
+    for command in ["presence", "presence_stats"] {
+        all_broken(&gateway, command).await;
+        all_unnamable(&gateway, command, "").await;
+        all(&gateway, command, &[(r#"{"channel":"all:a"}"#, 0), (r#"{"channel":"news"}"#, 108)]).await;
+    }
+}
+
+#[tokio::test]
+async fn bad_questions_about_history() {
+    let gateway = Gateway::start_with(everything).await;
+    all_broken(&gateway, "history").await;
+    all_unnamable(&gateway, "history", "").await;
+    let requests = [
+        (r#"{"channel":"all:a","limit":"1"}"#, 3501),
+        (r#"{"channel":"all:a","limit":1.5}"#, 3501),
+        (r#"{"channel":"all:a","limit":2147483648}"#, 3501),
+        (r#"{"channel":"all:a","limit":2147483647}"#, 0),
+        (r#"{"channel":"all:a","limit":-2147483648}"#, 0),
+        (r#"{"channel":"all:a","since":1}"#, 3501),
+        (r#"{"channel":"all:a","since":{"offset":-1}}"#, 3501),
+        (r#"{"channel":"all:a","since":{"offset":18446744073709551616}}"#, 3501),
+        (r#"{"channel":"all:a","limit":1,"since":{"offset":18446744073709551615}}"#, 0),
+        (r#"{"channel":"all:a","limit":1,"since":{"offset":18446744073709551615},"reverse":true}"#, 0),
+        (r#"{"channel":"all:a","limit":1,"since":null}"#, 0),
+        (r#"{"channel":"all:a","limit":1,"since":{"offset":0,"epoch":"elsewhere"}}"#, 112),
+        (r#"{"channel":"all:a","since":{"epoch":7}}"#, 3501),
+        (r#"{"channel":"all:a","since":{},"reverse":true}"#, 107),
+        (r#"{"channel":"all:a","reverse":"yes"}"#, 3501),
+        (r#"{"channel":"news"}"#, 108),
+    ];
+    all(&gateway, "history", &requests).await;
+}
+
+#[tokio::test]
+async fn bad_refreshes() {
+    let gateway = Gateway::start_with(everything).await;
+    let requests = [
+        (r#""text""#, 3501),
+        ("{}", 3501),
+        ("null", 3501),
+        (r#"{"token":""}"#, 3501),
+        (r#"{"token":7}"#, 3501),
+        (r#"{"token":"nope"}"#, 3500),
+    ];
+    all(&gateway, "refresh", &requests).await;
+    all_broken(&gateway, "sub_refresh").await;
+    let requests = [
+        (r#"{"channel":"all:a"}"#, 103),
+        (r#"{"channel":"all:a","type":1}"#, 108),
+        (r#"{"channel":"all:a","token":7}"#, 3501),
+    ];
+    all(&gateway, "sub_refresh", &requests).await;
+}
+
+#[tokio::test]
+async fn bad_connects() {
+    let gateway = Gateway::start_with(everything).await;
+    let token = gateway.token("ann");
+    let with = |more: &str| format!(r#"{{"token":"{token}",{more}}}"#);
+    let requests = [
+        (r#"{"token":7}"#.to_owned(), 3501),
+        ("[]".to_owned(), 3501),
+        ("null".to_owned(), 3501),
+        (r#"{"token":"nope"}"#.to_owned(), 3500),
+        (with(r#""subs":[]"#), 3501),
+        (with(r#""subs":{"all:a":1}"#), 3501),
+        (with(r#""subs":{"all:a":{"offset":-1}}"#), 3501),
+        (with(r#""subs":{"nowhere:a":{}}"#), 3501),
+        (
+            with(
+                r#""data":{"a":1},"name":"js","version":"5","headers":{"x":"y"},"flag":3,"dict":[1],"profile":{}"#,
+            ),
+            0,
+        ),
+        (with(r#""subs":{"closed:a":{},"a b":{},"":{}}"#), 0),
+    ];
+    for (request, code) in &requests {
+        let mut client = gateway.silent().await;
+        assert_eq!(answer(&mut client, "connect", request).await.unwrap_or_default(), *code, "{request:.80}");
+    }
+}
+
+#[tokio::test]
+async fn calls_are_answered_and_words_into_the_blue_are_not() {
+    let gateway = Gateway::start_with(everything).await;
+    let requests =
+        [("{}", 108), (r#"{"method":"sum","data":[1]}"#, 108), (r#"{"method":7}"#, 108), ("nope", 3501)];
+    all(&gateway, "rpc", &requests).await;
+    all(&gateway, "ping", &[("{}", 3501)]).await;
+    let mut ann = gateway.connect("ann").await;
+    ann.send(r#"{"send":{"data":{"x":1}}}"#).await;
+    ann.send(r#"{"id":0,"subscribe":{"channel":"closed:a"}}"#).await;
+    ann.send(r#"{"id":5,"send":{"data":1}}"#).await;
+    assert_eq!(ann.refusal(json!({"rpc": {"method": "x"}})).await, 108, "the first that is answered");
+}
+
+#[tokio::test]
+async fn every_command_with_an_id_is_answered_once_with_an_object() {
+    let gateway = Gateway::start_with(everything).await;
+    let token = gateway.good(json!({"sub": "ann", "channel": "closed:a", "expire_at": 0}));
+    let mut ann = gateway.connect("ann").await;
+    for (name, request, expected) in [
+        ("subscribe", json!({"channel": "read:a"}), json!({})),
+        ("subscribe", json!({"channel": "closed:a", "token": token}), json!({})),
+        ("sub_refresh", json!({"channel": "closed:a", "token": token}), json!({})),
+        ("unsubscribe", json!({"channel": "read:a"}), json!({})),
+        ("publish", json!({"channel": "news", "data": 1}), json!({})),
+        ("presence", json!({"channel": "all:a"}), json!({"presence": {}})),
+        ("presence_stats", json!({"channel": "all:a"}), json!({"num_clients": 0, "num_users": 0})),
+        ("refresh", json!({"token": gateway.good(json!({"sub": "ann", "expire_at": 0}))}), json!({})),
+    ] {
+        let mut reply = ann.call(json!({ name: request })).await;
+        assert_eq!(reply[name].take(), expected, "{name}");
+    }
+    let reply = ann.call(json!({"history": {"channel": "all:a"}})).await;
+    let fields: Vec<_> = reply["history"].as_object().expect("it is an object").keys().collect();
+    assert_eq!(fields, ["epoch", "offset", "publications"], "{reply}");
+}
