@@ -222,7 +222,7 @@ async fn a_capability_allows_what_the_namespace_does_not_and_nothing_else() {
     .await;
     let caps = json!([
         {"channels": ["vault:read"], "allow": ["sub", "prs", "hst"]},
-        {"channels": ["vault:w*"], "match": "wildcard", "allow": ["pub"]},
+        {"channels": ["vault:w*", "$vault:w*"], "match": "wildcard", "allow": ["pub"]},
     ]);
     let mut ann = gateway.connect_with(json!({"sub": "ann", "caps": caps})).await;
     let verdicts = async |client: &mut Client, channel: &str| -> Vec<u64> {

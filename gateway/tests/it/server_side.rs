@@ -10,15 +10,15 @@ use crate::support::{Client, Gateway, after, namespace, now};
 /// Nobody may subscribe to `mine:` and `kept:` by themselves, `kept:` recovers; to `wish:` everybody may.
 fn channels(config: &mut Config) {
     config.client.expired_sub_close_delay = Duration::ZERO;
-    let kept = |more: Value| {
-        let mut options = json!({"history_size": 5, "history_ttl": "600s", "force_recovery": true});
-        options.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
-        options
-    };
     config.channel.namespaces.extend([
         namespace("mine", json!({"history_size": 5, "history_ttl": "600s"})),
-        namespace("kept", kept(json!({}))),
-        namespace("wish", kept(json!({"allow_subscribe_for_client": true}))),
+        namespace("kept", json!({"history_size": 5, "history_ttl": "600s", "force_recovery": true})),
+namespace(
+            "wish",
+            json!({
+                "history_size": 5, "history_ttl": "600s", "force_recovery": true, "allow_subscribe_for_client": true,
+            }),
+        ),
     ]);
 }
 

@@ -222,6 +222,8 @@ impl Client {
         loop {
             if let Message::Close(frame) = self.next().await {
                 let frame = frame.expect("the gateway says why");
+                // The answer, which nobody has to take any more.
+                drop(within("the answer to be taken", self.socket.flush()).await);
                 return (frame.code.into(), frame.reason.as_str().to_owned());
             }
         }
