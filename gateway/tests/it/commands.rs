@@ -1,22 +1,24 @@
-//! Every command with what no client should send: each has its code, and the connection stays or closes as the
-//! protocol says.
+//! Every command with what no client should send: each has its code, and the connection stays or closes as
+//! the protocol says.
 
 use clarion::config::Config;
 use serde_json::{Value, json};
 
-use crate::support::{Client, Gateway, namespace};
+use crate::support::{Client, Gateway, Raw, namespace, now};
 
 /// Channels `all:…` with every feature.
 fn everything(config: &mut Config) {
     let options = json!({
-        "presence": true, "join_leave": true, "history_size": 5, "history_ttl": "600s", "allow_recovery": true,
-        "allow_subscribe_for_client": true, "allow_publish_for_client": true, "allow_presence_for_client": true,
-        "allow_history_for_client": true,
+        "presence": true, "join_leave": true,
+        "history_size": 5, "history_ttl": "600s", "allow_recovery": true,
+        "allow_subscribe_for_client": true, "allow_publish_for_client": true,
+        "allow_presence_for_client": true, "allow_history_for_client": true,
     });
     config.channel.namespaces.push(namespace("all", options));
 }
 
-/// The code with which `client` is refused what `request` asks for, an error or a close; `None` if it gets it.
+/// The code with which `client` is refused what `request` asks for, an error or a close; `None` if it gets
+/// it.
 async fn answer(client: &mut Client, name: &str, request: &str) -> Option<u64> {
     client.send(format!(r#"{{"id":77,"{name}":{request}}}"#)).await;
     match client.next_text_or_close().await {
@@ -29,8 +31,8 @@ async fn answer(client: &mut Client, name: &str, request: &str) -> Option<u64> {
     }
 }
 
-/// Each of `requests` of the command `name` is answered with its code (0: done); after an error the connection is
-/// usable, after a close it is closed.
+/// Each of `requests` of the command `name` is answered with its code (0: done); after an error the connection
+/// is usable, after a close it is closed.
 async fn all(gateway: &Gateway, name: &str, requests: &[(&str, u64)]) {
     for (request, code) in requests {
         let mut client = gateway.connect("ann").await;
@@ -106,10 +108,7 @@ async fn bad_subscribes() {
         (r#"{"channel":"all:a","delta":"zip"}"#, 3501),
         (r#"{"channel":"all:a","recover":true,"offset":18446744073709551615,"epoch":"x"}"#, 0),
         (r#"{"channel":"all:a","recover":true,"offset":18446744073709551615,"flag":2}"#, 112),
-        (
-            r#"{"channel":"all:a","delta":"fossil","flag":1,"positioned":true,"join_leave":true,"unknown":{}}"#,
-            0,
-        ),
+        (r#"{"channel":"all:a","delta":"fossil","flag":1,"positioned":true,"unknown":{}}"#, 0),
         (r#"{"channel":"all:a","tf":{"op":"eq"}}"#, 107),
         (r#"{"channel":"all:a","type":1}"#, 108),
         (r#"{"channel":"all:a","type":-1}"#, 108),
@@ -222,12 +221,7 @@ async fn bad_connects() {
         (with(r#""subs":{"all:a":1}"#), 3501),
         (with(r#""subs":{"all:a":{"offset":-1}}"#), 3501),
         (with(r#""subs":{"nowhere:a":{}}"#), 3501),
-        (
-            with(
-                r#""data":{"a":1},"name":"js","version":"5","headers":{"x":"y"},"flag":3,"dict":[1],"profile":{}"#,
-            ),
-            0,
-        ),
+        (with(r#""data":{"a":1},"name":"js","version":"5","headers":{"x":"y"},"flag":3,"dict":[1]"#), 0),
         (with(r#""subs":{"closed:a":{},"a b":{},"":{}}"#), 0),
     ];
     for (request, code) in &requests {
@@ -244,10 +238,17 @@ async fn calls_are_answered_and_words_into_the_blue_are_not() {
     all(&gateway, "rpc", &requests).await;
     all(&gateway, "ping", &[("{}", 3501)]).await;
     let mut ann = gateway.connect("ann").await;
-    ann.send(r#"{"send":{"data":{"x":1}}}"#).await;
-    ann.send(r#"{"id":0,"subscribe":{"channel":"closed:a"}}"#).await;
-    ann.send(r#"{"id":5,"send":{"data":1}}"#).await;
-    assert_eq!(ann.refusal(json!({"rpc": {"method": "x"}})).await, 108, "the first that is answered");
+    for text in [
+        r#"{"send":{"data":1}}"#,
+        r#"{"id":5,"send":{}}"#,
+        r#"{"id":0,"subscribe":{"channel":"closed:a"}}"#,
+        "{}",
+    ] {
+        ann.send(text).await;
+    }
+    ann.send(r#"{"id":6,"rpc":{"method":"x"}}"#).await;
+    let not_available = json!({"id": 6, "error": {"code": 108, "message": "not available"}});
+    assert_eq!(ann.next_message().await, not_available, "the first that is answered");
 }
 
 #[tokio::test]
@@ -271,4 +272,49 @@ async fn every_command_with_an_id_is_answered_once_with_an_object() {
     let reply = ann.call(json!({"history": {"channel": "all:a"}})).await;
     let fields: Vec<_> = reply["history"].as_object().expect("it is an object").keys().collect();
     assert_eq!(fields, ["epoch", "offset", "publications"], "{reply}");
+}
+
+#[tokio::test]
+async fn the_welcome_of_a_websocket_says_who_one_is_and_how_to_stay() {
+    let gateway = Gateway::start_with(everything).await;
+    let ann = gateway.connect("ann").await;
+    let fields: Vec<_> = ann.welcome.as_object().expect("it is an object").keys().collect();
+    // A session and a node are for transports that need two ways.
+    assert_eq!(fields, ["client", "expires", "ping", "pong", "ttl", "version"]);
+    assert_ne!(ann.id(), gateway.connect("ann").await.id());
+}
+
+#[tokio::test]
+async fn what_stands_behind_connect_in_its_frame_is_carried_out_after_it() {
+    let gateway = Gateway::start_with(everything).await;
+    let mut ann = gateway.silent().await;
+    let lines = [
+        json!({"id": 1, "connect": {"token": gateway.good(json!({"sub": "ann", "channels": ["all:b"]}))}}),
+        json!({"id": 2, "subscribe": {"channel": "all:a"}}),
+        json!({"id": 3, "subscribe": {"channel": "all:b"}}),
+    ];
+    ann.send(lines.map(|line| line.to_string()).join("\n")).await;
+    assert!(ann.next_message().await["connect"]["subs"]["all:b"].is_object());
+    assert_eq!(ann.next_message().await, json!({"id": 2, "subscribe": {}}));
+    assert_eq!(ann.next_message().await["error"]["code"], 105, "the server was first");
+}
+
+#[tokio::test]
+async fn after_an_error_to_connect_nothing_more_is_heard() {
+    let gateway = Gateway::start_with(everything).await;
+    for claims in [json!({"sub": "ann", "exp": now() - 60}), json!({"sub": "ann", "channels": ["nowhere:a"]})]
+    {
+        let connect = |id: u32, token: String| json!({"id": id, "connect": {"token": token}}).to_string();
+        let publish = json!({"id": 2, "publish": {"channel": "all:a", "data": 1}}).to_string();
+        let mut raw = Raw::native(&gateway).await;
+        raw.send_text(&[connect(1, gateway.good(claims)), publish].join("\n")).await;
+        let reply = raw.next_json().await;
+        assert!(reply["id"] == 1 && reply["error"]["code"].is_u64(), "{reply}");
+        raw.send_text(&connect(3, gateway.token("ann"))).await;
+        raw.send_frame(0x88, 1000u16.to_be_bytes()).await;
+        let last = raw.next_frame().await.expect("a close is answered");
+        assert_eq!(last.opcode, 0x8, "{last:?}");
+    }
+    let history = gateway.api("history", json!({"channel": "all:a"})).await;
+    assert_eq!(history["offset"], 0, "nothing was published");
 }

@@ -9,7 +9,8 @@ use crate::support::{Client, Gateway, namespace};
 fn formats(config: &mut Config) {
     let taking = |name, format| {
         let options = json!({
-            "publication_data_format": format, "allow_subscribe_for_client": true, "allow_publish_for_client": true,
+            "publication_data_format": format,
+            "allow_subscribe_for_client": true, "allow_publish_for_client": true,
             "history_size": 5, "history_ttl": "600s", "allow_history_for_client": true,
         });
         namespace(name, options)
@@ -129,7 +130,8 @@ async fn send(client: &mut Client, mut command: Value) {
 async fn in_cache_mode_with_auto_recovery_the_newest_comes_unasked() {
     let gateway = Gateway::start_with(|config| {
         let options = json!({
-            "history_size": 5, "history_ttl": "600s", "allow_subscribe_for_client": true, "force_recovery": true,
+            "history_size": 5, "history_ttl": "600s", "force_recovery": true,
+            "allow_subscribe_for_client": true,
             "force_recovery_mode": "cache", "auto_cache_recover": true,
         });
         config.channel.namespaces.push(namespace("price", options));

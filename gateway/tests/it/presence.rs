@@ -8,8 +8,8 @@ use tokio::task::JoinSet;
 
 use crate::support::{Client, Gateway, Raw, eventually, namespace};
 
-/// In `room:` subscribers may see who is there, in `lobby:` everybody may, in `loud:` all are told and nobody may
-/// ask, in `blind:` nobody may know, in `still:` nothing is announced.
+/// In `room:` subscribers may see who is there, in `lobby:` everybody may, in `loud:` all are told and nobody
+/// may ask, in `blind:` nobody may know, in `still:` nothing is announced.
 fn rooms(config: &mut Config) {
     config.client.anonymous = true;
     let rights = |mut options: Value| {

@@ -13,10 +13,11 @@ fn channels(config: &mut Config) {
     config.channel.namespaces.extend([
         namespace("mine", json!({"history_size": 5, "history_ttl": "600s"})),
         namespace("kept", json!({"history_size": 5, "history_ttl": "600s", "force_recovery": true})),
-namespace(
+        namespace(
             "wish",
             json!({
-                "history_size": 5, "history_ttl": "600s", "force_recovery": true, "allow_subscribe_for_client": true,
+                "history_size": 5, "history_ttl": "600s", "force_recovery": true,
+                "allow_subscribe_for_client": true,
             }),
         ),
     ]);
@@ -175,7 +176,8 @@ async fn a_client_that_comes_back_recovers_the_channels_of_the_server_by_connect
     let mut ann = connect(&gateway, request).await;
     let expected = json!({
         "kept:a": {
-            "recoverable": true, "positioned": true, "recovered": true, "was_recovering": true, "epoch": epoch,
+            "recoverable": true, "positioned": true, "recovered": true, "was_recovering": true,
+            "epoch": epoch,
             "publications": [{"data": 1, "offset": 1}, {"data": 2, "offset": 2}],
         },
         "kept:b": {
@@ -213,7 +215,8 @@ async fn the_bare_form_has_the_channels_of_the_server_in_its_first_push() {
     let mut ann = Client::bare(gateway.open().await, &token, &query).await;
     let expected = json!({
         "kept:a": {
-            "recoverable": true, "positioned": true, "recovered": true, "was_recovering": true, "epoch": epoch,
+            "recoverable": true, "positioned": true, "recovered": true, "was_recovering": true,
+            "epoch": epoch,
             "offset": 1, "publications": [{"data": 2, "offset": 2}], "data": 1,
         },
         "mine:b": {}, "news": {},
