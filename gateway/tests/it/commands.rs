@@ -313,7 +313,11 @@ async fn after_an_error_to_connect_nothing_more_is_heard() {
         raw.send_text(&connect(3, gateway.token("ann"))).await;
         raw.send_frame(0x88, 1000u16.to_be_bytes()).await;
         let last = raw.next_frame().await.expect("a close is answered");
-        assert_eq!(last.opcode, 0x8, "{last:?}");
+        assert_eq!(
+            (last.opcode, &last.payload[..]),
+            (0x8, &1000u16.to_be_bytes()[..]),
+            "its own close, answered"
+        );
     }
     let history = gateway.api("history", json!({"channel": "all:a"})).await;
     assert_eq!(history["offset"], 0, "nothing was published");
