@@ -322,3 +322,27 @@ async fn after_an_error_to_connect_nothing_more_is_heard() {
     let history = gateway.api("history", json!({"channel": "all:a"})).await;
     assert_eq!(history["offset"], 0, "nothing was published");
 }
+
+#[tokio::test]
+async fn null_is_what_is_not_set() {
+    let gateway = Gateway::start_with(everything).await;
+    let mut ann = gateway.silent().await;
+    let connect = json!({"token": gateway.token("ann"), "name": null, "data": null, "subs": null});
+    assert!(ann.call(json!({ "connect": connect })).await["connect"]["client"].is_string());
+    let subscribe = json!({
+        "channel": "all:a", "token": null, "recover": null, "epoch": null, "offset": null, "positioned": null,
+        "recoverable": null, "join_leave": null, "flag": null, "delta": null, "type": null, "tf": null,
+    });
+    assert_eq!(ann.call(json!({ "subscribe": subscribe })).await["subscribe"], json!({}));
+    let publish = json!({"channel": "all:a", "data": null, "type": null});
+    assert_eq!(ann.call(json!({ "publish": publish })).await["publish"], json!({}));
+    assert_eq!(ann.next_publication().await.data, json!(null), "this null is data");
+    let history =
+        json!({"channel": "all:a", "limit": null, "since": {"offset": null, "epoch": null}, "reverse": null});
+    assert_eq!(ann.call(json!({ "history": history })).await["history"]["publications"], json!([]));
+    for name in ["subscribe", "unsubscribe", "publish", "presence", "history", "sub_refresh"] {
+        let mut client = gateway.connect("ann").await;
+        let code = answer(&mut client, name, r#"{"channel":null}"#).await;
+        assert_eq!(code, Some(3501), "no channel is none: {name}");
+    }
+}

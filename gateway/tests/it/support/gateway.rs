@@ -66,7 +66,8 @@ impl Gateway {
         Client::native(self.open().await, &self.token(user)).await
     }
 
-    /// A client of the native protocol with a token of these `claims`, good for an hour unless they say otherwise.
+    /// A client of the native protocol with a token of these `claims`, good for an hour unless they say
+    /// otherwise.
     pub(crate) async fn connect_with(&self, claims: Value) -> Client {
         Client::native(self.open().await, &self.good(claims)).await
     }
