@@ -2,52 +2,9 @@
 
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
-import { Centrifuge } from 'centrifuge';
 import WebSocket from 'ws';
+import { clientOf, code, connect, join, subscribe } from './sdk.mjs';
 import { DRAIN_DEADLINE_MS, Gateway, Inbox, beforeAll, within } from './support.mjs';
-
-/** An SDK client that ends with the test; every event of it waits in `events[name]`. */
-function clientOf(t, gateway, options) {
-  const client = new Centrifuge(gateway.nativeUrl, {
-    websocket: WebSocket,
-    minReconnectDelay: 20,
-    maxReconnectDelay: 100,
-    ...options,
-  });
-  t.after(() => client.disconnect());
-  const names = ['connecting', 'connected', 'disconnected', 'error', 'subscribed', 'publication', 'unsubscribed'];
-  return { client, events: inboxes(client, names) };
-}
-
-function inboxes(emitter, names) {
-  return Object.fromEntries(names.map((name) => {
-    const inbox = new Inbox();
-    emitter.on(name, inbox.push);
-    return [name, inbox];
-  }));
-}
-
-async function connect(t, gateway, user) {
-  const { client, events } = clientOf(t, gateway, { token: gateway.token(user) });
-  client.connect();
-  const { client: id } = await events.connected.next('connected');
-  return { client, events, id };
-}
-
-function subscribe(client, channel) {
-  const subscription = client.newSubscription(channel);
-  const events = inboxes(subscription, ['subscribing', 'subscribed', 'unsubscribed', 'publication', 'error']);
-  subscription.subscribe();
-  return { subscription, events };
-}
-
-async function join(client, channel) {
-  const joined = subscribe(client, channel);
-  await joined.events.subscribed.next(`subscribed to ${channel}`);
-  return joined;
-}
-
-const code = (expected) => (error) => error.code === expected;
 
 describe('the SDK', () => {
   let gateway;
@@ -130,7 +87,7 @@ describe('the SDK', () => {
     await assert.rejects(ann.client.publish('read:news', 1), code(103));
   });
 
-  test('what is not built answers 108: rpc, history, presence', async (t) => {
+  test('what is not built answers 108, rpc, and so does what is off, history and presence', async (t) => {
     const ann = await connect(t, gateway, 'ann');
     const { subscription } = await join(ann.client, 'open:chat');
     await assert.rejects(ann.client.rpc('sum', [1, 2]), code(108));

@@ -4,16 +4,23 @@
 
 mod chat;
 mod cli;
+mod commands;
+mod expiry;
 mod frames;
 mod handshake;
 mod history;
 mod large_replies;
 mod leaks;
 mod lifecycle;
+mod payloads;
 mod policies;
+mod presence;
 mod protobuf;
 mod recovery;
+mod refused;
 mod secrets;
+mod server_side;
 mod slow;
+mod subscriptions;
 mod support;
 mod token;

@@ -7,7 +7,7 @@ use clarion::config::{ChannelOptions, Config, RecoveryMode};
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
-use crate::support::{Client, Gateway, Raw, upgrade_request};
+use crate::support::{Client, Gateway, Raw, after, upgrade_request};
 
 /// Publications that `kept:` channels keep.
 const WINDOW: usize = 10;
@@ -406,4 +406,39 @@ async fn a_malformed_since_is_refused() {
         raw.send(request).await;
         assert_eq!(raw.answer().await.status, 400, "{since:?}");
     }
+}
+
+#[tokio::test]
+async fn who_follows_a_history_that_is_lost_is_told_with_2500_or_closed_with_3010() {
+    let gateway = Gateway::start_with(|config| {
+        config.channel.namespaces.push(ChannelOptions {
+            force_recovery: true,
+            history_ttl: Duration::from_millis(500),
+            history_meta_ttl: Duration::from_millis(500),
+            ..keeping("brief")
+        });
+        // Nobody asks for the history, which would keep its epoch.
+        config.client.position_check_interval = Duration::ZERO;
+        config.client.expired_close_delay = Duration::ZERO;
+    })
+    .await;
+    publish(&gateway, "brief:a", 1..=2).await;
+    let mut ann = gateway.connect("ann").await.subscribe("brief:a").await;
+    let mut bare = gateway.bare("bob", "channels=brief:a").await;
+    let mut data = gateway.data("carl", "channels=brief:a&publish=news").await;
+    let mut eve = gateway.connect_with(json!({"sub": "eve", "channels": ["brief:a"]})).await;
+    gateway.metric_is("clarion_subscriptions", 4.0).await;
+    // Its end says that the time of the epoch is over as well.
+    let mut clock = gateway.connect_with(json!({"sub": "clock", "exp": after(0.8)})).await;
+    assert_eq!(clock.closed().await.0, 3005);
+    gateway.api("publish", json!({"channel": "brief:a", "data": 1})).await;
+    let lost = json!({"code": 2500, "reason": "insufficient state"});
+    for client in [&mut ann, &mut bare] {
+        assert_eq!(client.next_push().await, json!({"channel": "brief:a", "unsubscribe": lost}));
+    }
+    assert_eq!(eve.closed().await, (3010, "insufficient state".into()));
+    assert_eq!(data.closed().await.0, 3010, "it has no other way to be told");
+    let again = subscribe(&mut ann, "brief:a", json!({})).await;
+    assert_eq!(again["subscribe"]["offset"], 1, "it can begin anew: {again}");
+    is_live(&gateway, &mut ann, "brief:a", 2).await;
 }

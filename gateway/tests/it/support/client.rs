@@ -14,6 +14,8 @@ pub(crate) struct Client {
     last_id: u32,
     /// Pushes that came while something else was waited for.
     pushes: VecDeque<Value>,
+    /// Further lines of a frame whose first was looked at.
+    lines: VecDeque<Value>,
     /// What the gateway said first: the reply to `connect`, or the connect push of the bare form.
     pub(crate) welcome: Value,
     /// Whether it answers pings of the native protocol.
@@ -34,11 +36,21 @@ pub(crate) struct Publication {
 impl Client {
     /// Connects and says `connect` with `token`.
     pub(crate) async fn native(stream: TcpStream, token: &str) -> Self {
-        let mut client = Self::handshake(stream, "/connection/websocket").await;
-        let reply = client.call(json!({"connect": {"token": token}})).await;
+        Self::native_with(stream, json!({"token": token})).await
+    }
+
+    /// Connects and says `connect` with this `request`.
+    pub(crate) async fn native_with(stream: TcpStream, request: Value) -> Self {
+        let mut client = Self::native_silent(stream).await;
+        let reply = client.call(json!({ "connect": request })).await;
         assert!(reply["connect"]["client"].is_string(), "{reply}");
         client.welcome = reply["connect"].clone();
         client
+    }
+
+    /// Connects and says nothing yet.
+    pub(crate) async fn native_silent(stream: TcpStream) -> Self {
+        Self::handshake(stream, "/connection/websocket").await
     }
 
     /// Connects to the bare form and reads its connect push.
@@ -62,10 +74,16 @@ impl Client {
             socket,
             last_id: 0,
             pushes: VecDeque::new(),
+            lines: VecDeque::new(),
             welcome: Value::Null,
             answers_pings: true,
             pings: 0,
         }
+    }
+
+    /// The id that the gateway gave it.
+    pub(crate) fn id(&self) -> &str {
+        self.welcome["client"].as_str().expect("it has connected")
     }
 
     /// Subscribes; the reply has come.
@@ -102,9 +120,21 @@ impl Client {
         }
     }
 
+    /// The code of the error with which `command` is refused; the connection stays.
+    pub(crate) async fn refusal(&mut self, command: Value) -> u64 {
+        let reply = self.call(command.clone()).await;
+        reply["error"]["code"].as_u64().unwrap_or_else(|| panic!("{command} is answered {reply}"))
+    }
+
     /// Sends a text as it is.
     pub(crate) async fn send(&mut self, text: impl Into<String>) {
         let sending = self.socket.send(Message::text(text.into()));
+        within("a message to be taken", sending).await.expect("the connection is open");
+    }
+
+    /// Sends bytes.
+    pub(crate) async fn send_binary(&mut self, bytes: &[u8]) {
+        let sending = self.socket.send(Message::binary(bytes.to_vec()));
         within("a message to be taken", sending).await.expect("the connection is open");
     }
 
@@ -134,14 +164,15 @@ impl Client {
     /// Several lines in one frame come one after another.
     pub(crate) async fn next_message(&mut self) -> Value {
         loop {
-            let text = self.next_text().await;
-            let mut lines = text.lines().map(|line| serde_json::from_str::<Value>(line).expect("JSON"));
-            let first = lines.next().expect("a frame is not empty");
-            for further in lines {
-                self.pushes.extend(further.get("push").cloned());
-            }
-            if first != json!({}) {
-                return first;
+            let Some(message) = self.lines.pop_front() else {
+                let text = self.next_text().await;
+                self.lines
+                    .extend(text.lines().map(|line| serde_json::from_str::<Value>(line).expect("JSON")));
+                assert!(!self.lines.is_empty(), "a frame is not empty");
+                continue;
+            };
+            if message != json!({}) {
+                return message;
             }
             self.pings += 1;
             if self.answers_pings {
@@ -155,6 +186,23 @@ impl Client {
         match self.next().await {
             Message::Text(text) => text.as_str().to_owned(),
             other => panic!("{other:?} is no text"),
+        }
+    }
+
+    /// The next text as it came, or the code with which the gateway closes instead.
+    pub(crate) async fn next_text_or_close(&mut self) -> Result<String, u16> {
+        match self.next().await {
+            Message::Text(text) => Ok(text.as_str().to_owned()),
+            Message::Close(Some(frame)) => Err(frame.code.into()),
+            other => panic!("{other:?} is neither"),
+        }
+    }
+
+    /// The next bytes.
+    pub(crate) async fn next_binary(&mut self) -> Vec<u8> {
+        match self.next().await {
+            Message::Binary(bytes) => bytes.to_vec(),
+            other => panic!("{other:?} is not binary"),
         }
     }
 
@@ -174,6 +222,8 @@ impl Client {
         loop {
             if let Message::Close(frame) = self.next().await {
                 let frame = frame.expect("the gateway says why");
+                // The answer, which nobody has to take any more.
+                drop(within("the answer to be taken", self.socket.flush()).await);
                 return (frame.code.into(), frame.reason.as_str().to_owned());
             }
         }

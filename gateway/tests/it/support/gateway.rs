@@ -3,7 +3,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use clarion::app::{self, StartError};
 use clarion::config::{ApiKey, Auto, ChannelOptions, Config};
 use clarion::model::Secret;
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::net::TcpStream;
 
 use super::metrics::Samples;
@@ -66,6 +66,17 @@ impl Gateway {
         Client::native(self.open().await, &self.token(user)).await
     }
 
+    /// A client of the native protocol with a token of these `claims`, good for an hour unless they say
+    /// otherwise.
+    pub(crate) async fn connect_with(&self, claims: Value) -> Client {
+        Client::native(self.open().await, &self.good(claims)).await
+    }
+
+    /// A client of the native protocol that has not said anything.
+    pub(crate) async fn silent(&self) -> Client {
+        Client::native_silent(self.open().await).await
+    }
+
     /// A client of the bare form, connected as `user`; `query` says which channels.
     pub(crate) async fn bare(&self, user: &str, query: &str) -> Client {
         Client::bare(self.open().await, &self.token(user), query).await
@@ -91,6 +102,14 @@ impl Gateway {
         token::sign_claims(&self.config, claims)
     }
 
+    /// The same, good for an hour unless they say otherwise.
+    pub(crate) fn good(&self, mut claims: Value) -> String {
+        if claims.get("exp").is_none() {
+            claims["exp"] = json!(token::now() + 3600);
+        }
+        self.sign(&claims)
+    }
+
     /// `GET path` on the internal listener.
     pub(crate) async fn get(&self, path: &str) -> Answer {
         http::get(self.internal, path).await
@@ -98,13 +117,24 @@ impl Gateway {
 
     /// Calls the server API; answers its `result`.
     pub(crate) async fn api(&self, method: &str, request: Value) -> Value {
+        let mut body = self.ask_api(method, request).await;
+        assert!(body.get("error").is_none(), "{body}");
+        body["result"].take()
+    }
+
+    /// Calls the server API, which refuses; answers the code of the error.
+    pub(crate) async fn api_refusal(&self, method: &str, request: Value) -> u64 {
+        let body = self.ask_api(method, request).await;
+        body["error"]["code"].as_u64().unwrap_or_else(|| panic!("{method} is answered {body}"))
+    }
+
+    /// Calls the server API; answers all of it, `result` or `error`.
+    pub(crate) async fn ask_api(&self, method: &str, request: Value) -> Value {
         let key = [("x-api-key", API_KEY), ("content-type", "application/json")];
         let path = format!("/api/{method}");
         let answer = http::post(self.internal, &path, &key, &request.to_string()).await;
         assert_eq!(answer.status, 200, "{}", answer.body);
-        let mut body: Value = serde_json::from_str(&answer.body).expect("the API answers JSON");
-        assert!(body.get("error").is_none(), "{body}");
-        body["result"].take()
+        serde_json::from_str(&answer.body).expect("the API answers JSON")
     }
 
     /// All metrics as they are now.
@@ -159,4 +189,10 @@ pub(crate) fn config() -> Config {
         ChannelOptions { name: "closed".into(), ..ChannelOptions::default() },
     ];
     config
+}
+
+/// A namespace called `name` with these `options`, written as in a configuration file.
+pub(crate) fn namespace(name: &str, mut options: Value) -> ChannelOptions {
+    options["name"] = json!(name);
+    serde_json::from_value(options).expect("they are options of a namespace")
 }

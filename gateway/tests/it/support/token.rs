@@ -14,6 +14,11 @@ pub(crate) fn now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).expect("the clock is right").as_secs()
 }
 
+/// The time that many seconds from now, to the fraction: a token that ends then is good until then.
+pub(crate) fn after(seconds: f64) -> f64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).expect("the clock is right").as_secs_f64() + seconds
+}
+
 /// A token for `user` that is good for a node with `config`.
 pub(crate) fn sign(config: &Config, user: &str) -> String {
     let rules = &config.client.token;
