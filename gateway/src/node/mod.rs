@@ -391,6 +391,12 @@ impl Node {
         self.dispatch.interests.subscription_count()
     }
 
+    /// Channels that take memory, with subscribers or without.
+    #[cfg(test)]
+    pub(crate) fn known_channels(&self) -> usize {
+        self.dispatch.interests.known()
+    }
+
     /// What happened on this node, in numbers.
     pub fn metrics(&self) -> &Arc<Metrics> {
         &self.metrics
