@@ -17,7 +17,7 @@ use async_trait::async_trait;
 use parking_lot::Mutex;
 
 use super::{Broker, BrokerError, Draft, History, PublishOptions, Published, Range, Receiver};
-use crate::model::chance::{Failure, Manners, Random, turns};
+use crate::model::chance::{Failure, Fate, Manners, Random, turns};
 use crate::model::{Channel, Epoch, Notice, Position, Publication};
 
 /// A publication that was kept, whatever its publisher was told.
@@ -41,6 +41,8 @@ pub(crate) struct Unruly {
 struct Calls {
     random: Random,
     manners: Manners,
+    /// Whether the next call fails whatever the manners say.
+    fails_next: bool,
     /// What was asked for by calls that were dropped, in their order.
     abandoned: Vec<(Channel, Pin<Box<dyn Future<Output = ()> + Send>>)>,
 }
@@ -73,7 +75,7 @@ impl Unruly {
         let held = Arc::new(Held { receiver, holding: Mutex::default() });
         held.holding.lock().holds_back = manners.holds_back;
         let inner = Arc::new(make(Arc::clone(&held) as _));
-        let calls = Calls { random: Random::new(seed), manners, abandoned: Vec::new() };
+        let calls = Calls { random: Random::new(seed), manners, fails_next: false, abandoned: Vec::new() };
         Arc::new(Self { inner, held, calls: Arc::new(Mutex::new(calls)), kept: Arc::default() })
     }
 
@@ -82,6 +84,11 @@ impl Unruly {
         self.calls.lock().manners = Manners::CALM;
         self.held.holding.lock().holds_back = false;
         while self.pass_on() {}
+    }
+
+    /// The next call fails, after it took effect.
+    pub(crate) fn fail_next_after_effect(&self) {
+        self.calls.lock().fails_next = true;
     }
 
     /// Delivers what has waited longest in some channel; `false` if nothing waits.
@@ -143,7 +150,9 @@ impl Unruly {
         let fate = {
             let mut calls = self.calls.lock();
             let manners = calls.manners;
-            manners.fate(&mut calls.random)
+            let fate = manners.fate(&mut calls.random);
+            let failure = std::mem::take(&mut calls.fails_next).then_some(Failure::After);
+            Fate { failure: failure.or(fate.failure), ..fate }
         };
         let effect = (fate.failure != Some(Failure::Before)).then(|| Box::pin(effect) as Effect<T>);
         let mut under_way = UnderWay { channel: channel.clone(), calls: Arc::clone(&self.calls), effect };

@@ -113,7 +113,7 @@ impl World {
     pub(super) async fn step(&mut self, random: &mut Random, tally: &mut Tally) {
         let index = random.below(CLIENTS);
         let channel = random.below(self.bed.channels.len());
-        match random.below(24) {
+        match random.below(32) {
             0..=3 => self.publish(channel, 1 + random.below(2)),
             4..=7 => self.bed.bench.turn(),
             8..=10 => drop(self.broker.pass_on()),
@@ -132,7 +132,7 @@ impl World {
                 let channels = some_of(self.bed.channels.len(), random);
                 self.clients[index].subscribe(&self.bed, channels);
             }
-            18..=20 => self.poll_call(random, tally),
+            18..=22 => self.poll_call(random, tally),
             _ => self.poll_client(index, tally),
         }
         // What runs on the backbone has its turn.
