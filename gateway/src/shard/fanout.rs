@@ -305,7 +305,8 @@ pub(super) mod bench {
         }
 
         pub(in crate::shard) fn with(presence: Arc<dyn Presence>, outbox_bytes_max: usize) -> Self {
-            Self::over(|receiver| Arc::new(MemoryBroker::new(receiver)), presence, outbox_bytes_max)
+            let make = |receiver| Arc::new(MemoryBroker::new(receiver)) as _;
+            Self::over(make, presence, outbox_bytes_max, Arc::new(Metrics::new()))
         }
 
         /// With the broker that `make` builds from a receiver.
@@ -313,8 +314,8 @@ pub(super) mod bench {
             make: impl FnOnce(Arc<dyn Receiver>) -> Arc<dyn Broker>,
             presence: Arc<dyn Presence>,
             outbox_bytes_max: usize,
+            metrics: Arc<Metrics>,
         ) -> Self {
-            let metrics = Arc::new(Metrics::new());
             let dispatch = Dispatch::new(1, usize::MAX / 2, Arc::clone(&metrics));
             let broker = make(Arc::clone(&dispatch) as _);
             let backbone = tokio::runtime::Handle::current();

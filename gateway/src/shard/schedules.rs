@@ -8,14 +8,16 @@
 mod client;
 mod world;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use self::world::World;
 use super::fanout::bench::Random;
+use crate::metrics::Metrics;
 use crate::model::chance::{Manners, Seed, seeds};
 
 const SCHEDULES: u64 = 20_000;
-const STEPS: usize = 0;
+const STEPS: usize = 100;
 /// Longer than the grace of a channel that nobody holds.
 const GRACE_IS_OVER: Duration = Duration::from_secs(30);
 
@@ -47,12 +49,12 @@ fn manners(seed: u64) -> Manners {
 
 #[tokio::test(start_paused = true)]
 async fn every_schedule_ends_with_everything_delivered_once_or_told() {
-    let mut tally = Tally::default();
+    let (mut tally, metrics) = (Tally::default(), Arc::new(Metrics::new()));
     let seeds = seeds(1..=SCHEDULES);
     for seed in &seeds {
         let _seed = Seed(*seed);
         let mut random = Random::new(*seed);
-        let mut world = World::new(*seed, manners(*seed));
+        let mut world = World::new(*seed, manners(*seed), &metrics);
         for _ in 0..STEPS {
             world.step(&mut random, &mut tally).await;
         }

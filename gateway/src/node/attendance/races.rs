@@ -166,7 +166,10 @@ impl World {
         self.clients.clear();
         self.roll.settled().await;
         let clients = self.announcements.clients.lock();
-        assert!(clients.values().all(|client| !client.is_there && !client.is_under_way), "a leave is missing");
+        assert!(
+            clients.values().all(|client| !client.is_there && !client.is_under_way),
+            "a leave is missing"
+        );
         let joins = clients.values().map(|client| client.joins).sum();
         drop(clients);
         // From here on nothing is renewed, so a removal that failed is made up for by the lease.

@@ -206,7 +206,8 @@ impl Place {
         let follow = Follow {
             since,
             mode: Mode::Stream,
-            publications_max: 300,
+            // Less than is kept: the limit cuts some off.
+            publications_max: 6,
             bytes_max: 1 << 20,
             meta_ttl: super::world::META_TTL,
         };
