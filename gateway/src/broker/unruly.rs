@@ -72,17 +72,22 @@ impl Unruly {
         receiver: Arc<dyn Receiver>,
         make: impl FnOnce(Arc<dyn Receiver>) -> B,
     ) -> Arc<Self> {
-        let held = Arc::new(Held { receiver, holding: Mutex::default() });
-        held.holding.lock().holds_back = manners.holds_back;
+        let holding = Holding { holds_back: manners.holds_back, ..Holding::default() };
+        let held = Arc::new(Held { receiver, holding: Mutex::new(holding) });
         let inner = Arc::new(make(Arc::clone(&held) as _));
         let calls = Calls { random: Random::new(seed), manners, fails_next: false, abandoned: Vec::new() };
         Arc::new(Self { inner, held, calls: Arc::new(Mutex::new(calls)), kept: Arc::default() })
     }
 
+    /// From now on calls go so.
+    pub(crate) fn behave(&self, manners: Manners) {
+        self.calls.lock().manners = manners;
+        self.held.holding.lock().holds_back = manners.holds_back;
+    }
+
     /// From now on calls take effect at once, and what is delivered is not held back.
     pub(crate) fn calm(&self) {
-        self.calls.lock().manners = Manners::CALM;
-        self.held.holding.lock().holds_back = false;
+        self.behave(Manners::CALM);
         while self.pass_on() {}
     }
 

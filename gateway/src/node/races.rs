@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use super::{Backends, Dispatch, Interest, Node, PresenceSettings, ShardId, UNSUBSCRIBE_GRACE};
+use super::{Backends, Dispatch, Interest, LEAVING_MAX, Node, PresenceSettings, ShardId, UNSUBSCRIBE_GRACE};
 use crate::broker::unruly::Unruly;
 use crate::broker::{Broker, BrokerError, MemoryBroker};
 use crate::metrics::Metrics;
@@ -110,7 +110,24 @@ async fn who_holds_a_channel_is_reached_and_what_nobody_holds_is_let_go() {
     assert!(seeds.len() < 1_000 || failed > 500, "{failed}");
 }
 
-/// Fails once after it took effect.
+#[tokio::test(start_paused = true)]
+async fn a_broker_that_never_unsubscribes_does_not_fill_the_memory() {
+    let mut world = World::new(3);
+    world.broker.behave(Manners { failures_percent: 100, ..Manners::CALM });
+    for index in 0..LEAVING_MAX + 500 {
+        let channel = Channel::parse(&index.to_string(), 255).unwrap();
+        world.failed += usize::from(world.node.subscribe(ShardId::new(0), channel).await.is_err());
+    }
+    assert_eq!(world.failed, LEAVING_MAX + 500);
+    for _ in 0..3 {
+        tokio::time::sleep(UNSUBSCRIBE_GRACE * 2).await;
+        assert!((1..=LEAVING_MAX + 1).contains(&world.node.known_channels()));
+    }
+    world.broker.calm();
+    tokio::time::sleep(UNSUBSCRIBE_GRACE * 2).await;
+    assert_eq!(world.node.known_channels(), 0, "it is tried again");
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_broker_that_could_not_say_that_it_unsubscribed_is_subscribed_again() {
     let mut world = World::new(3);

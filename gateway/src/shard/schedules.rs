@@ -55,10 +55,12 @@ async fn every_schedule_ends_with_everything_delivered_once_or_told() {
         let _seed = Seed(*seed);
         let mut random = Random::new(*seed);
         let mut world = World::new(*seed, manners(*seed), &metrics);
+        let told = tally.lost + tally.gaps;
         for _ in 0..STEPS {
             world.step(&mut random, &mut tally).await;
         }
         world.finish(&mut tally).await;
+        assert!(!world.is_lossless || tally.lost + tally.gaps == told, "told of a loss that there was not");
         world.close().await;
     }
     // The schedules are worth nothing if they do not reach all of it.

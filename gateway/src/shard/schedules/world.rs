@@ -91,6 +91,8 @@ pub(super) struct World {
     clients: Vec<Client>,
     calls: Vec<Call>,
     next_number: u64,
+    /// Nothing is lost, repeated or forgotten: nobody may be told that it is.
+    pub(super) is_lossless: bool,
 }
 
 impl World {
@@ -111,13 +113,15 @@ impl World {
         let channels: Vec<_> = names.iter().map(|name| Channel::parse(name, 255).unwrap()).collect();
         let clients = (0..CLIENTS).map(|_| Client::new(channels.len())).collect();
         let bed = Bed { bench, channels, is_seen, truth: Truth::default() };
-        Self { bed, broker: broker.unwrap(), presence, clients, calls: Vec::new(), next_number: 0 }
+        let (broker, is_lossless) = (broker.unwrap(), seed % 5 == 0);
+        Self { bed, broker, presence, clients, calls: Vec::new(), next_number: 0, is_lossless }
     }
 
     pub(super) async fn step(&mut self, random: &mut Random, tally: &mut Tally) {
         let index = random.below(CLIENTS);
         let channel = random.below(self.bed.channels.len());
         match random.below(32) {
+            11 | 14 if self.is_lossless => {}
             0..=3 => self.publish(channel, 1 + random.below(2)),
             4..=7 => self.bed.bench.turn(),
             8..=10 => drop(self.broker.pass_on()),
