@@ -2,6 +2,8 @@
 //!
 //! Nothing here does I/O, and nothing here knows a client protocol.
 
+#[cfg(test)]
+pub(crate) mod chance;
 mod channel;
 mod close;
 mod grants;

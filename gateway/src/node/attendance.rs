@@ -217,4 +217,6 @@ impl Drop for Roll {
 }
 
 #[cfg(test)]
+mod races;
+#[cfg(test)]
 mod tests;

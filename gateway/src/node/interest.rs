@@ -51,6 +51,12 @@ impl Interest {
     fn total(&self) -> usize {
         self.subscribers.iter().map(|count| *count as usize).sum()
     }
+
+    /// Its grace begins; `true` if nobody will ask for its [`Fate`] yet.
+    fn leave(&mut self) -> bool {
+        self.left_at = Some(Instant::now());
+        !std::mem::replace(&mut self.is_awaited, true)
+    }
 }
 
 /// The broker's side of a channel: whether it is subscribed.
@@ -104,8 +110,14 @@ impl Interests {
             return false;
         }
         self.channels.fetch_sub(1, Ordering::Relaxed);
-        interest.left_at = Some(Instant::now());
-        !std::mem::replace(&mut interest.is_awaited, true)
+        interest.leave()
+    }
+
+    /// The grace of a channel that could not be let go begins anew, unless somebody subscribed meanwhile; `true` if
+    /// the caller has to see to its [`Fate`].
+    pub(super) fn leave_again(&self, channel: &Channel) -> bool {
+        let mut stripe = self.stripe(channel).lock();
+        stripe.get_mut(channel).is_some_and(|interest| interest.total() == 0 && interest.leave())
     }
 
     /// What is to become of `channel`, which gets `grace` after its last subscriber left.

@@ -9,6 +9,8 @@ mod control;
 mod delivery;
 mod inbox;
 mod interest;
+#[cfg(test)]
+mod races;
 pub mod recovery;
 mod users;
 
@@ -232,14 +234,27 @@ impl Node {
         if !interests.idle_feed(channel).is_some_and(|now| Arc::ptr_eq(&now, &feed)) {
             return;
         }
-        // A subscribe that failed or was given up may have taken effect all the same.
-        if let Err(error) = self.broker.unsubscribe(channel).await {
-            // The channel stays known, so the next subscriber finds the broker as it is.
-            tracing::warn!(%error, "could not unsubscribe a channel that nobody holds");
+        // Also if this fails: it may have taken effect all the same, and the next subscriber must not rely on it.
+        *subscribed = false;
+        // A subscribe that failed or was given up may have taken effect as well, so what the flag said is no matter.
+        match self.broker.unsubscribe(channel).await {
+            Ok(()) => interests.forget(channel),
+            Err(error) => self.let_go_again(channel, &error),
+        }
+    }
+
+    /// The broker could not be unsubscribed: it is tried again, as long as not too many channels wait for that.
+    fn let_go_again(&self, channel: &Channel, error: &BrokerError) {
+        let interests = &self.dispatch.interests;
+        if !interests.leave_again(channel) {
             return;
         }
-        *subscribed = false;
-        interests.forget(channel);
+        tracing::debug!(%error, "could not unsubscribe a channel that nobody holds; it is tried again");
+        if self.leaving.try_send(Leaving { channel: channel.clone(), since: Instant::now() }).is_err() {
+            tracing::warn!(%error, "the broker may stay subscribed to a channel that nobody holds");
+            interests.skip_grace(channel);
+            interests.forget(channel);
+        }
     }
 
     /// Publishes `drafts` to `channel` on every node, in this order and in one piece, and keeps them if `options`
@@ -389,6 +404,12 @@ impl Node {
     /// Subscribers of all channels on this node.
     pub fn subscription_count(&self) -> usize {
         self.dispatch.interests.subscription_count()
+    }
+
+    /// Channels that take memory, with subscribers or without.
+    #[cfg(test)]
+    pub(crate) fn known_channels(&self) -> usize {
+        self.dispatch.interests.known()
     }
 
     /// What happened on this node, in numbers.

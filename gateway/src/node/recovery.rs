@@ -67,10 +67,8 @@ pub struct Aside {
     bytes: usize,
     /// More came than may be kept: what came is known by its offsets alone.
     is_full: bool,
-    /// The first and the last offset that came.
+    /// The first and the last offset that came, since something was missing before the first.
     span: Option<(u64, u64)>,
-    /// Between them something is missing.
-    has_hole: bool,
 }
 
 impl Aside {
@@ -96,8 +94,8 @@ impl Aside {
         let (first, last) = *self.span.get_or_insert((offset, offset));
         // A broker may deliver again what it delivered before.
         if offset > last {
-            self.has_hole |= offset > last + 1;
-            self.span = Some((first, offset));
+            // What is missing may have been published while nobody here was subscribed: then the history has it.
+            self.span = Some((if offset == last + 1 { first } else { offset }, offset));
         }
     }
 
@@ -105,7 +103,7 @@ impl Aside {
     fn end(&self, top: &Position) -> Result<u64, Gap> {
         let Some((first, last)) = self.span else { return Ok(top.offset) };
         let is_other = self.epoch.as_ref() != Some(&top.epoch);
-        if is_other || self.has_hole || first > top.offset + 1 { Err(Gap) } else { Ok(last.max(top.offset)) }
+        if is_other || first > top.offset + 1 { Err(Gap) } else { Ok(last.max(top.offset)) }
     }
 }
 
@@ -265,6 +263,9 @@ mod tests {
         let mut holed = Aside::default();
         holed.add(&Epoch::new("e"), &run([6, 7, 9]), 10);
         assert_eq!(joined(holed), Err(Gap));
+        let mut elder = aside("e", 2..=3);
+        elder.add(&Epoch::new("e"), &run(5..=6), 1 << 20);
+        assert_eq!(joined(elder), Ok((6, Some(true), vec![4, 5, 6])), "the history has what is missing");
         let mut beyond = Aside::default();
         beyond.add(&Epoch::new("e"), &run(7..=9), 10);
         assert_eq!(joined(beyond), Err(Gap));

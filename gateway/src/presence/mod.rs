@@ -7,6 +7,8 @@
 #[cfg(test)]
 mod contract;
 mod memory;
+#[cfg(test)]
+pub(crate) mod unruly;
 
 use std::sync::Arc;
 use std::time::Duration;

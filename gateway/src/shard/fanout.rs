@@ -281,9 +281,10 @@ pub(super) mod bench {
 
     use super::super::{Budget, Settings};
     use super::*;
-    use crate::broker::{Broker, Draft, MemoryBroker, PublishOptions, Range, Receiver};
+    use crate::broker::{Broker, Draft, MemoryBroker, PublishOptions, Receiver};
     use crate::metrics::Metrics;
-    use crate::model::{Channel, Publication, RawJson};
+    pub(in crate::shard) use crate::model::chance::Random;
+    use crate::model::{Channel, Epoch, Publication, RawJson};
     use crate::node::{Backends, Dispatch, Node, PresenceSettings, ShardId};
     use crate::presence::{MemoryPresence, Presence};
     use crate::wire::{Decoder, Event, Role};
@@ -308,9 +309,19 @@ pub(super) mod bench {
         }
 
         pub(in crate::shard) fn with(presence: Arc<dyn Presence>, outbox_bytes_max: usize) -> Self {
-            let metrics = Arc::new(Metrics::new());
+            let make = |receiver| Arc::new(MemoryBroker::new(receiver)) as _;
+            Self::over(make, presence, outbox_bytes_max, Arc::new(Metrics::new()))
+        }
+
+        /// With the broker that `make` builds from a receiver.
+        pub(in crate::shard) fn over(
+            make: impl FnOnce(Arc<dyn Receiver>) -> Arc<dyn Broker>,
+            presence: Arc<dyn Presence>,
+            outbox_bytes_max: usize,
+            metrics: Arc<Metrics>,
+        ) -> Self {
             let dispatch = Dispatch::new(1, usize::MAX / 2, Arc::clone(&metrics));
-            let broker: Arc<dyn Broker> = Arc::new(MemoryBroker::new(Arc::clone(&dispatch) as _));
+            let broker = make(Arc::clone(&dispatch) as _);
             let backbone = tokio::runtime::Handle::current();
             let backends = Backends {
                 broker: Arc::clone(&broker),
@@ -359,24 +370,14 @@ pub(super) mod bench {
             }
         }
 
-        /// Publishes `count` numbers to a channel that keeps them; each is its offset.
-        pub(in crate::shard) async fn publish_kept(&mut self, count: u64, options: PublishOptions) {
-            let number = |number: u64| {
-                Draft::of(Publication::of(RawJson::parse(number.to_string().as_bytes()).unwrap()))
-            };
-            let run = (self.published + 1..=self.published + count).map(number).collect();
-            self.published += count;
-            let published = self.shard.node.publish(&self.channel, run, options).await.unwrap();
-            assert_eq!(published.last().unwrap().position.as_ref().unwrap().offset, self.published);
-        }
-
-        /// The broker delivers the newest `count` again.
-        pub(in crate::shard) async fn repeat(&self, count: u64) {
-            let since = Some(self.published.saturating_sub(count));
-            let range = Range { since, ..Range::default() };
-            let meta_ttl = std::time::Duration::from_secs(600);
-            let history = self.shard.node.history(&self.channel, range, meta_ttl).await.unwrap();
-            self.dispatch.deliver(&self.channel, Some(&history.top.epoch), &history.publications);
+        /// The broker delivers `publications`, whatever it delivered before.
+        pub(in crate::shard) fn deliver(
+            &self,
+            channel: &Channel,
+            epoch: &Epoch,
+            publications: &[Arc<Publication>],
+        ) {
+            self.dispatch.deliver(channel, Some(epoch), publications);
         }
 
         /// What waits in the inbox is lost.
@@ -420,22 +421,6 @@ pub(super) mod bench {
             input = &mut input[consumed..];
         }
         texts
-    }
-
-    /// A generator whose sequence is known by its seed (xorshift64*).
-    pub(in crate::shard) struct Random(u64);
-
-    impl Random {
-        pub(in crate::shard) fn new(seed: u64) -> Self {
-            Self(seed)
-        }
-
-        pub(in crate::shard) fn below(&mut self, limit: usize) -> usize {
-            self.0 ^= self.0 >> 12;
-            self.0 ^= self.0 << 25;
-            self.0 ^= self.0 >> 27;
-            (self.0.wrapping_mul(0x2545_F491_4F6C_DD1D) >> 33) as usize % limit
-        }
     }
 }
 

@@ -8,8 +8,8 @@ use crate::broker::{Broker, MemoryBroker, Receiver};
 use crate::model::{ClientId, Epoch, Notice, Publication, UserId};
 use crate::presence::{MemoryPresence, Presence, PresenceStats};
 
-const OPEN: Attendance = Attendance { is_listed: true, is_announced: true };
-const SETTINGS: PresenceSettings =
+pub(super) const OPEN: Attendance = Attendance { is_listed: true, is_announced: true };
+pub(super) const SETTINGS: PresenceSettings =
     PresenceSettings { ttl: Duration::from_secs(30), update_interval: Duration::from_secs(27) };
 
 /// Sees what the workers do, in their order. As a presence it can be late, stuck or failing.
@@ -140,11 +140,11 @@ impl Bench {
     }
 }
 
-fn channel(name: &str) -> Channel {
+pub(super) fn channel(name: &str) -> Channel {
     Channel::parse(name, 255).unwrap()
 }
 
-fn entrant(attendance: Attendance) -> Entrant {
+pub(super) fn entrant(attendance: Attendance) -> Entrant {
     let client = ClientId::random();
     let info = ClientInfo { user: UserId::ANONYMOUS, client, conn_info: None, chan_info: None };
     Entrant { info: Arc::new(info), attendance }
