@@ -15,6 +15,8 @@ use crate::telemetry;
 const SECRET_VARIABLE: &str = "CLARION__CLIENT__TOKEN__HMAC_SECRET_KEY";
 /// How long the printed token is good.
 const TOKEN_LIFETIME: Duration = Duration::from_secs(12 * 3600);
+/// How much of each channel is kept, and for how long: enough to see a recovery, and little enough to see one fail.
+const HISTORY: (usize, Duration) = (100, Duration::from_secs(10 * 60));
 
 /// Run a node to try things out: this machine only, everything allowed, with a playground
 #[derive(Args)]
@@ -56,6 +58,7 @@ impl Dev {
         (config.public.address, config.public.port) = (loopback, self.port);
         (config.internal.address, config.internal.port) = (loopback, self.internal_port.unwrap_or(self.port));
         allow_everything(&mut config.channel.without_namespace);
+        offer_everything(&mut config.channel.without_namespace);
         Ok(config)
     }
 }
@@ -65,6 +68,21 @@ fn allow_everything(options: &mut ChannelOptions) {
     options.allow_subscribe_for_anonymous = true;
     options.allow_publish_for_client = true;
     options.allow_publish_for_anonymous = true;
+    options.allow_presence_for_client = true;
+    options.allow_presence_for_anonymous = true;
+    options.allow_history_for_client = true;
+    options.allow_history_for_anonymous = true;
+}
+
+/// A history that a variable gave stays as it is.
+fn offer_everything(options: &mut ChannelOptions) {
+    options.presence = true;
+    options.join_leave = true;
+    options.allow_positioning = true;
+    options.allow_recovery = true;
+    if !options.has_history() {
+        (options.history_size, options.history_ttl) = HISTORY;
+    }
 }
 
 /// What to do next, ready to be copied.

@@ -17,12 +17,17 @@ use serde_json::json;
 use crate::auth;
 use crate::config::Token;
 
-const PAGE: &str = include_str!("playground.html");
+const PAGE: &str = include_str!("playground/page.html");
+const STYLE: &str = include_str!("playground/style.css");
+const SCRIPT: &str =
+    concat!("\"use strict\";\n", include_str!("playground/client.js"), include_str!("playground/page.js"));
 /// How long a token of the playground is good.
 const TOKEN_LIFETIME: Duration = Duration::from_secs(12 * 3600);
 
 #[derive(Clone)]
 struct Playground {
+    page: Arc<str>,
+    policy: HeaderValue,
     token: Arc<Token>,
     api_key: Arc<str>,
 }
@@ -35,27 +40,38 @@ pub fn routes(token: Token, api_key: String) -> Router {
         .route("/", get(page))
         .route("/dev/token", get(sign))
         .route("/dev/info", get(info))
-        .with_state(Playground { token: Arc::new(token), api_key: api_key.into() })
+        .with_state(Playground {
+            page: assemble().into(),
+            policy: policy(),
+            token: Arc::new(token),
+            api_key: api_key.into(),
+        })
 }
 
-async fn page() -> Response {
+async fn page(State(playground): State<Playground>) -> Response {
+    let html = HeaderValue::from_static("text/html; charset=utf-8");
+    let headers = [(header::CONTENT_TYPE, html), (header::CONTENT_SECURITY_POLICY, playground.policy)];
+    (headers, playground.page.to_string()).into_response()
+}
+
+/// The page with its style and its script in it, so that it asks for nothing else.
+fn assemble() -> String {
+    PAGE.replacen("{style}", STYLE, 1).replacen("{script}", SCRIPT, 1)
+}
+
+/// Lets the page use its own style, its own script and this gateway, and nothing else.
+fn policy() -> HeaderValue {
     let policy = format!(
         "default-src 'none'; img-src data:; style-src {}; script-src {}; connect-src 'self'; \
          base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
-        source_hash("style"),
-        source_hash("script")
+        source_hash(STYLE),
+        source_hash(SCRIPT)
     );
-    let policy = HeaderValue::from_str(&policy).expect("hashes are valid in a header");
-    let html = HeaderValue::from_static("text/html; charset=utf-8");
-    ([(header::CONTENT_TYPE, html), (header::CONTENT_SECURITY_POLICY, policy)], PAGE).into_response()
+    HeaderValue::try_from(policy).expect("hashes are valid in a header")
 }
 
-/// The hash by which the policy allows the page's one element called `tag` (CSP level 3, §2.3.1).
-fn source_hash(tag: &str) -> String {
-    let content = PAGE
-        .split_once(&format!("<{tag}>"))
-        .and_then(|(_, rest)| rest.split_once(&format!("</{tag}>")))
-        .map_or("", |(content, _)| content);
+/// By which the policy allows an element with that content (CSP level 3, §2.3.1).
+fn source_hash(content: &str) -> String {
     format!("'sha256-{}'", STANDARD.encode(digest(&SHA256, content.as_bytes())))
 }
 
@@ -86,10 +102,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_page_has_one_style_and_one_script_for_the_policy_to_name() {
-        for tag in ["style", "script"] {
-            assert_eq!(PAGE.matches(&format!("<{tag}>")).count(), 1);
-            assert_ne!(source_hash(tag), format!("'sha256-{}'", STANDARD.encode(digest(&SHA256, b""))));
+    fn the_page_has_the_one_style_and_the_one_script_that_the_policy_allows() {
+        let page = assemble();
+        for (tag, content) in [("style", STYLE), ("script", SCRIPT)] {
+            assert_eq!(page.matches(&format!("<{tag}")).count(), 1);
+            assert!(page.contains(&format!("<{tag}>{content}</{tag}>")));
         }
     }
 }

@@ -3,6 +3,8 @@
 import assert from 'node:assert/strict';
 import { readFile } from 'node:fs/promises';
 import { describe, test } from 'node:test';
+import { setTimeout as pause } from 'node:timers/promises';
+import { isDeepStrictEqual } from 'node:util';
 import { chromium } from 'playwright-core';
 import { Gateway, Inbox, beforeAll, requireProgram, run, servePages } from './support.mjs';
 
@@ -12,6 +14,8 @@ const FLAGS = [
 ];
 const DESKTOP = { width: 1280, height: 800 };
 const PHONE = { width: 360, height: 740 };
+/** How long a fact may take. */
+const DEADLINE_MS = 15_000;
 /** The longest pause of the example's back-off, and some. */
 const BACKOFF_MS = 25_000;
 const CHROMIUM = process.env.CHROMIUM ?? '/usr/bin/chromium';
@@ -24,19 +28,27 @@ async function launch(t) {
 }
 
 /** A window of its own (context, storage); `complaints` collects what its console and
- * its scripts complain of, `frames` what its WebSockets receive. */
-async function openWindow(t, url, options = {}) {
+ * its scripts complain of, `frames` what its WebSockets receive. `onSocket` sits in the line of its bare WebSockets. */
+async function openWindow(t, url, { onSocket, ...options } = {}) {
   const context = await browser.newContext({ viewport: DESKTOP, ...options });
   t.after(() => context.close());
-  context.setDefaultTimeout(15_000);
+  context.setDefaultTimeout(DEADLINE_MS);
   const page = await context.newPage();
   const complaints = [];
   page.on('console', (message) => ['error', 'warning'].includes(message.type()) && complaints.push(message.text()));
   page.on('pageerror', (error) => complaints.push(String(error)));
+  if (onSocket) await page.routeWebSocket(/\/ws\?/, onSocket);
   const frames = new Inbox();
   page.on('websocket', (socket) => socket.on('framereceived', ({ payload }) => frames.push(payload)));
   await page.goto(url);
   return { page, complaints, frames };
+}
+
+/** Asks until the answer is `expected`; the last one that was not is in the failure. */
+async function eventually(ask, expected) {
+  const end = Date.now() + DEADLINE_MS;
+  while (!isDeepStrictEqual(await ask(), expected) && Date.now() < end) await pause(20);
+  assert.deepEqual(await ask(), expected);
 }
 
 describe('the playground', () => {
@@ -63,6 +75,37 @@ describe('the playground', () => {
     return { from: await found.locator('.from').textContent(), kind: await found.getAttribute('class') };
   }
 
+  /** Waits until the roster shows exactly these people, whoever looks first. */
+  async function rosterIs(page, people) {
+    const shown = () => page.locator('#people:not(.stale) .person').evaluateAll((items) => items.map((item) =>
+      [...item.querySelectorAll('.name, .count')].map((part) => part.textContent).join(' ')));
+    await eventually(shown, people);
+  }
+
+  /** The log from top to bottom: what was said, with how it is marked, and the notes between. */
+  const logOf = (page) => page.locator('#log .entry, #log .note').evaluateAll((items) => items.map((item) => {
+    const [text, mark] = ['.text', '.mark'].map((part) => item.querySelector(part)?.textContent);
+    return text === undefined ? `-- ${item.textContent}` : mark ? `${text} [${mark}]` : text;
+  }));
+
+  /** Publishes through the server API, in order, with the key that the page shows. */
+  async function publishByApi(gateway, page, channel, ...texts) {
+    const line = await page.locator('#curl').filter({ hasNotText: '…' }).textContent();
+    gateway.apiKey = line.match(/X-API-Key: ([^']+)'/)[1];
+    for (const text of texts) await gateway.api('publish', { channel, data: { text } });
+  }
+
+  async function cut(page) {
+    await page.click('#line');
+    await page.waitForSelector('#state[data-state=waiting]');
+  }
+
+  /** Presses the button that has cut the line once more, which spares the wait. */
+  async function comeBack(page) {
+    await page.click('#line');
+    await page.waitForSelector('#state[data-state=open]');
+  }
+
   test('two windows chat', async (t) => {
     const ann = await openPlayground(t, '#user=ann&channel=chat');
     const bob = await openPlayground(t, '#user=bob&channel=chat', { viewport: PHONE });
@@ -72,6 +115,154 @@ describe('the playground', () => {
     await say(bob.page, 'Yes.');
     assert.deepEqual(await entry(ann.page, 'Yes.'), { from: 'bob', kind: 'entry' });
     assert.deepEqual([...ann.complaints, ...bob.complaints], []);
+  });
+
+  test('everyone sees who is here, once per person, and who leaves is gone', async (t) => {
+    const ann = await openPlayground(t, '#user=ann&channel=roster');
+    const bob = await openPlayground(t, '#user=bob&channel=roster', { viewport: PHONE });
+    await rosterIs(ann.page, ['ann', 'bob']);
+    await rosterIs(bob.page, ['bob', 'ann']);
+    const second = await openPlayground(t, '#user=bob&channel=roster');
+    for (const [page, people] of [[ann.page, ['ann', 'bob ×2']], [second.page, ['bob ×2', 'ann']]]) await rosterIs(page, people);
+    await bob.page.close();
+    await rosterIs(ann.page, ['ann', 'bob']);
+    await second.page.close();
+    await rosterIs(ann.page, ['ann']);
+    assert.deepEqual([...ann.complaints, ...bob.complaints, ...second.complaints], []);
+  });
+
+  test('the roster is of one channel', async (t) => {
+    const ann = await openPlayground(t, '#user=ann&channel=here');
+    const bob = await openPlayground(t, '#user=bob&channel=there');
+    await rosterIs(bob.page, ['bob']);
+    await bob.page.fill('#channel', 'here');
+    await bob.page.press('#channel', 'Enter');
+    await rosterIs(ann.page, ['ann', 'bob']);
+    await rosterIs(bob.page, ['bob', 'ann']);
+  });
+
+  test('who joins later sees what was said before, then what follows, once', async (t) => {
+    const ann = await openPlayground(t, '#user=ann&channel=before');
+    const said = Array.from({ length: 52 }, (_, index) => `number ${index + 1}`);
+    await publishByApi(gateway, ann.page, 'before', ...said);
+    await entry(ann.page, 'number 52');
+    const bob = await openPlayground(t, '#user=bob&channel=before');
+    await say(ann.page, 'and now');
+    await entry(bob.page, 'and now');
+    await eventually(() => logOf(bob.page), [
+      '-- 50 earlier messages', ...said.slice(2).map((text) => `${text} [earlier]`), '-- You joined before', 'and now',
+    ]);
+    assert.deepEqual(bob.complaints, []);
+  });
+
+  /** For `onSocket`: frames with `text` in them, from the `page` or the `gateway`, wait until `release()`. */
+  function holdBack(from, text) {
+    const held = [];
+    const hold = (page) => {
+      const server = page.connectToServer();
+      const [source, target] = from === 'page' ? [page, server] : [server, page];
+      source.onMessage((frame) => (frame.includes(text) ? held.push(() => target.send(frame)) : target.send(frame)));
+    };
+    return { hold, release: () => held.splice(0).forEach((send) => send()) };
+  }
+
+  test('what is said while the history is on its way is shown once, after it', async (t) => {
+    const ann = await openPlayground(t, '#user=ann&channel=overlap');
+    await say(ann.page, 'before');
+    await entry(ann.page, 'before');
+    const { hold, release } = holdBack('page', '"history"');
+    const bob = await openPlayground(t, '#user=bob&channel=overlap', { onSocket: hold });
+    await say(ann.page, 'meanwhile');
+    await entry(bob.page, 'meanwhile');
+    release();
+    await eventually(() => logOf(bob.page), ['-- 1 earlier message', 'before [earlier]', '-- You joined overlap', 'meanwhile']);
+  });
+
+  test('who leaves while the presence is on its way does not stay in the roster', async (t) => {
+    const ann = await openPlayground(t, '#user=ann&channel=race');
+    const { hold, release } = holdBack('gateway', '"presence"');
+    const bob = await openPlayground(t, '#user=bob&channel=race', { onSocket: hold });
+    await rosterIs(ann.page, ['ann', 'bob']);
+    await ann.page.close();
+    await bob.page.locator('#frames').getByText('"leave"').waitFor();
+    release();
+    await rosterIs(bob.page, ['bob']);
+  });
+
+  test('what is missed while the line is cut is recovered at its place, once, in order', async (t) => {
+    const ann = await openPlayground(t, '#user=ann&channel=cut');
+    const bob = await openPlayground(t, '#user=bob&channel=cut');
+    await say(bob.page, 'one');
+    await entry(ann.page, 'one');
+    await cut(ann.page);
+    assert.match(await ann.page.textContent('#countdown'), /^again in \d+ s$/);
+    await rosterIs(bob.page, ['bob']);
+    await publishByApi(gateway, bob.page, 'cut', 'two', 'three');
+    await say(ann.page, 'four, from the one who is away');
+    await entry(bob.page, 'four, from the one who is away');
+    await comeBack(ann.page);
+    await say(bob.page, 'five');
+    await entry(ann.page, 'five');
+    assert.deepEqual(await logOf(ann.page), [
+      '-- You joined cut', 'one', '-- Not connected', '-- 3 missed messages recovered', 'two [recovered]', 'three [recovered]',
+      'four, from the one who is away [recovered]', 'five',
+    ]);
+    await rosterIs(ann.page, ['ann', 'bob']);
+    assert.deepEqual([...ann.complaints, ...bob.complaints], []);
+  });
+
+  test('a line that was cut is back by itself, and says so when nothing was missed', async (t) => {
+    const ann = await openPlayground(t, '#user=ann&channel=quiet');
+    await cut(ann.page);
+    await ann.page.getByText('Back, nothing was missed').waitFor();
+    assert.equal(await ann.page.textContent('#countdown'), '');
+  });
+
+  test('who misses more than is kept is told so, and sees what is left of it', async (t) => {
+    const ann = await openPlayground(t, '#user=ann&channel=flood');
+    await publishByApi(gateway, ann.page, 'flood', 'seen');
+    await entry(ann.page, 'seen');
+    await cut(ann.page);
+    const missed = Array.from({ length: 101 }, (_, index) => `missed ${index + 1}`);
+    await publishByApi(gateway, ann.page, 'flood', ...missed);
+    await comeBack(ann.page);
+    await eventually(() => logOf(ann.page), [
+      '-- You joined flood', 'seen', '-- Not connected', '-- Too much was missed: not recovered', '-- 50 earlier messages',
+      ...missed.slice(-50).map((text) => `${text} [earlier]`), '-- Live again in flood',
+    ]);
+  });
+
+  test('what has been shown is not shown again when too much was missed', async (t) => {
+    const strict = await Gateway.dev(t, { CLARION__CLIENT__RECOVERY_PUBLICATIONS_MAX: '1' });
+    const { page } = await openWindow(t, `http://${strict.host}/#user=ann&channel=strict`);
+    await publishByApi(strict, page, 'strict', 'seen');
+    await entry(page, 'seen');
+    await cut(page);
+    await publishByApi(strict, page, 'strict', 'one', 'two');
+    await comeBack(page);
+    await eventually(() => logOf(page), [
+      '-- You joined strict', 'seen', '-- Not connected', '-- Too much was missed: not recovered', '-- 2 earlier messages',
+      'one [earlier]', 'two [earlier]', '-- Live again in strict',
+    ]);
+  });
+
+  test('nothing moves when the line is cut, and the focus stays', async (t) => {
+    for (const viewport of [DESKTOP, PHONE]) {
+      const { page } = await openPlayground(t, `#user=ann&channel=still-${viewport.width}`, { viewport });
+      await rosterIs(page, ['ann']);
+      const places = () => page.evaluate(() => ['line', 'chat', 'log', 'people', 'roster', 'message', 'send']
+        .map((id) => [id, JSON.stringify(document.getElementById(id).getBoundingClientRect())]));
+      const before = await places();
+      await page.focus('#line');
+      await page.keyboard.press('Enter');
+      await page.waitForSelector('#state[data-state=waiting]');
+      assert.deepEqual(await places(), before);
+      await page.keyboard.press('Enter');
+      await page.getByText('Back, nothing was missed').waitFor();
+      await rosterIs(page, ['ann']);
+      assert.deepEqual(await places(), before);
+      assert.equal(await page.evaluate(() => document.activeElement.id), 'line');
+    }
   });
 
   test('two windows without a name are two users', async (t) => {
@@ -98,30 +289,45 @@ describe('the playground', () => {
   });
 
   test('what others send is shown as text, never as markup', async (t) => {
-    const ann = await openPlayground(t, '#user=<b>ann</b>&channel=chat');
+    const ann = await openPlayground(t, '#user=<b>ann</b>&channel=markup');
     const text = '<img src=x onerror="document.title=1"><script>document.title=2</script>';
     await say(ann.page, text);
     assert.equal((await entry(ann.page, text)).from, '<b>ann</b>');
-    assert.equal(await ann.page.locator('#log img, #log b, #log script, #frames img').count(), 0);
-    assert.deepEqual(ann.complaints, []);
+    await rosterIs(ann.page, ['<b>ann</b>']);
+    await cut(ann.page);
+    await publishByApi(gateway, ann.page, 'markup', `${text} missed`);
+    await comeBack(ann.page);
+    await entry(ann.page, `${text} missed`);
+    const bob = await openPlayground(t, '#user=bob&channel=markup');
+    assert.deepEqual(await entry(bob.page, text), { from: '<b>ann</b>', kind: 'entry earlier' });
+    await rosterIs(bob.page, ['bob', '<b>ann</b>']);
+    for (const { page, complaints } of [ann, bob]) {
+      assert.equal(await page.locator('#log :is(img, b, script), #frames img, #roster b').count(), 0);
+      assert.match(await page.title(), /playground$/);
+      assert.deepEqual(complaints, []);
+    }
   });
 
   test('a window joins another channel and leaves the first', async (t) => {
     const ann = await openPlayground(t, '#user=ann&channel=one');
     const bob = await openPlayground(t, '#user=bob&channel=two');
+    await say(ann.page, 'Farewell.');
+    await entry(ann.page, 'Farewell.');
     await ann.page.fill('#channel', 'two');
     await ann.page.press('#channel', 'Enter');
     await ann.page.getByText('You joined two').waitFor();
     await say(bob.page, 'Welcome.');
     await entry(ann.page, 'Welcome.');
+    assert.deepEqual(await logOf(ann.page), ['-- You joined two', 'Welcome.']);
     assert.match(ann.page.url(), /#user=ann&channel=two$/);
   });
 
   test('the frames show both directions and no token', async (t) => {
     const ann = await openPlayground(t, '#user=ann&channel=chat');
     const frames = await ann.page.locator('#frames').textContent();
-    assert.match(frames, /"connect":\{"token":"eyJ…"/);
-    assert.match(frames, /"subscribe":\{\}/);
+    assert.match(frames, /open ws:.*\/ws\?token=eyJ…&channel=chat&join_leave=1/);
+    assert.match(frames, /"connect":\{"client":/);
+    assert.match(frames, /"presence":\{"channel":"chat"\}/);
     assert.doesNotMatch(frames, /eyJ\w/);
     await ann.page.click('#toggle');
     assert.equal(await ann.page.isVisible('#frames'), false);
@@ -164,9 +370,11 @@ test('the playground says how a connection ended and comes back', async (t) => {
     new MutationObserver(() => window.states.push(state.textContent)).observe(state, { childList: true });
   });
   await gateway.stop('SIGTERM');
-  await page.waitForFunction(() => window.states.some((text) => text.startsWith('3001 shutdown')));
+  await page.waitForFunction(() => window.states.some((text) => text.startsWith('1012 shutdown')));
   await gateway.start();
   await page.waitForSelector('#state[data-state=open]');
+  // Another start, another epoch.
+  await page.getByText('Too much was missed: not recovered').waitFor();
 });
 
 describe('a page with nothing but new WebSocket', () => {

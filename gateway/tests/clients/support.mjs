@@ -206,9 +206,9 @@ export class Gateway {
   }
 
   /** `clarion dev` on a free port, everything on that one. Its secrets are its own. */
-  static async dev(t) {
+  static async dev(t, environment = {}) {
     const port = await freePort();
-    return Gateway.#startFor(t, { arguments: ['dev', '--port', `${port}`], publicPort: port, internalPort: port });
+    return Gateway.#startFor(t, { arguments: ['dev', '--port', `${port}`], environment, publicPort: port, internalPort: port });
   }
 
   static async #startFor(t, launch) {
