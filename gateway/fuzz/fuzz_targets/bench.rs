@@ -110,6 +110,7 @@ impl Bench {
                 Effect::Open(..)
                 | Effect::Renew(_)
                 | Effect::Remind(_)
+                | Effect::Appear(..)
                 | Effect::Pong
                 | Effect::Unsubscribe(_) => {}
             }

@@ -70,6 +70,8 @@ pub struct Seat {
     desk: Arc<Desk>,
     id: SeatId,
     is_announced: bool,
+    /// As what it is to be seen, and the worker does not know yet.
+    renamed: Option<Arc<Mutex<Option<Arc<ClientInfo>>>>>,
 }
 
 impl Seat {
@@ -79,6 +81,17 @@ impl Seat {
     pub fn announce(&mut self) {
         if !std::mem::replace(&mut self.is_announced, true) {
             self.desk.push(Event::Announced(self.id));
+        }
+    }
+}
+
+impl Seat {
+    /// Others see the subscriber as `info` from now on: in the presence, and when it leaves. Never waits.
+    pub fn rename(&mut self, info: Arc<ClientInfo>) {
+        let renamed = self.renamed.get_or_insert_default();
+        // One event at a time waits for the worker, which takes the newest name: however often a client is renamed.
+        if renamed.lock().replace(info).is_none() {
+            self.desk.push(Event::Renamed(self.id, Arc::clone(renamed)));
         }
     }
 }
@@ -100,6 +113,8 @@ enum Event {
     Entered(Entering),
     /// Its subscriber is live.
     Announced(SeatId),
+    /// Its subscriber is to be seen as this.
+    Renamed(SeatId, Arc<Mutex<Option<Arc<ClientInfo>>>>),
     /// It was dropped.
     Left(SeatId),
     /// Somebody wants to know when everything before is done.
@@ -161,7 +176,12 @@ impl Desk {
             SeatId(queue.given)
         };
         // From here on giving up leaves the seat, whatever the worker has made of it.
-        let seat = Seat { desk: Arc::clone(self), id, is_announced: !entrant.attendance.is_announced };
+        let seat = Seat {
+            desk: Arc::clone(self),
+            id,
+            is_announced: !entrant.attendance.is_announced,
+            renamed: None,
+        };
         self.push(Event::Entered(Entering { id, channel, entrant, answer, _place: place }));
         // A worker that is gone answers nobody.
         answered.await.unwrap_or(Err(PresenceError::Unavailable))?;

@@ -108,6 +108,8 @@ pub enum Effect {
     Subscribe(Vec<Wanted>),
     /// Give the subscription up. No publication of the channel is sent after it.
     Unsubscribe(Channel),
+    /// Others see the client so in the channel from now on, if they see it there at all.
+    Appear(Channel, Arc<ClientInfo>),
     /// Publish as these options say; answered by [`Outcome::Published`].
     Publish(Channel, Publication, PublishOptions),
     /// Ask who is in the channel; answered by [`Outcome::Presence`].
@@ -143,6 +145,8 @@ pub struct Wanted {
     pub channel: Channel,
     /// How its history is followed; `None` if it is not.
     pub follow: Option<Follow>,
+    /// Whether it wants no subscription at all if it cannot catch up.
+    pub must_recover: bool,
     /// Whether the client is told who joins and leaves, from the reply on.
     pub hears_notices: bool,
     /// As whom the others see the client there; `None` if they do not.
@@ -155,7 +159,14 @@ impl Wanted {
     /// A channel whose publications alone matter, from now on.
     pub fn live(channel: Channel) -> Self {
         let slow_consumer = SlowConsumer::default();
-        Self { channel, follow: None, hears_notices: false, entrant: None, slow_consumer }
+        Self {
+            channel,
+            follow: None,
+            must_recover: false,
+            hears_notices: false,
+            entrant: None,
+            slow_consumer,
+        }
     }
 }
 
@@ -171,6 +182,9 @@ pub enum SubscribeError {
     /// History and live publications do not touch.
     #[error(transparent)]
     Gap(#[from] Gap),
+    /// It could not catch up, and wants nothing less.
+    #[error("the position cannot be recovered from")]
+    Unrecoverable,
 }
 
 /// How a slow effect ended.

@@ -132,6 +132,8 @@ pub(super) enum Did {
     Unsubscribe(String),
     /// Asked to publish this text, or what bytes look like as text.
     Publish(String, String),
+    /// Is to be seen in a channel with this `conn_info` and `chan_info`.
+    Appear(String, Option<String>, Option<String>),
     /// Asked who is in a channel, or how many.
     AskPresence(String),
     /// Asked to be reminded of the end of a subscription.
@@ -332,6 +334,12 @@ impl<C: Conversation> Bench<C> {
             }
             Effect::Renew(expires_at) => Did::Renew(expires_at.is_some()),
             Effect::History(..) => panic!("these tests read no history"),
+            Effect::Appear(channel, info) => {
+                let text = |info: &Option<RawJson>| {
+                    info.as_ref().map(|info| String::from_utf8(info.as_bytes().to_vec()).unwrap())
+                };
+                Did::Appear(channel.to_string(), text(&info.conn_info), text(&info.chan_info))
+            }
             Effect::Presence(channel) => {
                 self.begin(Slow::Presence);
                 Did::AskPresence(channel.to_string())

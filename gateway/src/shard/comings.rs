@@ -109,6 +109,7 @@ impl Puppet {
         };
         Wanted {
             follow: follows.then_some(follow),
+            must_recover: false,
             hears_notices: true,
             entrant: (self.user != "observer").then_some(entrant),
             slow_consumer: SlowConsumer::default(),

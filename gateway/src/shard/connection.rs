@@ -378,6 +378,7 @@ impl Connection {
             Effect::Open(identity, heartbeat) => self.open(&identity, heartbeat),
             Effect::Renew(expires_at) => self.expire_at(expires_at),
             Effect::Pong => self.link.awaits_pong.set(false),
+            Effect::Appear(channel, info) => self.shard.rename(&channel, &self.link, info),
             Effect::Unsubscribe(channel) => self.shard.unsubscribe(&channel, &self.link),
             Effect::Subscribe(wanted) => {
                 let claims = subscription::claim(Arc::clone(&self.shard.node), self.shard.id, wanted);

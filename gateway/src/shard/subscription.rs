@@ -15,7 +15,7 @@ use super::hub::{Form, Tracking};
 use super::link::Link;
 use super::table::Key;
 use crate::broker::{BrokerError, History};
-use crate::model::{Channel, Position};
+use crate::model::{Channel, ClientInfo, Position};
 use crate::node::recovery::{self, Start};
 use crate::node::{Interest, Node, Seat, ShardId};
 use crate::protocol::{Encoding, SubscribeError, Wanted};
@@ -118,6 +118,9 @@ impl Subscriber<'_> {
         let history = history.ok_or(BrokerError::Unavailable)?;
         let aside = self.shard.take_aside(&wanted.channel, self.link);
         let mut start = recovery::join(&follow, history, aside)?;
+        if wanted.must_recover && start.recovered == Some(false) {
+            return Err(SubscribeError::Unrecoverable);
+        }
         // What is not for this connection counts as seen by it, as it does when it is live.
         start.publications.retain(|publication| publication.is_for(self.link.client));
         self.shard.settle(&wanted.channel, self.link, &start.position, follow.meta_ttl);
@@ -144,6 +147,15 @@ impl Shard {
         let Some(index) = self.hub.borrow().position(channel, &subscriptions) else { return };
         seat.announce();
         subscriptions[index].seat = Some(seat);
+    }
+
+    /// Others see the connection as `info` in `channel` from now on, if they see it there at all.
+    pub(super) fn rename(&self, channel: &Channel, link: &Link, info: Arc<ClientInfo>) {
+        let mut subscriptions = link.subscriptions.borrow_mut();
+        let index = self.hub.borrow().position(channel, &subscriptions);
+        if let Some(seat) = index.and_then(|index| subscriptions[index].seat.as_mut()) {
+            seat.rename(info);
+        }
     }
 
     /// The connection has everything of `channel` up to `position`.

@@ -6,7 +6,7 @@ use clarion::config::Config;
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
-use crate::support::{Client, Gateway, Raw, eventually, namespace};
+use crate::support::{Client, Gateway, Raw, eventually, namespace, now};
 
 /// In `room:` subscribers may see who is there, in `lobby:` everybody may, in `loud:` all are told and nobody
 /// may ask, in `blind:` nobody may know, in `still:` nothing is announced.
@@ -286,4 +286,46 @@ async fn in_the_form_with_nothing_but_data_one_is_present_and_hears_of_nobody() 
     hears(&mut bob, "join", "loud:a", &bob_id).await;
     data.send("hello").await;
     assert_eq!(data.next_text().await, "hello");
+}
+
+#[tokio::test]
+async fn who_is_refused_because_it_cannot_recover_was_never_there() {
+    let gateway = Gateway::start_with(|config| {
+        let kept = json!({
+            "presence": true, "join_leave": true, "force_push_join_leave": true, "allow_subscribe_for_client": true,
+            "history_size": 10, "history_ttl": "10m", "force_recovery": true,
+        });
+        config.channel.namespaces.push(namespace("kept", kept));
+    })
+    .await;
+    let mut watching = gateway.connect("watching").await.subscribe("kept:a").await;
+    let own = watching.id().to_owned();
+    hears(&mut watching, "join", "kept:a", &own).await;
+    let mut lost = gateway.connect("lost").await;
+    let subscribe = json!({"channel": "kept:a", "recover": true, "offset": 7, "epoch": "other", "flag": 2});
+    assert_eq!(lost.call(json!({"subscribe": subscribe})).await["error"]["code"], 112);
+    clients_are(&gateway, "kept:a", 1).await;
+    let late = gateway.connect("late").await.subscribe("kept:a").await;
+    hears(&mut watching, "join", "kept:a", late.id()).await;
+}
+
+#[tokio::test]
+async fn others_see_what_a_newer_token_says() {
+    let gateway = Gateway::start_with(rooms).await;
+    let mut watching = gateway.connect("watching").await;
+    let mut ann = gateway.connect_with(json!({"sub": "ann", "info": 1})).await.subscribe("lobby:a").await;
+    let id = ann.id().to_owned();
+    assert_eq!(presence(&mut watching, "lobby:a").await[&id]["conn_info"], 1);
+    let token = gateway.sign(&json!({"sub": "ann", "exp": now() + 600, "info": 2}));
+    let reply = ann.call(json!({"refresh": {"token": token}})).await;
+    assert!(reply["refresh"].is_object(), "{reply}");
+    eventually("the newer info to be seen", async || {
+        presence(&mut watching, "lobby:a").await[&id]["conn_info"] == 2
+    })
+    .await;
+    gateway.api("refresh", json!({"user": "ann", "info": 3})).await;
+    eventually("the info of the server API to be seen", async || {
+        presence(&mut watching, "lobby:a").await[&id]["conn_info"] == 3
+    })
+    .await;
 }

@@ -5,7 +5,7 @@ use tokio::sync::watch;
 
 use super::*;
 use crate::broker::{Broker, MemoryBroker, Receiver};
-use crate::model::{ClientId, Epoch, Notice, Publication, UserId};
+use crate::model::{ClientId, Epoch, Notice, Publication, RawJson, UserId};
 use crate::presence::{MemoryPresence, Presence, PresenceStats};
 
 pub(super) const OPEN: Attendance = Attendance { is_listed: true, is_announced: true };
@@ -16,6 +16,7 @@ pub(super) const SETTINGS: PresenceSettings =
 struct Witness {
     memory: MemoryPresence,
     log: Mutex<Vec<(&'static str, ClientId)>>,
+    last_notice: Mutex<Option<Notice>>,
     refreshed: AtomicU64,
     is_failing: AtomicBool,
     /// Calls wait while it is `true`.
@@ -29,6 +30,7 @@ impl Witness {
         Arc::new(Self {
             memory: MemoryPresence::new(),
             log: Mutex::default(),
+            last_notice: Mutex::default(),
             refreshed: AtomicU64::new(0),
             is_failing: AtomicBool::new(false),
             is_stuck: watch::Sender::new(false),
@@ -66,6 +68,7 @@ impl Receiver for Witness {
     fn announce(&self, _: &Channel, notice: &Notice) {
         let what = if matches!(notice, Notice::Join(_)) { "join" } else { "leave" };
         self.note(what, notice.info().client);
+        *self.last_notice.lock() = Some(notice.clone());
     }
 }
 
@@ -169,6 +172,33 @@ async fn who_is_seen_is_added_announced_removed_and_said_to_have_left() {
         assert_eq!(bench.witness.life(entrant.info.client), life);
         assert_eq!(bench.count("a").await, 0);
     }
+}
+
+#[tokio::test]
+async fn who_is_renamed_is_seen_so_until_it_leaves_and_one_event_at_a_time_waits() {
+    let bench = Bench::new().await;
+    let entrant = entrant(OPEN);
+    let mut seat = bench.enter(&entrant).await.unwrap();
+    seat.announce();
+    bench.roll.settled().await;
+    bench.witness.is_stuck.send_replace(true);
+    let named = |name: usize| {
+        let conn_info = RawJson::parse(name.to_string().as_bytes()).ok();
+        Arc::new(ClientInfo { conn_info, ..(*entrant.info).clone() })
+    };
+    for name in 0..1_000 {
+        seat.rename(named(name));
+        tokio::task::yield_now().await;
+    }
+    let waiting: usize = bench.roll.desks.iter().map(|desk| desk.queue.lock().events.len()).sum();
+    assert!(waiting <= 1, "{waiting} events");
+    bench.witness.is_stuck.send_replace(false);
+    bench.roll.settled().await;
+    assert_eq!(bench.witness.members(&channel("a")).await.unwrap(), [named(999)]);
+    drop(seat);
+    bench.roll.settled().await;
+    assert_eq!(bench.witness.last_notice.lock().take(), Some(Notice::Leave(named(999))));
+    assert_eq!(bench.count("a").await, 0);
 }
 
 #[tokio::test]

@@ -13,7 +13,7 @@ use tokio::time::Instant;
 
 use super::{Desk, Entering, Entrant, Event, PresenceSettings, SeatId};
 use crate::broker::Broker;
-use crate::model::{Channel, Notice};
+use crate::model::{Channel, ClientInfo, Notice};
 use crate::node::Backends;
 use crate::presence::{Presence, PresenceError};
 
@@ -52,11 +52,12 @@ struct Refresh {
     next_call: Instant,
 }
 
-/// Events that are done together: first who entered, then who is announced, then who left.
+/// Events that are done together: first who entered, then who is announced, then who is renamed, then who left.
 #[derive(Default)]
 struct Round {
     entered: Vec<Entering>,
     announced: Vec<SeatId>,
+    renamed: Vec<(SeatId, Arc<ClientInfo>)>,
     left: Vec<SeatId>,
     asked: Vec<oneshot::Sender<()>>,
     size: usize,
@@ -72,6 +73,7 @@ impl Round {
         match event {
             Event::Entered(entering) => self.entered.push(entering),
             Event::Announced(id) => self.announced.push(id),
+            Event::Renamed(id, info) => self.renamed.extend(info.lock().take().map(|info| (id, info))),
             Event::Left(id) => self.left.push(id),
             Event::Asked(asked) => self.asked.push(asked),
         }
@@ -132,6 +134,7 @@ impl Worker {
     async fn serve(&mut self, round: Round) {
         self.enter(round.entered).await;
         self.announce(&round.announced).await;
+        self.rename(round.renamed).await;
         self.leave(&round.left).await;
         for asked in round.asked {
             // Who asked may have gone away; then nobody needs the answer.
@@ -168,6 +171,25 @@ impl Worker {
             }
         }
         join_all(joins.into_iter().map(|(channel, join)| self.tell(channel, join))).await;
+    }
+
+    async fn rename(&mut self, renamed: Vec<(SeatId, Arc<ClientInfo>)>) {
+        let mut changed = Vec::with_capacity(renamed.len());
+        for (id, info) in renamed {
+            if let Some(sitting) = self.seats.get_mut(&id) {
+                sitting.entrant.info = info;
+                changed.push(id);
+            }
+        }
+        join_all(changed.iter().map(|id| self.add_again(&self.seats[id]))).await;
+    }
+
+    async fn add_again(&self, Sitting { channel, entrant, .. }: &Sitting) {
+        if entrant.attendance.is_listed
+            && let Err(error) = self.presence.add(channel, Arc::clone(&entrant.info), self.settings.ttl).await
+        {
+            tracing::warn!(%error, "could not change how others see a client; the next refresh will");
+        }
     }
 
     async fn leave(&mut self, left: &[SeatId]) {

@@ -97,6 +97,7 @@ impl From<&SubscribeError> for Error {
         match error {
             SubscribeError::Broker(error) => error.into(),
             SubscribeError::Presence(error) => error.into(),
+            SubscribeError::Unrecoverable => UNRECOVERABLE_POSITION,
             SubscribeError::Gap(_) => INTERNAL,
         }
     }

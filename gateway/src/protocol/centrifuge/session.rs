@@ -10,7 +10,7 @@ mod subscriptions;
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
-use std::time::{Instant, SystemTime};
+use std::time::Instant;
 
 use self::flood::Flood;
 use self::opening::Opening;
@@ -81,8 +81,6 @@ enum Pending {
     Subscribe {
         ticket: Ticket,
         admitted: Box<Admitted>,
-        /// Without recovery the client wants no subscription.
-        must_recover: bool,
     },
     /// The server subscribes the client.
     Enlist(Box<Admitted>),
@@ -134,10 +132,8 @@ impl From<CloseReason> for Refused {
 #[derive(Debug)]
 enum Answer {
     Reply(Reply),
-    /// Give up a subscription, then reply.
-    Leave(Channel),
-    /// The client is good until then; then reply.
-    Renew(Option<SystemTime>),
+    /// Do this, then reply.
+    After(Vec<Effect>, Reply),
     Silence,
     Wait(Pending, Effect),
 }
@@ -248,9 +244,9 @@ impl Session {
             Order::Subscribe { channel, grant, since } => self.enlist(channel, grant, since, effects),
             Order::Unsubscribe { channel } => self.expel(&channel, effects),
             Order::Refresh { expires_at, info } => {
-                self.identity.expires_at = expires_at;
-                self.identity.info = info.or(self.identity.info.take());
-                effects.push(Effect::Renew(expires_at));
+                let info = info.or_else(|| self.identity.info.clone());
+                let identity = Identity { expires_at, info, ..self.identity.clone() };
+                effects.extend(self.become_known_as(identity));
                 self.tell(&Push::Refresh(expires_at), effects);
             }
         }
@@ -274,13 +270,9 @@ impl Session {
                 return;
             }
             Ok(Answer::Reply(reply)) => self.reply(id, &reply, effects),
-            Ok(Answer::Leave(channel)) => {
-                effects.push(Effect::Unsubscribe(channel));
-                self.reply(id, &Reply::Unsubscribe, effects);
-            }
-            Ok(Answer::Renew(expires_at)) => {
-                effects.push(Effect::Renew(expires_at));
-                self.reply(id, &Reply::Refresh(expires_at), effects);
+            Ok(Answer::After(first, reply)) => {
+                effects.extend(first);
+                self.reply(id, &reply, effects);
             }
             Ok(Answer::Silence) => {}
             Err(Refused::Error(error)) => {
@@ -344,8 +336,8 @@ impl Session {
             (Some(Pending::Opening(opening)), Outcome::Subscribed(results)) => {
                 self.opened_with(opening, results, effects);
             }
-            (Some(Pending::Subscribe { ticket, admitted, must_recover }), Outcome::Subscribed(results)) => {
-                self.subscribed(&ticket, *admitted, one(results), must_recover, effects);
+            (Some(Pending::Subscribe { ticket, admitted }), Outcome::Subscribed(results)) => {
+                self.subscribed(&ticket, *admitted, one(results), effects);
             }
             (Some(Pending::Enlist(admitted)), Outcome::Subscribed(results)) => {
                 self.enlisted(*admitted, one(results), effects);

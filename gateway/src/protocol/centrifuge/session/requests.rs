@@ -1,6 +1,7 @@
 //! Commands that leave the subscriptions as they are: publish, presence, history, refresh.
 
 use std::collections::HashSet;
+use std::sync::Arc;
 use std::time::Instant;
 
 use super::{Answer, Pending, Refused, Session, Ticket};
@@ -10,6 +11,7 @@ use crate::model::{Channel, ClientInfo, CloseReason, Identity, Payload, Publicat
 use crate::protocol::Effect;
 use crate::protocol::centrifuge::code;
 use crate::protocol::centrifuge::command::{ChannelRequest, HistoryRequest, PublishRequest, RefreshRequest};
+use crate::protocol::centrifuge::reply::Reply;
 
 impl Session {
     pub(super) fn publish(&self, request: PublishRequest, ticket: Ticket) -> Result<Answer, Refused> {
@@ -134,8 +136,25 @@ impl Session {
             // Only a new session gets the channels of the new token.
             return Err(CloseReason::InsufficientState.into());
         }
+        let expires_at = identity.expires_at;
+        Ok(Answer::After(self.become_known_as(identity), Reply::Refresh(expires_at)))
+    }
+
+    /// The client is `identity` from now on; others see it so where they see it.
+    pub(super) fn become_known_as(&mut self, identity: Identity) -> Vec<Effect> {
+        let mut effects = vec![Effect::Renew(identity.expires_at)];
+        let is_seen_otherwise = identity.info != self.identity.info;
         self.identity = identity;
-        Ok(Answer::Renew(self.identity.expires_at))
+        if is_seen_otherwise {
+            effects.extend(self.subscriptions.keys().map(|channel| self.appearance(channel)));
+        }
+        effects
+    }
+
+    /// Others see the client as it is now in `channel`.
+    pub(super) fn appearance(&self, channel: &Channel) -> Effect {
+        let chan_info = self.subscriptions.get(channel).and_then(|subscription| subscription.info().cloned());
+        Effect::Appear(channel.clone(), Arc::new(self.info(chan_info)))
     }
 }
 

@@ -121,10 +121,10 @@ impl Session {
             recoverable: request.recoverable || request.recover,
             join_leave: request.join_leave,
         };
-        let admitted = self.prepare(channel, Wish { side, asks, since: request.since(), grant });
+        let mut admitted = self.prepare(channel, Wish { side, asks, since: request.since(), grant });
+        admitted.wanted.must_recover = request.flag & REJECT_UNRECOVERED != 0;
         let effect = Effect::Subscribe(vec![admitted.wanted.clone()]);
-        let must_recover = request.flag & REJECT_UNRECOVERED != 0 && request.recover;
-        Ok(Answer::Wait(Pending::Subscribe { ticket, admitted: Box::new(admitted), must_recover }, effect))
+        Ok(Answer::Wait(Pending::Subscribe { ticket, admitted: Box::new(admitted) }, effect))
     }
 
     /// Whether the client may subscribe to the channel called `name` by itself, beside `more` that are under way.
@@ -201,6 +201,7 @@ impl Session {
         let wanted = Wanted {
             channel,
             follow,
+            must_recover: false,
             hears_notices: terms.hears_notices && self.manner != Manner::Data,
             entrant: is_seen.then(entrant),
             slow_consumer: terms.slow_consumer,
@@ -226,20 +227,19 @@ impl Session {
         ticket: &Ticket,
         admitted: Admitted,
         result: Result<Option<Start>, SubscribeError>,
-        must_recover: bool,
         effects: &mut Vec<Effect>,
     ) {
         let start = match result {
             Ok(start) => start,
             Err(SubscribeError::Gap(_)) => return self.close(CloseReason::InsufficientState, effects),
-            Err(error) => return self.finish(ticket, Err((&error).into()), effects),
+            Err(error) => {
+                if matches!(error, SubscribeError::Unrecoverable) {
+                    self.context.metrics.recovery(false);
+                }
+                return self.finish(ticket, Err((&error).into()), effects);
+            }
         };
-        let (channel, begun) = self.begin(admitted, start);
-        if must_recover && begun.recovered() == Some(false) {
-            self.subscriptions.remove(&channel);
-            effects.push(Effect::Unsubscribe(channel));
-            return self.finish(ticket, Err(code::UNRECOVERABLE_POSITION), effects);
-        }
+        let (_, begun) = self.begin(admitted, start);
         self.finish(ticket, Ok(Reply::Subscribe(Box::new(begun))), effects);
     }
 
@@ -288,7 +288,7 @@ impl Session {
             return Err(CloseReason::BadRequest.into());
         }
         match self.subscriptions.remove_entry(request.channel.as_str()) {
-            Some((channel, _)) => Ok(Answer::Leave(channel)),
+            Some((channel, _)) => Ok(Answer::After(vec![Effect::Unsubscribe(channel)], Reply::Unsubscribe)),
             None => Ok(Answer::Reply(Reply::Unsubscribe)),
         }
     }
@@ -343,8 +343,10 @@ impl Session {
         let subscription = Subscription::new(Side::ClientWithToken, &grant);
         self.expiries_changed = true;
         let channel = channel.clone();
-        self.subscriptions.insert(channel, subscription);
-        Ok(Answer::Reply(Reply::SubRefresh(grant.expires_at)))
+        let before = self.subscriptions.insert(channel.clone(), subscription);
+        let is_seen_otherwise = before.is_some_and(|before| before.info() != grant.info.as_ref());
+        let seen = is_seen_otherwise.then(|| self.appearance(&channel));
+        Ok(Answer::After(seen.into_iter().collect(), Reply::SubRefresh(grant.expires_at)))
     }
 
     /// Ends the subscriptions that were not prolonged in time.

@@ -4,13 +4,24 @@ use std::time::{Duration, SystemTime};
 
 use super::*;
 use crate::auth;
-use crate::model::CloseReason;
+use crate::model::{CloseReason, RawJson};
+use crate::node::Order;
 
 /// A subscription token of `user` for `channel`, good for `seconds` from now.
 fn subscription_token(user: &str, channel: &str, seconds: i64) -> String {
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs();
     let exp = now.checked_add_signed(seconds).unwrap();
     let claims = json!({"sub": user, "channel": channel, "exp": exp, "info": {"role": "x"}, "data": [1]});
+    auth::sign(&config().client.token, &claims).unwrap().expose().to_owned()
+}
+
+/// A token without an info: of `user`, for `channel` if that is not empty.
+fn plain_token(user: &str, channel: &str) -> String {
+    let exp = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs() + 3_600;
+    let mut claims = json!({"sub": user, "exp": exp});
+    if !channel.is_empty() {
+        claims["channel"] = channel.into();
+    }
     auth::sign(&config().client.token, &claims).unwrap().expose().to_owned()
 }
 
@@ -125,4 +136,25 @@ fn who_publishes_to_a_channel_shows_what_its_token_says_of_it() {
 /// The client broke the protocol.
 fn closes(bench: &mut Bench<Client>, line: &str) {
     assert_eq!(bench.say(line), [Did::Close(CloseReason::BadRequest)], "{line}");
+}
+
+#[test]
+fn others_see_a_client_as_its_newest_tokens_say() {
+    let mut bench = connected_as("ann");
+    bench.say(&subscribe_with(2, "$closed:a", &subscription_token("ann", "$closed:a", 60)));
+    bench.succeed();
+    let (conn_info, chan_info) = (Some(r#"{"name":"Ann"}"#.to_owned()), Some(r#"{"role":"x"}"#.to_owned()));
+    let done = bench.say(&sub_refresh(3, "$closed:a", &subscription_token("ann", "$closed:a", 90)));
+    assert!(matches!(done[..], [Did::Say(_), Did::Remind]), "the same is no news: {done:?}");
+    let done = bench.say(&sub_refresh(4, "$closed:a", &plain_token("ann", "$closed:a")));
+    assert_eq!(done[0], Did::Appear("$closed:a".into(), conn_info, None));
+    bench.say(&sub_refresh(5, "$closed:a", &subscription_token("ann", "$closed:a", 90)));
+    let done = bench.say(&json!({"id": 6, "refresh": {"token": plain_token("ann", "")}}).to_string());
+    assert_eq!(done[..2], [Did::Renew(true), Did::Appear("$closed:a".into(), None, chan_info.clone())]);
+    let info = RawJson::parse(b"7").ok();
+    let done = bench.order(Order::Refresh { expires_at: None, info });
+    let seen = Did::Appear("$closed:a".into(), Some("7".into()), chan_info);
+    assert_eq!(done, [Did::Renew(false), seen, Did::Say(json!({"push": {"refresh": {}}}))]);
+    let done = bench.order(Order::Refresh { expires_at: None, info: None });
+    assert_eq!(done.len(), 2, "without an info it stays as it was: {done:?}");
 }
