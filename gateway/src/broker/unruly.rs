@@ -30,6 +30,8 @@ pub(crate) struct Kept {
 
 type Effect<T> = Pin<Box<dyn Future<Output = Result<T, BrokerError>> + Send>>;
 
+type Abandoned = Pin<Box<dyn Future<Output = ()> + Send>>;
+
 /// See the module's doc.
 pub(crate) struct Unruly {
     inner: Arc<dyn Broker>,
@@ -44,7 +46,7 @@ struct Calls {
     /// Whether the next call fails whatever the manners say.
     fails_next: bool,
     /// What was asked for by calls that were dropped, in their order.
-    abandoned: Vec<(Channel, Pin<Box<dyn Future<Output = ()> + Send>>)>,
+    abandoned: Vec<(Channel, Abandoned)>,
 }
 
 /// A call that has not taken effect.

@@ -37,6 +37,18 @@ struct Announcements {
     clients: Mutex<HashMap<ClientId, Announced>>,
 }
 
+impl Announcements {
+    /// How many joins there were, each with its leave.
+    fn joins(&self) -> usize {
+        let clients = self.clients.lock();
+        assert!(
+            clients.values().all(|client| !client.is_there && !client.is_under_way),
+            "a leave is missing"
+        );
+        clients.values().map(|client| client.joins).sum()
+    }
+}
+
 #[derive(Default)]
 struct Announced {
     is_there: bool,
@@ -165,13 +177,7 @@ impl World {
     async fn close(mut self) -> usize {
         self.clients.clear();
         self.roll.settled().await;
-        let clients = self.announcements.clients.lock();
-        assert!(
-            clients.values().all(|client| !client.is_there && !client.is_under_way),
-            "a leave is missing"
-        );
-        let joins = clients.values().map(|client| client.joins).sum();
-        drop(clients);
+        let joins = self.announcements.joins();
         // From here on nothing is renewed, so a removal that failed is made up for by the lease.
         tokio::time::sleep(SETTINGS.ttl).await;
         let presence = self.announcements.presence.memory();

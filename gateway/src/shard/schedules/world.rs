@@ -105,7 +105,7 @@ impl World {
             broker.insert(unruly).clone() as Arc<dyn Broker>
         };
         // Half of it is for what is set aside: in a third of the schedules a few publications are too much.
-        let outbox_bytes_max = if seed % 3 == 0 { 1_000 } else { 1 << 20 };
+        let outbox_bytes_max = if seed.is_multiple_of(3) { 1_000 } else { 1 << 20 };
         let bench = Bench::over(make, Arc::clone(&presence) as _, outbox_bytes_max, Arc::clone(metrics));
         // The worker of a channel is random: with one channel there is one, so the seed decides all.
         let is_seen = seed % 8 >= 6;
@@ -113,7 +113,7 @@ impl World {
         let channels: Vec<_> = names.iter().map(|name| Channel::parse(name, 255).unwrap()).collect();
         let clients = (0..CLIENTS).map(|_| Client::new(channels.len())).collect();
         let bed = Bed { bench, channels, is_seen, truth: Truth::default() };
-        let (broker, is_lossless) = (broker.unwrap(), seed % 5 == 0);
+        let (broker, is_lossless) = (broker.unwrap(), seed.is_multiple_of(5));
         Self { bed, broker, presence, clients, calls: Vec::new(), next_number: 0, is_lossless }
     }
 
