@@ -1,6 +1,6 @@
 //! How a session begins: with the subscriptions that the server makes for it.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::time::SystemTime;
 
 use super::subscriptions::{Admitted, Side, Wish};
@@ -37,9 +37,6 @@ impl Session {
     ) -> Result<(), Refused> {
         let mut admitted = self.enrol(|name| positions.get(name)?.since())?;
         self.enrol_wishes(positions, &mut admitted)?;
-        if admitted.len() > self.context.channels_max {
-            return Err(CloseReason::ChannelLimit.into());
-        }
         effects.push(Effect::Open(self.identity.clone(), self.codec.heartbeat()));
         let opening = Opening { ticket, refresh_by, admitted };
         if opening.admitted.is_empty() {
@@ -59,8 +56,8 @@ impl Session {
     pub fn enrol(&self, mut position: impl FnMut(&str) -> Option<Since>) -> Result<Vec<Admitted>, Refused> {
         let authority = &self.context.authority;
         let personal = authority.personal_channel(&self.identity.user);
-        if personal.is_some() && self.identity.user.as_str().contains(',') {
-            // It would read as a list of users.
+        if personal.is_some() && self.identity.user.as_str().contains(['#', ',']) {
+            // It would read as the channel of another user: that of `x#42` as one for the user 42.
             return Err(code::BAD_REQUEST.into());
         }
         let listed = self.identity.grants.iter().flat_map(|grants| grants.subscriptions.iter().cloned());
@@ -86,17 +83,21 @@ impl Session {
         admitted: &mut Vec<Admitted>,
     ) -> Result<(), Refused> {
         let authority = &self.context.authority;
+        // A frame has room for thousands, which must not be looked at each for each.
+        let chosen: HashSet<_> = admitted.iter().map(|one| one.wanted.channel.clone()).collect();
         for (name, request) in positions {
             let channel = match authority.channel(name) {
                 Ok(channel) => channel,
                 Err(Refusal::UnknownNamespace) => return Err(CloseReason::BadRequest.into()),
                 Err(_) => continue,
             };
-            let is_new = admitted.iter().all(|known| known.wanted.channel != channel);
-            if is_new && authority.may_subscribe(&self.identity, &channel).is_ok() {
-                admitted
-                    .push(self.prepare(channel, Wish { since: request.since(), ..Wish::of(Side::Server) }));
+            if chosen.contains(&channel) || authority.may_subscribe(&self.identity, &channel).is_err() {
+                continue;
             }
+            if admitted.len() == self.context.channels_max {
+                return Err(CloseReason::ChannelLimit.into());
+            }
+            admitted.push(self.prepare(channel, Wish { since: request.since(), ..Wish::of(Side::Server) }));
         }
         Ok(())
     }

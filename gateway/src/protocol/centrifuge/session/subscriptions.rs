@@ -352,7 +352,7 @@ impl Session {
     /// Ends the subscriptions that were not prolonged in time.
     pub(super) fn end_expired(&mut self, effects: &mut Vec<Effect>) {
         let now = SystemTime::now();
-        let is_over = |end: SystemTime| end + self.context.expired_sub_close_delay <= now;
+        let is_over = |end| self.with_grace(end).is_some_and(|end| end <= now);
         let expired = self.subscriptions.iter().filter(|(_, one)| one.expires_at().is_some_and(is_over));
         for channel in expired.map(|(channel, _)| channel.clone()).collect::<Vec<_>>() {
             self.lose(&channel, Ended::Expired, CloseReason::SubscriptionExpired, effects);
@@ -371,9 +371,14 @@ impl Session {
             return;
         }
         let ends = self.subscriptions.values().filter_map(Subscription::expires_at);
-        if let Some(first) = ends.min() {
-            effects.push(Effect::Remind(first + self.context.expired_sub_close_delay));
+        if let Some(first) = ends.min().and_then(|first| self.with_grace(first)) {
+            effects.push(Effect::Remind(first));
         }
+    }
+
+    /// When a subscription that is good until `end` is given up; `None` if that is beyond the clock, and so never.
+    fn with_grace(&self, end: SystemTime) -> Option<SystemTime> {
+        end.checked_add(self.context.expired_sub_close_delay)
     }
 }
 

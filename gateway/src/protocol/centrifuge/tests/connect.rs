@@ -160,3 +160,45 @@ fn flags_and_fields_of_features_that_are_off_are_ignored() {
     assert_eq!((done.len(), &done[0]), (2, &opens_as("ann")));
     assert_eq!(bench.ask(&subscribe(2, "news")), [json!({"id": 2, "subscribe": {}})]);
 }
+
+/// The command that opens a session and names `channels` as those where the client was.
+fn connect_wishing(channels: impl IntoIterator<Item = String>) -> String {
+    let subs: serde_json::Map<_, _> = channels.into_iter().map(|name| (name, json!({}))).collect();
+    json!({"id": 1, "connect": {"token": token("ann"), "subs": subs}}).to_string()
+}
+
+#[test]
+fn of_the_channels_that_connect_names_the_client_gets_those_that_it_may_have() {
+    let mut bench = arrived(&config());
+    let names = ["news", "closed:a", "$news", "a b", &"x".repeat(33)].map(str::to_owned);
+    let done = bench.say(&connect_wishing(names));
+    assert_eq!(done, [opens_as("ann"), subscribes("news")]);
+    let Did::Say(reply) = &bench.succeed()[0] else { panic!("no reply") };
+    assert_eq!(reply["connect"]["subs"], json!({"news": {}}));
+    let done = arrived(&config()).say(&connect_wishing(["nope:a".to_owned()]));
+    assert_eq!(done, [Did::Close(CloseReason::BadRequest)]);
+}
+
+#[test]
+fn naming_more_channels_than_one_may_have_closes_at_once() {
+    let many = (0..100_000).map(|number| format!("{number:x}"));
+    let line = connect_wishing(many);
+    let four = connect_wishing(["a", "b", "c", "d"].map(str::to_owned));
+    assert!(matches!(arrived(&config()).say(&four)[1], Did::Subscribe(_)));
+    let five = connect_wishing(["a", "b", "c", "d", "e"].map(str::to_owned));
+    assert_eq!(arrived(&config()).say(&five), [Did::Close(CloseReason::ChannelLimit)]);
+    let mut bench = arrived(&config());
+    let started_at = std::time::Instant::now();
+    assert_eq!(bench.say(&line), [Did::Close(CloseReason::ChannelLimit)]);
+    assert!(started_at.elapsed() < std::time::Duration::from_secs(5), "it takes no square of their number");
+}
+
+#[test]
+fn a_user_whose_own_channel_would_read_as_that_of_another_is_refused() {
+    let mut config = config();
+    config.client.subscribe_to_user_personal_channel.enabled = true;
+    for bad in ["ann#42", "42,43", "#"] {
+        assert_eq!(arrived(&config).ask(&connect(&token(bad))), [error(1, 107)], "{bad}");
+    }
+    assert_eq!(arrived(&config).say(&connect(&token("ann")))[1], subscribes("#ann"));
+}

@@ -1,3 +1,5 @@
+use std::time::{Duration, SystemTime};
+
 use super::*;
 use crate::model::{CloseReason, RawJson, SubscriptionGrant};
 use crate::node::Order;
@@ -100,4 +102,14 @@ fn an_order_before_connect_is_for_nobody() {
     assert_eq!(bench.order(subscribe_order("news")), []);
     assert_eq!(bench.ask(&connect(&token("ann"))).len(), 1);
     assert!(bench.subscribed.is_empty());
+}
+
+#[test]
+fn a_subscription_until_a_time_beyond_the_clock_never_ends() {
+    let mut bench = connected_as("ann");
+    let end_of_time = SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(i64::MAX.unsigned_abs()));
+    let grant = SubscriptionGrant { expires_at: Some(end_of_time.unwrap()), ..SubscriptionGrant::default() };
+    bench.order(Order::Subscribe { channel: channel("news"), grant, since: None });
+    assert_eq!(bench.succeed(), [subscribe_push("news")]);
+    assert_eq!(bench.remind(), []);
 }
