@@ -143,6 +143,8 @@ pub struct Wanted {
     pub channel: Channel,
     /// How its history is followed; `None` if it is not.
     pub follow: Option<Follow>,
+    /// Whether there is to be no subscription, not even for a moment, if it asks to catch up and cannot.
+    pub must_recover: bool,
     /// Whether the client is told who joins and leaves, from the reply on.
     pub hears_notices: bool,
     /// As whom the others see the client there; `None` if they do not.
@@ -155,7 +157,14 @@ impl Wanted {
     /// A channel whose publications alone matter, from now on.
     pub fn live(channel: Channel) -> Self {
         let slow_consumer = SlowConsumer::default();
-        Self { channel, follow: None, hears_notices: false, entrant: None, slow_consumer }
+        Self {
+            channel,
+            follow: None,
+            must_recover: false,
+            hears_notices: false,
+            entrant: None,
+            slow_consumer,
+        }
     }
 }
 
@@ -171,6 +180,9 @@ pub enum SubscribeError {
     /// History and live publications do not touch.
     #[error(transparent)]
     Gap(#[from] Gap),
+    /// It had to catch up, and what it missed is not there any more.
+    #[error("what was missed is gone")]
+    Unrecoverable,
 }
 
 /// How a slow effect ended.

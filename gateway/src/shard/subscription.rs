@@ -118,6 +118,9 @@ impl Subscriber<'_> {
         let history = history.ok_or(BrokerError::Unavailable)?;
         let aside = self.shard.take_aside(&wanted.channel, self.link);
         let mut start = recovery::join(&follow, history, aside)?;
+        if wanted.must_recover && start.recovered == Some(false) {
+            return Err(SubscribeError::Unrecoverable);
+        }
         // What is not for this connection counts as seen by it, as it does when it is live.
         start.publications.retain(|publication| publication.is_for(self.link.client));
         self.shard.settle(&wanted.channel, self.link, &start.position, follow.meta_ttl);

@@ -98,6 +98,7 @@ impl From<&SubscribeError> for Error {
             SubscribeError::Broker(error) => error.into(),
             SubscribeError::Presence(error) => error.into(),
             SubscribeError::Gap(_) => INTERNAL,
+            SubscribeError::Unrecoverable => UNRECOVERABLE_POSITION,
         }
     }
 }

@@ -81,8 +81,6 @@ enum Pending {
     Subscribe {
         ticket: Ticket,
         admitted: Box<Admitted>,
-        /// Without recovery the client wants no subscription.
-        must_recover: bool,
     },
     /// The server subscribes the client.
     Enlist(Box<Admitted>),
@@ -344,8 +342,8 @@ impl Session {
             (Some(Pending::Opening(opening)), Outcome::Subscribed(results)) => {
                 self.opened_with(opening, results, effects);
             }
-            (Some(Pending::Subscribe { ticket, admitted, must_recover }), Outcome::Subscribed(results)) => {
-                self.subscribed(&ticket, *admitted, one(results), must_recover, effects);
+            (Some(Pending::Subscribe { ticket, admitted }), Outcome::Subscribed(results)) => {
+                self.subscribed(&ticket, *admitted, one(results), effects);
             }
             (Some(Pending::Enlist(admitted)), Outcome::Subscribed(results)) => {
                 self.enlisted(*admitted, one(results), effects);
