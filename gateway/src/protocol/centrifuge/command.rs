@@ -1,4 +1,5 @@
-//! What a client may say, as values. They can be read from JSON as they are.
+//! What a client may say, as values. They can be read from JSON as they are, where `null` is a field's default, as
+//! encoders write what is not set.
 
 use std::collections::HashMap;
 
@@ -72,8 +73,10 @@ impl Request {
 #[serde(default)]
 pub struct ConnectRequest {
     /// Empty for none.
+    #[serde(deserialize_with = "or_default")]
     pub token: Secret,
     /// Where the client was in channels that the server subscribes it to, and which it would like to have.
+    #[serde(deserialize_with = "positions")]
     pub subs: HashMap<String, SubscribeRequest>,
 }
 
@@ -82,27 +85,37 @@ pub struct ConnectRequest {
 #[serde(default)]
 pub struct SubscribeRequest {
     /// Must not be empty.
+    #[serde(deserialize_with = "or_default")]
     pub channel: String,
     /// A subscription token; empty for none.
+    #[serde(deserialize_with = "or_default")]
     pub token: Secret,
     /// Whether the client wants to catch up, from `offset` of `epoch`.
+    #[serde(deserialize_with = "or_default")]
     pub recover: bool,
     /// Empty for whatever epoch there is.
+    #[serde(deserialize_with = "or_default")]
     pub epoch: String,
     /// The last publication that the client has.
+    #[serde(deserialize_with = "or_default")]
     pub offset: u64,
     /// Whether it wants to be told what it misses.
+    #[serde(deserialize_with = "or_default")]
     pub positioned: bool,
     /// Whether it wants to be able to catch up later.
+    #[serde(deserialize_with = "or_default")]
     pub recoverable: bool,
     /// Whether it wants to be told of others' joining and leaving.
+    #[serde(deserialize_with = "or_default")]
     pub join_leave: bool,
     /// Bit 1 (2): an error rather than a subscription that is not recovered.
+    #[serde(deserialize_with = "or_default")]
     pub flag: i64,
     /// Empty or `fossil`.
+    #[serde(deserialize_with = "or_default")]
     pub delta: String,
     /// 0 for a stream.
-    #[serde(rename = "type")]
+    #[serde(rename = "type", deserialize_with = "or_default")]
     pub kind: i32,
     /// Whether there is a tags filter.
     #[serde(rename = "tf", deserialize_with = "is_present")]
@@ -114,6 +127,7 @@ pub struct SubscribeRequest {
 #[serde(default)]
 pub struct ChannelRequest {
     /// Must not be empty.
+    #[serde(deserialize_with = "or_default")]
     pub channel: String,
 }
 
@@ -122,12 +136,15 @@ pub struct ChannelRequest {
 #[serde(default)]
 pub struct HistoryRequest {
     /// Must not be empty.
+    #[serde(deserialize_with = "or_default")]
     pub channel: String,
     /// 0 for the position alone, negative for as many as there may be.
+    #[serde(deserialize_with = "or_default")]
     pub limit: i32,
     /// Strictly after this place, or before it in `reverse`.
     pub since: Option<PlaceRequest>,
     /// Newest first.
+    #[serde(deserialize_with = "or_default")]
     pub reverse: bool,
 }
 
@@ -136,8 +153,10 @@ pub struct HistoryRequest {
 #[serde(default)]
 pub struct PlaceRequest {
     /// 0 for the place before the first publication.
+    #[serde(deserialize_with = "or_default")]
     pub offset: u64,
     /// Empty for whatever epoch there is.
+    #[serde(deserialize_with = "or_default")]
     pub epoch: String,
 }
 
@@ -146,12 +165,13 @@ pub struct PlaceRequest {
 #[serde(default)]
 pub struct PublishRequest {
     /// Must not be empty.
+    #[serde(deserialize_with = "or_default")]
     pub channel: String,
     /// `None` if absent; an explicit `null` is a payload.
     #[serde(deserialize_with = "raw")]
     pub data: Option<Payload>,
     /// 0 for a stream.
-    #[serde(rename = "type")]
+    #[serde(rename = "type", deserialize_with = "or_default")]
     pub kind: i32,
 }
 
@@ -160,6 +180,7 @@ pub struct PublishRequest {
 #[serde(default)]
 pub struct RefreshRequest {
     /// Must not be empty.
+    #[serde(deserialize_with = "or_default")]
     pub token: Secret,
 }
 
@@ -168,11 +189,13 @@ pub struct RefreshRequest {
 #[serde(default)]
 pub struct SubRefreshRequest {
     /// Must not be empty.
+    #[serde(deserialize_with = "or_default")]
     pub channel: String,
     /// Must not be empty.
+    #[serde(deserialize_with = "or_default")]
     pub token: Secret,
     /// 0 for a token.
-    #[serde(rename = "type")]
+    #[serde(rename = "type", deserialize_with = "or_default")]
     pub kind: i32,
 }
 
@@ -180,6 +203,21 @@ pub struct SubRefreshRequest {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("not a command")]
 pub struct Malformed;
+
+/// Reads `null` as the default.
+pub(super) fn or_default<'de, T: Default + Deserialize<'de>, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<T, D::Error> {
+    Ok(Option::deserialize(deserializer)?.unwrap_or_default())
+}
+
+/// Reads a map in which each value, as well as the map, may be `null`.
+fn positions<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<HashMap<String, SubscribeRequest>, D::Error> {
+    let positions: HashMap<String, Option<SubscribeRequest>> = or_default(deserializer)?;
+    Ok(positions.into_iter().map(|(channel, request)| (channel, request.unwrap_or_default())).collect())
+}
 
 /// Keeps a raw value, `null` included; without it `null` would read as absent.
 fn raw<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Payload>, D::Error> {
