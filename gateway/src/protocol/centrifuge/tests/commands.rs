@@ -441,6 +441,16 @@ fn a_publish_that_fails_is_told_as_temporary() {
 // Everything else
 
 #[test]
+fn a_crowd_of_pongs_in_one_frame_is_one() {
+    for codec in [Codec::Json, Codec::Protobuf] {
+        let mut bench = connected_with(codec, "ann");
+        assert_eq!(bench.say(&["{}"; 1_000].join("\n")), [Did::Pong]);
+        let frame = ["{}", "{}", &subscribe(2, "a"), "{}"].join("\n");
+        assert_eq!(bench.say(&frame), [Did::Pong, subscribes("a"), Did::Pong]);
+    }
+}
+
+#[test]
 fn presence_and_history_are_not_available() {
     let mut bench = connected_as("ann");
     for command in ["presence", "presence_stats", "history"] {
