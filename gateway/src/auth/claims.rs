@@ -11,12 +11,10 @@ use serde::de::DeserializeOwned;
 use super::TokenError;
 use super::members::{Members, WrongType};
 use crate::model::{
-    Capability, Channel, ChannelMatch, ClientId, Overrides, Permission, RawJson, SubscriptionGrant,
-    TokenGrants, UserId,
+    Capability, Channel, ChannelMatch, ClientId, ClientInfo, Overrides, Permission, RawJson,
+    SubscriptionGrant, TokenGrants, UserId,
 };
 
-/// Longest `info`, in bytes of JSON: each subscriber of a channel gets it, with each join and publication.
-const INFO_BYTES_MAX: usize = 1024;
 /// The last second of the year 9999: a later time is taken for this.
 const SECONDS_MAX: u64 = 253_402_300_799;
 
@@ -65,7 +63,7 @@ pub(super) fn date(claims: &Members<'_>, name: &'static str) -> Result<Option<Sy
 /// What is shown to others of a connection or of a subscription.
 pub(super) fn info(claims: &Members<'_>) -> Result<Option<RawJson>, TokenError> {
     match json_or_encoded(claims, "info", "b64info")? {
-        Some(info) if info.as_bytes().len() > INFO_BYTES_MAX => Err(TokenError::Claim("info")),
+        Some(info) if info.as_bytes().len() > ClientInfo::INFO_BYTES_MAX => Err(TokenError::Claim("info")),
         info => Ok(info),
     }
 }

@@ -137,6 +137,9 @@ pub struct ClientInfo {
 }
 
 impl ClientInfo {
+    /// Most bytes of `conn_info` and of `chan_info`: everybody in a channel gets them.
+    pub const INFO_BYTES_MAX: usize = 1024;
+
     /// How much memory it holds on to, roughly, in bytes.
     pub fn cost_bytes(&self) -> usize {
         let bytes = |info: &Option<RawJson>| info.as_ref().map_or(0, |info| info.as_bytes().len());

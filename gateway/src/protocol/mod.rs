@@ -145,7 +145,7 @@ pub struct Wanted {
     pub channel: Channel,
     /// How its history is followed; `None` if it is not.
     pub follow: Option<Follow>,
-    /// Whether it wants no subscription at all if it cannot catch up.
+    /// Whether there is to be no subscription, not even for a moment, if it asks to catch up and cannot.
     pub must_recover: bool,
     /// Whether the client is told who joins and leaves, from the reply on.
     pub hears_notices: bool,
@@ -182,8 +182,8 @@ pub enum SubscribeError {
     /// History and live publications do not touch.
     #[error(transparent)]
     Gap(#[from] Gap),
-    /// It could not catch up, and wants nothing less.
-    #[error("the position cannot be recovered from")]
+    /// It had to catch up, and what it missed is not there any more.
+    #[error("what was missed is gone")]
     Unrecoverable,
 }
 

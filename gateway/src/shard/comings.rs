@@ -23,7 +23,7 @@ use super::{Arrival, Shard};
 use crate::broker::PublishOptions;
 use crate::config::SlowConsumer;
 use crate::model::{Channel, ClientId, ClientInfo, CloseReason, Identity, Publication, RawJson, UserId};
-use crate::node::recovery::{Follow, Mode};
+use crate::node::recovery::{Follow, Mode, Since};
 use crate::node::{Attendance, Entrant, Order};
 use crate::presence::{MemoryPresence, Presence, PresenceError, PresenceStats};
 use crate::protocol::{
@@ -85,8 +85,8 @@ impl Presence for Erratic {
     }
 }
 
-/// Does what it is told: `+a` subscribes to `a`, `=a` follows its history too, `-a` unsubscribes, `?` answers. Who is
-/// called `observer` is not seen itself.
+/// Does what it is told: `+a` subscribes to `a`, `=a` follows its history too, `!a` does so only from a place that is
+/// gone, `-a` unsubscribes, `?` answers. Who is called `observer` is not seen itself.
 struct Puppet {
     client: ClientId,
     user: &'static str,
@@ -127,6 +127,13 @@ impl Puppet {
                 "+" | "=" => {
                     self.subscribing = Some(channel());
                     effects.push(Effect::Subscribe(vec![self.wanted(channel(), verb == "=")]));
+                }
+                "!" => {
+                    self.subscribing = Some(channel());
+                    let mut wanted = Wanted { must_recover: true, ..self.wanted(channel(), true) };
+                    let since = Since { epoch: "gone".into(), offset: 7 };
+                    wanted.follow.iter_mut().for_each(|follow| follow.since = Some(since.clone()));
+                    effects.push(Effect::Subscribe(vec![wanted]));
                 }
                 "-" => {
                     effects.push(Effect::Unsubscribe(channel()));
@@ -171,6 +178,7 @@ impl Conversation for Puppet {
         effects.push(match results.pop().unwrap() {
             Ok(_) => reply("subscribed"),
             Err(SubscribeError::Presence(PresenceError::Unavailable)) => reply("failed"),
+            Err(SubscribeError::Unrecoverable) => reply("refused"),
             Err(error) => panic!("{error}"),
         });
         self.go_on(effects);
@@ -323,6 +331,22 @@ async fn others_hear_of_every_way_to_leave_once() {
         world.emptied(1).await;
         assert_eq!(world.shard.node.subscription_count(), 1);
         assert_eq!(observer.ask("?").await, "here", "and nothing else before");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn of_who_cannot_catch_up_and_wants_nothing_less_nobody_hears() {
+    in_world(async |world| {
+        let mut observer = world.connect("observer").await;
+        assert_eq!(observer.ask("+a").await, "subscribed");
+        let mut ann = world.connect("ann").await;
+        assert_eq!(ann.ask("!a").await, "refused");
+        world.shard.node.seats_settled().await;
+        assert_eq!((world.present("a").await, world.shard.node.subscription_count()), (0, 1));
+        assert_eq!(ann.ask("+a").await, "subscribed");
+        assert_eq!(observer.next().await, "join a", "and nothing before");
+        assert_eq!(ann.next().await, "join a", "and nothing before");
     })
     .await;
 }

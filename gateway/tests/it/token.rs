@@ -273,6 +273,7 @@ async fn with_reject_close_a_browser_can_read_why() {
         ("garbage".to_owned(), 3500),
         (forge(&header(), &claims().to_string(), OTHER_SECRET), 3500),
         (with("exp", now() - 30), 3005),
+        (with("nbf", now() + 60), 3005),
     ] {
         for (path, headers) in carriers(&token) {
             let mut raw = Raw::open(gateway.public()).await;

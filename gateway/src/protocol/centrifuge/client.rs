@@ -57,7 +57,10 @@ impl Client {
             (Stage::Open(_), Ok(Command { id: 0, request, .. }))
                 if !matches!(request, Some(Request::Send)) =>
             {
-                effects.push(Effect::Pong);
+                // A frame has room for tens of thousands, and one says it all.
+                if !matches!(effects.last(), Some(Effect::Pong)) {
+                    effects.push(Effect::Pong);
+                }
             }
             (Stage::Open(session), Ok(command)) => session.accept(command, effects),
             (Stage::Open(session), Err(_)) => session.accept_violation(CloseReason::BadRequest, effects),
@@ -152,6 +155,9 @@ impl Conversation for Client {
     fn on_start(&mut self, _: &mut Vec<Effect>) {}
 
     fn on_message(&mut self, message: Message<'_>, effects: &mut Vec<Effect>) {
+        if matches!(self.stage, Stage::Refused) {
+            return;
+        }
         self.codec.read(message, |command| {
             self.on_command(command, effects);
             self.notice_close(effects);

@@ -1,4 +1,5 @@
-//! What a client may say, as values. They can be read from JSON as they are.
+//! What a client may say, as values. They can be read from JSON as they are, where `null` is a field's default, as
+//! encoders write what is not set.
 
 use std::collections::HashMap;
 
@@ -75,7 +76,7 @@ pub struct ConnectRequest {
     #[serde(deserialize_with = "or_default")]
     pub token: Secret,
     /// Where the client was in channels that the server subscribes it to, and which it would like to have.
-    #[serde(deserialize_with = "or_default")]
+    #[serde(deserialize_with = "positions")]
     pub subs: HashMap<String, SubscribeRequest>,
 }
 
@@ -203,11 +204,19 @@ pub struct SubRefreshRequest {
 #[error("not a command")]
 pub struct Malformed;
 
-/// Reads `null` as the default, as encoders write what is not set.
-fn or_default<'de, T: Default + Deserialize<'de>, D: Deserializer<'de>>(
+/// Reads `null` as the default.
+pub(super) fn or_default<'de, T: Default + Deserialize<'de>, D: Deserializer<'de>>(
     deserializer: D,
 ) -> Result<T, D::Error> {
     Ok(Option::deserialize(deserializer)?.unwrap_or_default())
+}
+
+/// Reads a map in which each value, as well as the map, may be `null`.
+fn positions<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<HashMap<String, SubscribeRequest>, D::Error> {
+    let positions: HashMap<String, Option<SubscribeRequest>> = or_default(deserializer)?;
+    Ok(positions.into_iter().map(|(channel, request)| (channel, request.unwrap_or_default())).collect())
 }
 
 /// Keeps a raw value, `null` included; without it `null` would read as absent.

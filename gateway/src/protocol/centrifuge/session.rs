@@ -28,6 +28,10 @@ use crate::model::{Channel, ClientId, CloseReason, Identity, Payload};
 use crate::node::Order;
 use crate::protocol::{Context, Effect, Inappropriate, Outcome};
 
+/// Most commands that wait for another. Tiny ones take thirty times the room of their bytes, so a limit in bytes is
+/// not enough.
+const WAITING_MAX: usize = 4_096;
+
 /// A presence of more members is told in pieces.
 const MEMBERS_AT_ONCE_MAX: usize = 100;
 
@@ -210,6 +214,11 @@ impl Session {
         }
         if matches!(self.waiting.back(), Some(Job::Violation(_))) {
             // It will never be carried out, so it must not take memory: a violation costs nothing by itself.
+            return;
+        }
+        if self.waiting.len() >= WAITING_MAX {
+            // What waits is carried out, then it closes.
+            self.waiting.push_back(Job::Violation(CloseReason::TooManyRequests));
             return;
         }
         // A tiny command takes more room than its text.

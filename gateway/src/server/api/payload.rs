@@ -5,7 +5,7 @@ use base64::prelude::BASE64_STANDARD;
 use serde_json::value::RawValue;
 
 use super::reply::Failure;
-use crate::model::{Payload, RawJson, is_too_deep};
+use crate::model::{ClientInfo, Payload, RawJson, is_too_deep};
 
 /// The body as text; `None` if it is not UTF-8 or nested too deep to be taken as JSON.
 pub(super) fn text(body: &[u8]) -> Option<&str> {
@@ -24,16 +24,13 @@ pub(super) fn optional(data: Option<&RawValue>, b64data: &str) -> Result<Option<
     RawJson::parse(&bytes).map(Some).map_err(|_| Failure::BadRequest)
 }
 
-/// Most bytes of the info that others see of a connection.
-const INFO_BYTES_MAX: usize = 1024;
-
 /// How others are to see a connection: like [`optional`], and small, as everybody gets it.
 ///
 /// # Errors
 /// [`Failure::BadRequest`] also above 1 KiB.
 pub(super) fn info(info: Option<&RawValue>, b64info: &str) -> Result<Option<RawJson>, Failure> {
     let info = optional(info, b64info)?;
-    let is_small = info.as_ref().is_none_or(|info| info.as_bytes().len() <= INFO_BYTES_MAX);
+    let is_small = info.as_ref().is_none_or(|info| info.as_bytes().len() <= ClientInfo::INFO_BYTES_MAX);
     if is_small { Ok(info) } else { Err(Failure::BadRequest) }
 }
 

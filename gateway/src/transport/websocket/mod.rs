@@ -153,7 +153,8 @@ fn since(value: &str) -> Option<(String, Since)> {
 
 fn close_reason(error: TokenError) -> CloseReason {
     match error {
-        TokenError::Expired => CloseReason::Expired,
+        // It comes again with a fresh one, or when the clocks agree.
+        TokenError::Expired | TokenError::NotYetValid => CloseReason::Expired,
         _ => CloseReason::InvalidToken,
     }
 }

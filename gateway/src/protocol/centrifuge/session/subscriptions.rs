@@ -71,6 +71,8 @@ pub(super) struct Wish {
     pub(super) asks: Asks,
     /// Where it was in the history; `None` if it does not want to catch up.
     pub(super) since: Option<Since>,
+    /// Whether it wants nothing less.
+    pub(super) must_recover: bool,
     /// What allows it.
     pub(super) grant: SubscriptionGrant,
 }
@@ -78,7 +80,8 @@ pub(super) struct Wish {
 impl Wish {
     /// Nothing in particular.
     pub(super) fn of(side: Side) -> Self {
-        Self { side, asks: Asks::default(), since: None, grant: SubscriptionGrant::default() }
+        let grant = SubscriptionGrant::default();
+        Self { side, asks: Asks::default(), since: None, must_recover: false, grant }
     }
 }
 
@@ -121,8 +124,9 @@ impl Session {
             recoverable: request.recoverable || request.recover,
             join_leave: request.join_leave,
         };
-        let mut admitted = self.prepare(channel, Wish { side, asks, since: request.since(), grant });
-        admitted.wanted.must_recover = request.flag & REJECT_UNRECOVERED != 0;
+        let must_recover = request.flag & REJECT_UNRECOVERED != 0 && request.recover;
+        let admitted =
+            self.prepare(channel, Wish { side, asks, since: request.since(), must_recover, grant });
         let effect = Effect::Subscribe(vec![admitted.wanted.clone()]);
         Ok(Answer::Wait(Pending::Subscribe { ticket, admitted: Box::new(admitted) }, effect))
     }
@@ -140,7 +144,7 @@ impl Session {
     ) -> Result<Admitted, Refused> {
         let channel = self.vacant(name, more)?;
         let (side, grant) = self.allow(&channel, &Secret::default())?;
-        Ok(self.prepare(channel, Wish { side, asks, since, grant }))
+        Ok(self.prepare(channel, Wish { asks, since, grant, ..Wish::of(side) }))
     }
 
     /// The channel called `name`, if there is room for it beside `more`.
@@ -172,7 +176,7 @@ impl Session {
 
     /// What a subscription to `channel` will be.
     pub(super) fn prepare(&self, channel: Channel, wish: Wish) -> Admitted {
-        let Wish { side, asks, mut since, grant } = wish;
+        let Wish { side, asks, mut since, must_recover, grant } = wish;
         let terms = self.context.authority.terms(&self.identity, &channel, asks, &grant.overrides);
         if terms.auto_cache_recover && since.is_none() {
             since = Some(Since { epoch: String::new(), offset: 0 });
@@ -201,7 +205,7 @@ impl Session {
         let wanted = Wanted {
             channel,
             follow,
-            must_recover: false,
+            must_recover,
             hears_notices: terms.hears_notices && self.manner != Manner::Data,
             entrant: is_seen.then(entrant),
             slow_consumer: terms.slow_consumer,
@@ -229,18 +233,17 @@ impl Session {
         result: Result<Option<Start>, SubscribeError>,
         effects: &mut Vec<Effect>,
     ) {
-        let start = match result {
-            Ok(start) => start,
+        let result = match result {
+            Ok(start) => Ok(Reply::Subscribe(Box::new(self.begin(admitted, start).1))),
             Err(SubscribeError::Gap(_)) => return self.close(CloseReason::InsufficientState, effects),
             Err(error) => {
                 if matches!(error, SubscribeError::Unrecoverable) {
                     self.context.metrics.recovery(false);
                 }
-                return self.finish(ticket, Err((&error).into()), effects);
+                Err((&error).into())
             }
         };
-        let (_, begun) = self.begin(admitted, start);
-        self.finish(ticket, Ok(Reply::Subscribe(Box::new(begun))), effects);
+        self.finish(ticket, result, effects);
     }
 
     /// The server subscribes the client. Who is subscribed already stays so.

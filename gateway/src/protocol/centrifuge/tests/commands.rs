@@ -441,6 +441,16 @@ fn a_publish_that_fails_is_told_as_temporary() {
 // Everything else
 
 #[test]
+fn a_crowd_of_pongs_in_one_frame_is_one() {
+    for codec in [Codec::Json, Codec::Protobuf] {
+        let mut bench = connected_with(codec, "ann");
+        assert_eq!(bench.say(&["{}"; 1_000].join("\n")), [Did::Pong]);
+        let frame = ["{}", "{}", &subscribe(2, "a"), "{}"].join("\n");
+        assert_eq!(bench.say(&frame), [Did::Pong, subscribes("a"), Did::Pong]);
+    }
+}
+
+#[test]
 fn presence_and_history_are_not_available() {
     let mut bench = connected_as("ann");
     for command in ["presence", "presence_stats", "history"] {
@@ -488,4 +498,21 @@ fn what_is_sent_into_the_blue_is_neither_answered_nor_a_pong() {
     assert_eq!(bench.say(r#"{"send":{"data":1}}"#), []);
     assert_eq!(bench.say(r#"{"id":2,"send":{}}"#), []);
     assert!(!bench.is_closed());
+}
+
+#[test]
+fn more_commands_than_may_wait_close_after_those_that_do() {
+    let mut bench = connected_as("ann");
+    bench.say(&subscribe(2, "news"));
+    let frame = vec![r#"{"id":3,"rpc":{}}"#; 10_000].join("\n");
+    assert_eq!(bench.say(&frame), []);
+    let done = bench.succeed();
+    assert_eq!(done[0], Did::Say(json!({"id": 2, "subscribe": {}})));
+    assert_eq!(done.last(), Some(&Did::Close(CloseReason::TooManyErrors)), "it errs as well");
+    let mut bench = connected_as("ann");
+    bench.say(&subscribe(2, "news"));
+    bench.say(&vec![unsubscribe(3, "x"); 10_000].join("\n"));
+    let done = bench.succeed();
+    assert_eq!(done.len(), 1 + 4_096 + 1);
+    assert_eq!(done.last(), Some(&Did::Close(CloseReason::TooManyRequests)));
 }

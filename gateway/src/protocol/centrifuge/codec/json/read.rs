@@ -10,7 +10,7 @@ use serde::{Deserialize, Deserializer};
 use crate::model::is_too_deep;
 use crate::protocol::centrifuge::command::{
     ChannelRequest, Command, ConnectRequest, HistoryRequest, Malformed, PublishRequest, RefreshRequest,
-    Request, SubRefreshRequest, SubscribeRequest, is_present,
+    Request, SubRefreshRequest, SubscribeRequest, is_present, or_default,
 };
 
 /// Reads the lines of a frame, one after another. A line break at its end begins no further line. After one that
@@ -29,6 +29,7 @@ pub fn lines(text: &str, each: &mut impl FnMut(Result<Command, Malformed>)) {
 #[derive(Default, Deserialize)]
 #[serde(default)]
 struct Line {
+    #[serde(deserialize_with = "or_default")]
     id: u32,
     #[serde(deserialize_with = "object")]
     connect: Option<ConnectRequest>,
@@ -56,7 +57,7 @@ struct Line {
     sub_refresh: Option<SubRefreshRequest>,
 }
 
-/// Reads one line. Unknown fields are ignored; of several requests the first in the protocol's order counts.
+/// Reads one line. Unknown fields are ignored, and so is `null`; of several requests the first in the protocol's order counts.
 ///
 /// # Errors
 /// [`Malformed`] if it is not a JSON object, a known field has another type, a field comes twice, or
@@ -143,6 +144,35 @@ mod tests {
         assert_eq!(data(r#"{"id":1,"publish":{"channel":"a","data":null}}"#).unwrap(), b"null");
         assert_eq!(data(r#"{"id":1,"publish":{"channel":"a","data":1.0}}"#).unwrap(), b"1.0");
         assert!(data(r#"{"id":1,"publish":{"channel":"a"}}"#).is_none());
+    }
+
+    #[test]
+    fn every_other_field_that_is_null_is_absent() {
+        for (line, fields) in [
+            ("connect", "token subs"),
+            (
+                "subscribe",
+                "channel token recover epoch offset positioned recoverable join_leave flag delta type tf",
+            ),
+            ("unsubscribe", "channel"),
+            ("publish", "channel type"),
+            ("presence", "channel"),
+            ("presence_stats", "channel"),
+            ("history", "channel limit since reverse"),
+            ("refresh", "token"),
+            ("sub_refresh", "channel token type"),
+        ] {
+            let nulls: Vec<_> = fields.split(' ').map(|field| format!(r#""{field}":null"#)).collect();
+            let written =
+                parse(&format!(r#"{{"id":1,"{line}":{{{}}},"rpc":null}}"#, nulls.join(","))).unwrap();
+            let absent = parse(&format!(r#"{{"id":1,"{line}":{{}}}}"#)).unwrap();
+            assert_eq!(format!("{:?}", written.request), format!("{:?}", absent.request));
+        }
+        assert_eq!(parse(r#"{"id":null}"#).unwrap().id, 0);
+        let since = parse(r#"{"id":1,"history":{"since":{"offset":null,"epoch":null}}}"#).unwrap();
+        assert!(matches!(since.request, Some(Request::History(HistoryRequest { since: Some(_), .. }))));
+        let subs = parse(r#"{"id":1,"connect":{"subs":{"a":null}}}"#).unwrap();
+        assert!(matches!(subs.request, Some(Request::Connect(request)) if request.subs.contains_key("a")));
     }
 
     #[test]
