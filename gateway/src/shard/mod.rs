@@ -12,6 +12,7 @@ mod fanout;
 mod heartbeat;
 mod hub;
 mod link;
+mod operation;
 mod outbox;
 mod position;
 mod run;
