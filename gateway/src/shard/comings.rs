@@ -460,7 +460,7 @@ async fn every_join_is_followed_by_one_leave_whatever_clients_do() {
             *is_there = kind == "join";
             joins += usize::from(kind == "join");
         }
-        assert!(joins > 100, "{joins}");
+        assert!(joins > 10, "{joins}");
         assert!(there.values().all(|is_there| !is_there));
         for channel in ["a", "b", "c", "d", "e"] {
             assert_eq!(world.present(channel).await, 0);

@@ -2,7 +2,6 @@
 
 use std::collections::VecDeque;
 use std::future::poll_fn;
-use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context as TaskContext, Poll, Waker};
@@ -16,14 +15,13 @@ use tokio::sync::OwnedSemaphorePermit;
 use super::drawing::Drawing;
 use super::heartbeat::Alarm;
 use super::link::Link;
-use super::subscription::{self, Claim, Subscriber};
+use super::operation::{Finished, Operation};
+use super::subscription::{Claim, Subscriber};
 use super::table::{Entry, Key, Sink};
 use super::{Offer, Shard};
-use crate::broker::{BrokerError, Draft, History};
 use crate::config::SlowConsumer;
-use crate::model::{ClientId, ClientInfo, CloseReason, Identity};
-use crate::node::PublishError;
-use crate::presence::{PresenceError, PresenceStats};
+use crate::model::{ClientId, CloseReason, Identity};
+use crate::node::Node;
 use crate::protocol::{Conversation, Drawn, Effect, Framing, Heartbeat, Message, Outcome};
 use crate::wire::{self, DecodeError, Decoded, Decoder, Event, Opcode, Role};
 
@@ -52,18 +50,6 @@ pub struct Arrival {
     pub client: ClientId,
     /// Its place among the connections that the node may have; given back when the socket is closed.
     pub permit: Option<OwnedSemaphorePermit>,
-}
-
-/// A slow effect under way.
-type Operation = Pin<Box<dyn Future<Output = Finished>>>;
-
-enum Finished {
-    Claimed(Vec<Claim>),
-    Prepared(Vec<Claim>),
-    Published(Result<(), PublishError>),
-    History(Result<History, BrokerError>),
-    Presence(Result<Vec<Arc<ClientInfo>>, PresenceError>),
-    PresenceStats(Result<PresenceStats, PresenceError>),
 }
 
 /// How much is said in one piece, or a little more.
@@ -190,11 +176,12 @@ impl Connection {
         if self.link.is_reminded.get() {
             return Poll::Ready(Wake::Reminded);
         }
-        if !self.is_congested()
-            && let Some(operation) = &mut self.operation
-            && let Poll::Ready(finished) = operation.as_mut().poll(ctx)
+        // Polled whatever the client takes: it may hold what others wait for. How it ended can wait.
+        let has_ended = self.operation.as_mut().is_some_and(|operation| operation.poll(ctx));
+        if has_ended
+            && !self.is_congested()
+            && let Some(finished) = self.take_finished()
         {
-            self.operation = None;
             return Poll::Ready(Wake::Finished(finished));
         }
         // An error of either is seen by the read or write that follows.
@@ -344,8 +331,10 @@ impl Connection {
             let Some(operation) = &mut self.operation else { break };
             let mut ctx = TaskContext::from_waker(Waker::noop());
             // Polled again with the task's own waker if it has to wait.
-            let Poll::Ready(finished) = operation.as_mut().poll(&mut ctx) else { break };
-            self.operation = None;
+            if !operation.poll(&mut ctx) {
+                break;
+            }
+            let Some(finished) = self.take_finished() else { break };
             let Some(outcome) = self.settle(finished) else { continue };
             let mut next = Vec::new();
             self.conversation.on_outcome(outcome, &mut next);
@@ -381,33 +370,19 @@ impl Connection {
             Effect::Appear(channel, info) => self.shard.rename(&channel, &self.link, info),
             Effect::Unsubscribe(channel) => self.shard.unsubscribe(&channel, &self.link),
             Effect::Subscribe(wanted) => {
-                let claims = subscription::claim(Arc::clone(&self.shard.node), self.shard.id, wanted);
-                self.operation = Some(Box::pin(async move { Finished::Claimed(claims.await) }));
+                self.operation = Some(Operation::claim(self.node(), self.shard.id, wanted));
             }
             Effect::Publish(channel, publication, options) => {
-                let node = Arc::clone(&self.shard.node);
-                self.operation = Some(Box::pin(async move {
-                    let published = node.publish(&channel, vec![Draft::of(publication)], options).await;
-                    Finished::Published(published.map(drop))
-                }));
+                self.operation = Some(Operation::publish(self.node(), channel, publication, options));
             }
             Effect::History(channel, range, meta_ttl) => {
-                let node = Arc::clone(&self.shard.node);
-                self.operation = Some(Box::pin(async move {
-                    Finished::History(node.history(&channel, range, meta_ttl).await)
-                }));
+                self.operation = Some(Operation::history(self.node(), channel, range, meta_ttl));
             }
             Effect::Presence(channel) => {
-                let node = Arc::clone(&self.shard.node);
-                self.operation =
-                    Some(Box::pin(async move { Finished::Presence(node.presence(&channel).await) }));
+                self.operation = Some(Operation::presence(self.node(), channel));
             }
             Effect::PresenceStats(channel) => {
-                let node = Arc::clone(&self.shard.node);
-                self.operation =
-                    Some(Box::pin(
-                        async move { Finished::PresenceStats(node.presence_stats(&channel).await) },
-                    ));
+                self.operation = Some(Operation::presence_stats(self.node(), channel));
             }
             Effect::Remind(at) => self.remind_at(at),
             Effect::Close(reason) => {
@@ -415,6 +390,16 @@ impl Connection {
                 self.link.close(reason);
             }
         }
+    }
+
+    fn node(&self) -> Arc<Node> {
+        Arc::clone(&self.shard.node)
+    }
+
+    /// How the operation ended, if it has.
+    fn take_finished(&mut self) -> Option<Finished> {
+        let operation = self.operation.take_if(|operation| operation.has_ended());
+        operation.and_then(Operation::into_finished)
     }
 
     /// Makes what a slow effect brought true in the shard, and says how it ended; `None` if it goes on.
@@ -432,8 +417,7 @@ impl Connection {
                 if !claims.iter().any(Claim::has_to_prepare) {
                     return Some(Outcome::Subscribed(subscriber.go_live(claims)));
                 }
-                let prepared = subscription::prepare(Arc::clone(&self.shard.node), claims);
-                self.operation = Some(Box::pin(async move { Finished::Prepared(prepared.await) }));
+                self.operation = Some(Operation::prepare(self.node(), claims));
                 None
             }
         }

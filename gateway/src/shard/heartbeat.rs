@@ -56,6 +56,12 @@ impl Wheel {
         self.places[tick as usize % PLACES].push(Entry { tick, key, alarm });
     }
 
+    /// How many alarms are set.
+    #[cfg(test)]
+    pub(super) fn len(&self) -> usize {
+        self.places.iter().map(Vec::len).sum()
+    }
+
     /// Turns the wheel up to `now` and moves what is due into `due`. Answers how late the turn is.
     pub(super) fn turn(&mut self, now: Instant, due: &mut Vec<(Key, Alarm)>) -> Duration {
         let elapsed = now.saturating_duration_since(self.started_at);

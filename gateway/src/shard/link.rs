@@ -47,8 +47,8 @@ pub(super) struct Link {
 pub(super) struct Deadline {
     /// `None` if it never comes.
     pub(super) at: Cell<Option<Instant>>,
-    /// How many alarms for it are set.
-    pub(super) alarms: Cell<u32>,
+    /// When the next alarm for it comes; `None` or in the past if none is set.
+    pub(super) looked_at: Cell<Option<Instant>>,
 }
 
 impl Link {

@@ -12,6 +12,7 @@ mod fanout;
 mod heartbeat;
 mod hub;
 mod link;
+mod operation;
 mod outbox;
 mod position;
 mod run;
@@ -244,12 +245,14 @@ impl Shard {
             Alarm::Ping => {
                 let ping = self.ping(link.heartbeat.get());
                 link.awaits_pong.set(true);
-                if self.offer(key, &ping) == Offer::Sent {
+                if matches!(self.offer(key, &ping), Offer::Sent | Offer::Queued) {
                     self.metrics.bytes_sent(ping.len());
                 }
                 self.set_alarm(self.settings.pong_timeout, key, Alarm::Pong);
             }
-            Alarm::Pong if link.awaits_pong.get() && late => {
+            // Late: it may be us who did not read. Blocked: the ping may wait behind much that the client is taking;
+            // one that takes nothing is closed by the alarm for writes.
+            Alarm::Pong if link.awaits_pong.get() && (late || link.blocked_since.get().is_some()) => {
                 self.set_alarm(self.settings.pong_timeout, key, Alarm::Pong);
             }
             Alarm::Pong if link.awaits_pong.get() => link.close(CloseReason::NoPong),
@@ -282,33 +285,30 @@ impl Shard {
     fn move_deadline(&self, deadline: &Deadline, key: Key, alarm: Alarm, after: Option<Duration>) {
         let now = Instant::now();
         // What is too far away for the clock never comes.
-        let at = after.and_then(|after| now.checked_add(after));
-        let before = deadline.at.replace(at);
-        if at.is_some_and(|soon| before.is_none_or(|before| soon < before)) {
-            self.watch(deadline, key, alarm);
-        }
+        deadline.at.set(after.and_then(|after| now.checked_add(after)));
+        self.watch(deadline, key, alarm);
     }
 
     /// Whether the deadline whose alarm came has come; else it is watched on.
     fn is_due(&self, deadline: &Deadline, key: Key, alarm: Alarm) -> bool {
-        deadline.alarms.set(deadline.alarms.get() - 1);
-        match deadline.at.get() {
-            Some(at) if at <= Instant::now() => true,
-            // Another alarm goes on looking.
-            _ if deadline.alarms.get() > 0 => false,
-            Some(_) => {
-                self.watch(deadline, key, alarm);
-                false
-            }
-            None => false,
+        let is_due = deadline.at.get().is_some_and(|at| at <= Instant::now());
+        if !is_due {
+            self.watch(deadline, key, alarm);
         }
+        is_due
     }
 
+    /// Sees to it that an alarm comes when the deadline does, or before. However often a client moves it, alarms do
+    /// not pile up in the wheel: one that comes first, or with the same tick, is enough.
     fn watch(&self, deadline: &Deadline, key: Key, alarm: Alarm) {
         let Some(at) = deadline.at.get() else { return };
-        let rest = at.saturating_duration_since(Instant::now());
-        deadline.alarms.set(deadline.alarms.get() + 1);
-        self.set_alarm(rest.min(DEADLINE_LOOK), key, alarm);
+        let now = Instant::now();
+        let look_at = at.min(now + DEADLINE_LOOK);
+        if deadline.looked_at.get().is_some_and(|known| now < known && known <= look_at + TICK) {
+            return;
+        }
+        deadline.looked_at.set(Some(look_at));
+        self.wheel.borrow_mut().set(look_at, key, alarm);
     }
 
     fn on_write_alarm(&self, key: Key, link: &Link) {
@@ -466,3 +466,6 @@ fn frame(opcode: Opcode, payload: &[u8]) -> Bytes {
     wire::encode_frame(opcode, payload, &mut out);
     out.into()
 }
+
+#[cfg(test)]
+mod tests;

@@ -306,8 +306,8 @@ impl Outbox {
     pub(super) fn spare_bytes(&self, channel: ChannelKey, limits: Limits<'_>) -> usize {
         let own = self.frames.iter().skip(self.started.into()).filter(|frame| frame.is_of(channel));
         let own: usize = own.map(|frame| frame.bytes.len()).sum();
-        let here = (limits.bytes_max + own).saturating_sub(self.bytes);
-        here.min((limits.budget.bytes_max + own).saturating_sub(limits.budget.used_bytes()))
+        let spare = |bytes_max: usize, used: usize| bytes_max.saturating_add(own).saturating_sub(used);
+        spare(limits.bytes_max, self.bytes).min(spare(limits.budget.bytes_max, limits.budget.used_bytes()))
     }
 
     /// Drops the oldest of `channel` until `bytes` fit, or nothing is left of it; answers how many publications it
@@ -480,6 +480,11 @@ mod tests {
         assert_eq!(digits(&outbox), "124", "what is begun stays");
         outbox.keep_all(a);
         assert_eq!((outbox.make_room(a, 15, limits), outbox.bytes(), budget.used_bytes()), (0, 8, 8));
+        // No limit is one too.
+        let loose = Limits { bytes_max: usize::MAX, budget: &Budget::new(usize::MAX) };
+        let mut unlimited = Outbox::default();
+        unlimited.push_run(a, &run(0..2), loose).unwrap();
+        assert_eq!(unlimited.spare_bytes(a, loose), usize::MAX - 6);
         // The budget of all is a limit as well.
         let tight = Limits { bytes_max: 100, budget: &Budget::new(6) };
         let mut outbox = Outbox::default();

@@ -1,0 +1,64 @@
+//! Alarms of connections, one by one.
+
+use super::fanout::bench::Bench;
+use super::*;
+use crate::model::ClientId;
+
+fn connect(shard: &Shard) -> (Key, Rc<Link>) {
+    let link = Rc::new(Link::new(ClientId::random()));
+    let entry = Entry { sink: Sink::Queued, blocked: true.into(), link: Rc::clone(&link) };
+    (shard.table.borrow_mut().insert(entry), link)
+}
+
+#[tokio::test]
+async fn a_deadline_that_a_client_keeps_moving_does_not_fill_the_wheel() {
+    let shard = Bench::new().shard;
+    let (key, link) = connect(&shard);
+    for millis in (1..10_000).rev() {
+        for after in
+            [Some(Duration::from_millis(3_600_000 + millis)), None, Some(Duration::from_millis(millis))]
+        {
+            shard.move_deadline(&link.expiry, key, Alarm::Expiry, after);
+        }
+    }
+    let alarms = shard.wheel.borrow().len();
+    assert!(alarms <= 101, "{alarms}: one a tick and no more");
+    shard.move_deadline(&link.expiry, key, Alarm::Expiry, Some(Duration::ZERO));
+    shard.on_alarm(key, Alarm::Expiry, false);
+    assert_eq!(link.closing(), Some(CloseReason::Expired));
+}
+
+#[tokio::test]
+async fn a_deadline_that_moved_on_is_watched_on() {
+    let shard = Bench::new().shard;
+    let (key, link) = connect(&shard);
+    let mut now = Instant::now();
+    shard.move_deadline(&link.expiry, key, Alarm::Expiry, Some(Duration::from_millis(1)));
+    shard.move_deadline(&link.expiry, key, Alarm::Expiry, Some(Duration::from_secs(3_600)));
+    for _ in 0..3 {
+        let mut due = Vec::new();
+        now += DEADLINE_LOOK + TICK;
+        shard.wheel.borrow_mut().turn(now, &mut due);
+        assert_eq!(due, [(key, Alarm::Expiry)]);
+        // As if that time had passed.
+        link.expiry.looked_at.set(None);
+        shard.on_alarm(key, Alarm::Expiry, false);
+        assert_eq!(link.closing(), None);
+        assert_eq!(shard.wheel.borrow().len(), 1);
+    }
+}
+
+#[tokio::test]
+async fn a_client_that_is_still_taking_what_is_before_the_ping_is_not_gone() {
+    let shard = Bench::new().shard;
+    let (key, link) = connect(&shard);
+    shard.on_alarm(key, Alarm::Ping, false);
+    assert!(link.blocked_since.get().is_some(), "the ping waits");
+    shard.on_alarm(key, Alarm::Pong, false);
+    assert_eq!(link.closing(), None);
+    // It took all, and does not answer.
+    link.outbox.borrow_mut().clear(&shard.budget);
+    link.blocked_since.set(None);
+    shard.on_alarm(key, Alarm::Pong, false);
+    assert_eq!(link.closing(), Some(CloseReason::NoPong));
+}
