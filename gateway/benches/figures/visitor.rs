@@ -36,14 +36,22 @@ impl Visitor {
     /// # Errors
     /// It was refused.
     pub(crate) fn ask(&mut self, command: &str, request: &Value) -> Result<Value> {
+        let reply = self.ask_text(command, request)?;
+        let mut reply: Value = serde_json::from_str(&reply).context("a visitor got no JSON")?;
+        ensure!(reply.get("error").is_none(), "{command} was refused: {}", reply["error"]);
+        Ok(reply[command].take())
+    }
+
+    /// Sends a command and waits for its reply, which is not read: that takes time.
+    pub(crate) fn ask_text(&mut self, command: &str, request: &Value) -> Result<String> {
         self.commands += 1;
         let id = self.commands;
         self.socket.send(Message::text(json!({"id": id, command: request}).to_string()))?;
+        let head = format!(r#"{{"id":{id},"#);
         loop {
-            let mut line = self.line()?;
-            if line["id"] == id {
-                ensure!(line.get("error").is_none(), "{command} was refused: {}", line["error"]);
-                return Ok(line[command].take());
+            let line = self.line()?;
+            if line.starts_with(&head) {
+                return Ok(line);
             }
         }
     }
@@ -51,21 +59,20 @@ impl Visitor {
     /// Waits for a push.
     pub(crate) fn push(&mut self) -> Result<Value> {
         loop {
-            let mut line = self.line()?;
-            if line.get("push").is_some() {
-                return Ok(line["push"].take());
+            let line = self.line()?;
+            if line.starts_with(r#"{"push""#) {
+                let mut push: Value = serde_json::from_str(&line).context("a visitor got no JSON")?;
+                return Ok(push["push"].take());
             }
         }
     }
 
     /// The next line but pings, which it answers. Frames that hold several are not expected.
-    fn line(&mut self) -> Result<Value> {
+    fn line(&mut self) -> Result<String> {
         loop {
             match self.socket.read()? {
                 Message::Text(text) if text.as_str() == "{}" => self.socket.send(Message::text("{}"))?,
-                Message::Text(text) => {
-                    return serde_json::from_str(&text).context("a visitor got no JSON");
-                }
+                Message::Text(text) => return Ok(text.to_string()),
                 Message::Close(frame) => bail!("a visitor was closed: {frame:?}"),
                 _ => {}
             }
