@@ -45,5 +45,5 @@ release: ## The binary to ship
 	$(CARGO) build --locked --release --package clarion
 
 .PHONY: bench
-bench: ## Measure speed and memory of the release binary
-	$(CARGO) bench --locked --package clarion --bench fanout
+bench: ## Measure speed and memory of the release binary; question=NAME for one figure of it
+	$(CARGO) bench --locked --package clarion --bench figures -- $(question)

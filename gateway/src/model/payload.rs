@@ -87,7 +87,7 @@ fn json(bytes: &[u8]) -> Json {
 
 impl From<RawJson> for Payload {
     fn from(json: RawJson) -> Self {
-        Self { bytes: json.bytes().clone(), json: Json::Line, is_binary: false }
+        Self { bytes: json.into_bytes(), json: Json::Line, is_binary: false }
     }
 }
 

@@ -52,9 +52,9 @@ impl RawJson {
         &self.0
     }
 
-    /// The text of the value, shared.
-    pub fn bytes(&self) -> &Bytes {
-        &self.0
+    /// The text of the value, as it is held: sharing it would allocate once more for as long as it lives.
+    pub fn into_bytes(self) -> Bytes {
+        self.0
     }
 }
 

@@ -366,7 +366,12 @@ impl Shard {
 
     fn subscribe(&self, channel: &Channel, key: Key, link: &Link, form: Form, interest: Interest) {
         let held = self.hub.borrow_mut().add(channel, key, form, interest);
-        link.subscriptions.borrow_mut().push(held);
+        let mut subscriptions = link.subscriptions.borrow_mut();
+        if subscriptions.is_empty() {
+            // The first growth of a vector would make room for four: most connections have one.
+            subscriptions.reserve_exact(1);
+        }
+        subscriptions.push(held);
     }
 
     fn unsubscribe(&self, channel: &Channel, link: &Link) {

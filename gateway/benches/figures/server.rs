@@ -1,8 +1,7 @@
-//! The gateway under test: the real binary, started with its defaults, and its server API.
+//! The gateway under test: the real binary, started with its defaults and with what a question is about.
 
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
-use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Mutex;
@@ -15,16 +14,19 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use super::frame::{self, CHANNEL};
+use super::api::{self, API_KEY, Api};
 use super::options::Options;
 use super::process::{self, CpuMeter};
 use super::report::print_error;
 
-const API_KEY: &str = "bench-key";
 const START_TIMEOUT: Duration = Duration::from_secs(10);
 /// Above the default drain: its delay and window.
 const STOP_TIMEOUT: Duration = Duration::from_secs(60);
-const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
+/// Memory counts as quiet when it has moved by less than this for `QUIET_SECONDS`, after at most `QUIET_SECONDS_MAX`:
+/// the allocator gives back what was needed for a moment over some ten seconds.
+const QUIET_BYTES: u64 = 64 * 1024;
+const QUIET_SECONDS: u32 = 3;
+const QUIET_SECONDS_MAX: u32 = 20;
 const POLL: Duration = Duration::from_millis(20);
 
 /// The running gateway, for the watchdog, which ends this process without running any destructor.
@@ -54,14 +56,21 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    /// Starts the gateway and waits until it is ready.
+    /// Starts the gateway with its defaults and waits until it is ready.
     pub(crate) fn start(options: &Options) -> Result<Self> {
+        Self::start_with(options, &json!({}))
+    }
+
+    /// Starts it with some settings that are no defaults, as a tree, and waits until it is ready.
+    pub(crate) fn start_with(options: &Options, settings: &Value) -> Result<Self> {
         let directory = work_directory()?;
         let [public, internal] = free_addresses()?;
         // Two UUIDs: 64 random characters.
         let secret = format!("{}{}", Uuid::new_v4().simple(), Uuid::new_v4().simple());
-        let config = directory.join("clarion.yaml");
-        fs::write(&config, config_file(public, internal, &secret))?;
+        let config = directory.join("clarion.json");
+        let mut tree = necessities(public, internal, &secret);
+        lay_over(&mut tree, settings);
+        fs::write(&config, tree.to_string())?;
         let child = spawn(&options.server, &config, &directory.join("clarion.log"))?;
         if let Ok(mut running) = RUNNING.lock() {
             *running = Some(Pid::from_child(&child));
@@ -90,9 +99,35 @@ impl Server {
         process::resident_bytes(self.child.id())
     }
 
+    /// Resident memory in bytes, once it no longer moves.
+    pub(crate) fn quiet_bytes(&self) -> Result<u64> {
+        let mut bytes = self.resident_bytes()?;
+        let mut quiet_seconds = 0;
+        for _ in 0..QUIET_SECONDS_MAX {
+            thread::sleep(Duration::from_secs(1));
+            let now = self.resident_bytes()?;
+            quiet_seconds = if now.abs_diff(bytes) < QUIET_BYTES { quiet_seconds + 1 } else { 0 };
+            bytes = now;
+            if quiet_seconds == QUIET_SECONDS {
+                break;
+            }
+        }
+        Ok(bytes)
+    }
+
+    /// Calls the gateway's memory of now its peak.
+    pub(crate) fn forget_peak(&self) -> Result<()> {
+        process::forget_peak(self.child.id())
+    }
+
+    /// The most resident memory since [`forget_peak`](Self::forget_peak), in bytes.
+    pub(crate) fn peak_bytes(&self) -> Result<u64> {
+        process::peak_bytes(self.child.id())
+    }
+
     /// A client of the server API with a connection of its own.
     pub(crate) fn api(&self) -> Api {
-        Api { agent: agent(), base: format!("http://{}/api", self.internal) }
+        Api::new(self.internal)
     }
 
     /// Asks the gateway to end.
@@ -114,7 +149,7 @@ impl Server {
     }
 
     fn wait_until_ready(&mut self) -> Result<()> {
-        let (agent, url) = (agent(), format!("http://{}/readyz", self.internal));
+        let (agent, url) = (api::agent(), format!("http://{}/readyz", self.internal));
         let deadline = Instant::now() + START_TIMEOUT;
         while Instant::now() < deadline {
             if let Some(status) = self.child.try_wait()? {
@@ -144,58 +179,6 @@ impl Drop for Server {
     }
 }
 
-/// The server API, over one connection that is kept.
-#[derive(Debug)]
-pub(crate) struct Api {
-    agent: ureq::Agent,
-    base: String,
-}
-
-impl Api {
-    /// Publishes what `numbers` stand for: one by a call of its own, several as one batch.
-    ///
-    /// # Errors
-    /// The gateway refused a publication.
-    pub(crate) fn publish(&self, numbers: Range<u64>) -> Result<()> {
-        let mut publications: Vec<Value> = numbers.map(publication).collect::<Result<_>>()?;
-        if publications.len() == 1 {
-            let answer = self.call("publish", &publications.remove(0))?;
-            ensure!(answer.get("result").is_some(), "a publication was answered with {answer}");
-            return Ok(());
-        }
-        let commands: Vec<Value> =
-            publications.into_iter().map(|publication| json!({"publish": publication})).collect();
-        let answer = self.call("batch", &json!({"commands": commands}))?;
-        let replies = answer["replies"].as_array().map_or(&[][..], Vec::as_slice);
-        let published = replies.iter().filter(|reply| reply.get("publish").is_some()).count();
-        ensure!(published == commands.len(), "a batch was answered with {answer}");
-        Ok(())
-    }
-
-    fn call(&self, method: &str, body: &Value) -> Result<Value> {
-        let request = self.agent.post(format!("{}/{method}", self.base)).header("X-API-Key", API_KEY);
-        let mut response = request.send(body.to_string()).with_context(|| format!("calling {method}"))?;
-        let text = response.body_mut().read_to_string()?;
-        ensure!(response.status() == 200, "{method} was answered with {}", response.status());
-        serde_json::from_str(&text).with_context(|| format!("the answer to {method} is not JSON"))
-    }
-}
-
-fn publication(sequence: u64) -> Result<Value> {
-    let data: Value = serde_json::from_str(&frame::data(sequence))?;
-    Ok(json!({"channel": CHANNEL, "data": data}))
-}
-
-/// No proxy: an environment that has one for the world must not get between the bench and loopback.
-fn agent() -> ureq::Agent {
-    ureq::Agent::config_builder()
-        .timeout_global(Some(REQUEST_TIMEOUT))
-        .http_status_as_error(false)
-        .proxy(None)
-        .build()
-        .into()
-}
-
 fn spawn(binary: &Path, config: &Path, log: &Path) -> Result<Child> {
     let log = fs::File::create(log)?;
     let mut command = Command::new(binary);
@@ -209,16 +192,26 @@ fn spawn(binary: &Path, config: &Path, log: &Path) -> Result<Child> {
 }
 
 /// Only what the bench cannot do without; everything else is a default.
-fn config_file(public: SocketAddr, internal: SocketAddr, secret: &str) -> String {
-    format!(
-        "public:\n  address: 127.0.0.1\n  port: {}\n\
-         internal:\n  port: {}\n\
-         client:\n  allowed_origins: []\n  token:\n    hmac_secret_key: \"{secret}\"\n\
-         channel:\n  without_namespace:\n    allow_subscribe_for_client: true\n\
-         api:\n  keys: [\"{API_KEY}\"]\n",
-        public.port(),
-        internal.port(),
-    )
+fn necessities(public: SocketAddr, internal: SocketAddr, secret: &str) -> Value {
+    json!({
+        "public": {"address": "127.0.0.1", "port": public.port()},
+        "internal": {"port": internal.port()},
+        "client": {"token": {"hmac_secret_key": secret}},
+        "channel": {"without_namespace": {"allow_subscribe_for_client": true}},
+        "api": {"keys": [API_KEY]},
+    })
+}
+
+/// Puts `settings` into `tree`, level by level.
+fn lay_over(tree: &mut Value, settings: &Value) {
+    match (tree, settings) {
+        (Value::Object(tree), Value::Object(settings)) => {
+            for (name, setting) in settings {
+                lay_over(tree.entry(name).or_insert(Value::Null), setting);
+            }
+        }
+        (tree, setting) => *tree = setting.clone(),
+    }
 }
 
 /// Two addresses that are free now. Somebody could take one before the gateway does; it then fails at start.

@@ -9,12 +9,12 @@ use anyhow::{Context as _, Result};
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::options::{Options, Row};
+use super::options::{Options, Question};
 
 /// One line of the table.
 #[derive(Debug, Serialize)]
 pub(crate) struct Figure {
-    pub(crate) row: Row,
+    pub(crate) question: Question,
     /// What was measured, for people.
     pub(crate) name: String,
     /// The unit of `measured` and `reach`; empty for a count, `×` for a ratio.
@@ -49,11 +49,6 @@ impl Report {
         self.0.extend(figures);
     }
 
-    /// Keeps the figures of the rows that were asked for: what is measured together may be more.
-    pub(crate) fn retain(&mut self, wanted: impl Fn(Row) -> bool) {
-        self.0.retain(|figure| wanted(figure.row));
-    }
-
     /// Whether any target is missed.
     pub(crate) fn missed(&self) -> bool {
         self.0.iter().any(|figure| figure.met() == Some(false))
@@ -73,7 +68,7 @@ impl Report {
         Ok(())
     }
 
-    /// Writes `bench/fanout.json` in cargo's target directory.
+    /// Writes `bench/figures.json` in cargo's target directory.
     pub(crate) fn save(&self, options: &Options) -> Result<()> {
         // The one place in the target directory that cargo names to a bench is one level below it.
         let target =
@@ -87,7 +82,7 @@ impl Report {
             "idle_window_seconds": options.idle_window().as_secs(),
             "figures": self.0,
         });
-        let path = directory.join("fanout.json");
+        let path = directory.join("figures.json");
         fs::write(&path, serde_json::to_vec_pretty(&report)?)
             .with_context(|| format!("writing {}", path.display()))
     }
@@ -96,7 +91,7 @@ impl Report {
 /// Says why the run failed, on standard error.
 pub(crate) fn print_error(error: &anyhow::Error) {
     // Nothing is left to be done if even that cannot be written.
-    let _ = writeln!(std::io::stderr(), "fanout: {error:#}");
+    let _ = writeln!(std::io::stderr(), "figures: {error:#}");
 }
 
 /// The median of `values`; of an even number, the upper of the two in the middle. `NaN` if there are none.

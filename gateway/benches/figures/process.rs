@@ -83,10 +83,30 @@ impl CpuSample {
 /// # Errors
 /// The process has ended.
 pub(crate) fn resident_bytes(pid: u32) -> Result<u64> {
+    status_bytes(pid, "VmRSS:")
+}
+
+/// The most resident memory that a process has had since [`forget_peak`], in bytes.
+///
+/// # Errors
+/// The process has ended.
+pub(crate) fn peak_bytes(pid: u32) -> Result<u64> {
+    status_bytes(pid, "VmHWM:")
+}
+
+/// Makes what is resident now the peak (proc(5), `clear_refs`).
+///
+/// # Errors
+/// The process has ended, or belongs to somebody else.
+pub(crate) fn forget_peak(pid: u32) -> Result<()> {
+    fs::write(format!("/proc/{pid}/clear_refs"), "5").context("the peak of its memory cannot be reset")
+}
+
+fn status_bytes(pid: u32, field: &str) -> Result<u64> {
     let status =
         fs::read_to_string(format!("/proc/{pid}/status")).context("the measured process has ended")?;
-    let line =
-        status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("no VmRSS in its status")?;
-    let kib: u64 = line.trim().trim_end_matches(" kB").parse().context("VmRSS is not in kB")?;
+    let value = status.lines().find_map(|line| line.strip_prefix(field));
+    let value = value.with_context(|| format!("no {field} in its status"))?;
+    let kib: u64 = value.trim().trim_end_matches(" kB").parse().context("memory is not in kB")?;
     Ok(kib * 1024)
 }

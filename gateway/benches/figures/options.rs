@@ -17,15 +17,15 @@ pub(crate) const BURST: u32 = 16;
 
 /// Measures memory and CPU of the gateway per connection and per delivery.
 #[derive(Debug, Parser, Serialize)]
-#[command(name = "fanout")]
+#[command(name = "figures")]
 pub(crate) struct Options {
     /// Fewer rounds and a short idle window: shows that it works, not how fast it is.
     #[arg(long)]
     pub(crate) quick: bool,
 
-    /// Measure only this row; may be repeated.
-    #[arg(long, value_name = "ROW")]
-    only: Vec<Row>,
+    /// What to measure; everything if nothing is named.
+    #[arg(value_name = "QUESTION")]
+    only: Vec<Question>,
 
     /// Connections of the large runs.
     #[arg(long, value_name = "N", default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..=60_000))]
@@ -86,35 +86,44 @@ pub(crate) struct SwarmArguments {
     /// Only open the sockets: no upgrade, no commands. The secret is not read either.
     #[arg(long)]
     pub(crate) bare: bool,
+    /// Subscribe when told to, instead of with connecting.
+    #[arg(long)]
+    pub(crate) apart: bool,
+    /// Ask for joins and leaves.
+    #[arg(long)]
+    pub(crate) hearing: bool,
+    /// Read at once what comes, and note how late it is.
+    #[arg(long)]
+    pub(crate) timed: bool,
 }
 
-/// A figure, or a family of them, that can be asked for by name.
+/// What can be asked for by name. Each is answered by one figure or more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ValueEnum)]
 #[serde(rename_all = "lowercase")]
-pub(crate) enum Row {
-    /// RSS per idle subscribed connection.
-    Memory,
-    /// CPU per connect, from SYN to the reply to `subscribe`.
-    Connect,
-    /// CPU per idle connection and second.
-    Idle,
-    /// CPU per API call that reaches nobody.
+pub(crate) enum Question {
+    /// What a connection costs: to open, to keep, and to keep alive.
+    Connections,
+    /// What an API call costs that reaches nobody.
     Api,
-    /// CPU per delivery, one publication at a time.
+    /// What a delivery costs, one publication at a time and several per API call.
     Delivery,
-    /// CPU per delivery, several publications per API call.
-    Burst,
+    /// What it costs when all subscribers come back at once and catch up.
+    Recovery,
+    /// How much memory a kept publication takes.
+    History,
+    /// Whether deliveries are late while histories expire.
+    Expiry,
+    /// What joins and leaves cost in a channel where everybody hears of them.
+    Notices,
+    /// How long others wait while somebody asks who is in a large channel.
+    Presence,
 }
 
 impl Options {
-    /// Whether `row` was asked for; all are unless `--only` names some.
-    pub(crate) fn wants(&self, row: Row) -> bool {
-        self.only.is_empty() || self.only.contains(&row)
-    }
-
-    /// Whether any of `rows` was asked for.
-    pub(crate) fn wants_any(&self, rows: &[Row]) -> bool {
-        rows.iter().any(|row| self.wants(*row))
+    /// What was asked for, in the order in which it is measured.
+    pub(crate) fn questions(&self) -> Vec<Question> {
+        let all = Question::value_variants().iter().copied();
+        all.filter(|question| self.only.is_empty() || self.only.contains(question)).collect()
     }
 
     /// The sizes of the channel that deliveries are measured at.
@@ -127,6 +136,11 @@ impl Options {
     /// Turns that gateway and reference each take.
     pub(crate) fn rounds(&self) -> u32 {
         if self.quick { 5 } else { 25 }
+    }
+
+    /// Turns of what takes seconds each.
+    pub(crate) fn long_rounds(&self) -> u32 {
+        if self.quick { 3 } else { 7 }
     }
 
     /// API calls that reach nobody.

@@ -3,26 +3,54 @@
 //! Written apart from the gateway's own codec on purpose: a mistake there must not be agreed with here.
 
 use anyhow::{Context as _, Result, bail, ensure};
+use serde_json::{Value, json};
 
-/// The one channel of the bench.
+/// The channel that publications are delivered in.
 pub(crate) const CHANNEL: &str = "bench";
 /// Size of a publication's data, as JSON text.
-const DATA_BYTES: usize = 128;
+pub(crate) const DATA_BYTES: usize = 128;
 /// What the publication's number follows, and how many digits it has.
 const SEQUENCE_KEY: &[u8] = br#""seq":""#;
 const SEQUENCE_DIGITS: usize = 10;
+/// How pushes of joins and leaves begin.
+const JOIN: &[u8] = br#"{"push":{"channel":"bench","join""#;
+const LEAVE: &[u8] = br#"{"push":{"channel":"bench","leave""#;
 /// Frames towards a server are masked so that proxies cannot be fooled; on loopback any mask does.
 const MASK: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
 
 /// What a server said in one line of a text frame, or in a control frame.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Line {
-    /// The reply to the command with this id, without an error.
-    Reply(u32),
+    /// The reply to a command, without an error.
+    Reply(Reply),
     /// A publication with this number.
     Publication(u64),
+    /// Somebody joined or left.
+    Notice,
     /// The protocol's own ping, to be answered with [`pong`].
     Ping,
+}
+
+/// What is looked at in a reply.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Reply {
+    /// Of the command.
+    pub(crate) id: u32,
+    /// Of the history of the channel; empty if the reply is not about one that has any.
+    pub(crate) epoch: String,
+    /// Whether the publications are all that was missed.
+    pub(crate) recovered: bool,
+    /// The numbers of the publications in it.
+    pub(crate) publications: Vec<u64>,
+}
+
+/// What a client asks for when it subscribes to [`CHANNEL`].
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Wishes {
+    /// The epoch and the offset of the last publication that it has; `None` to begin now.
+    pub(crate) since: Option<(String, u64)>,
+    /// To be told of others' joining and leaving.
+    pub(crate) hearing: bool,
 }
 
 /// The data of publication `sequence`: a JSON object of 128 bytes.
@@ -33,10 +61,35 @@ pub(crate) fn data(sequence: u64) -> String {
 }
 
 /// The commands that make a connection a subscriber, as one frame. They have the ids 1 and 2.
-pub(crate) fn connect_and_subscribe(token: &str) -> Vec<u8> {
-    let connect = format!(r#"{{"id":1,"connect":{{"token":"{token}"}}}}"#);
-    let subscribe = format!(r#"{{"id":2,"subscribe":{{"channel":"{CHANNEL}"}}}}"#);
-    masked_text(format!("{connect}\n{subscribe}").as_bytes())
+pub(crate) fn connect_and_subscribe(token: &str, wishes: &Wishes) -> Vec<u8> {
+    masked_text(format!("{}\n{}", connect_command(token), subscribe_command(wishes)).as_bytes())
+}
+
+/// The first of them alone.
+pub(crate) fn connect(token: &str) -> Vec<u8> {
+    masked_text(connect_command(token).as_bytes())
+}
+
+/// The second.
+pub(crate) fn subscribe(wishes: &Wishes) -> Vec<u8> {
+    masked_text(subscribe_command(wishes).as_bytes())
+}
+
+fn connect_command(token: &str) -> String {
+    format!(r#"{{"id":1,"connect":{{"token":"{token}"}}}}"#)
+}
+
+fn subscribe_command(wishes: &Wishes) -> String {
+    let mut subscribe = json!({"channel": CHANNEL});
+    if let Some((epoch, offset)) = &wishes.since {
+        subscribe["recover"] = json!(true);
+        subscribe["epoch"] = json!(epoch);
+        subscribe["offset"] = json!(offset);
+    }
+    if wishes.hearing {
+        subscribe["join_leave"] = json!(true);
+    }
+    format!(r#"{{"id":2,"subscribe":{subscribe}}}"#)
 }
 
 /// The answer to [`Line::Ping`], as one frame.
@@ -93,16 +146,36 @@ fn read_line(line: &[u8]) -> Result<Line> {
     if line == b"{}" {
         return Ok(Line::Ping);
     }
+    if line.starts_with(JOIN) || line.starts_with(LEAVE) {
+        return Ok(Line::Notice);
+    }
     if line.starts_with(br#"{"push""#) {
         let start = sequence_start(line).context("a push that is no publication of this bench")?;
         let digits = line.get(start..start + SEQUENCE_DIGITS).context("a publication is cut short")?;
-        let sequence = std::str::from_utf8(digits)?.parse();
-        return Ok(Line::Publication(sequence.context("a publication has no number")?));
+        return Ok(Line::Publication(sequence(std::str::from_utf8(digits)?)?));
     }
-    let reply: serde_json::Value = serde_json::from_slice(line).context("a line is not JSON")?;
+    let reply: Value = serde_json::from_slice(line).context("a line is not JSON")?;
     ensure!(reply.get("error").is_none(), "a command was refused: {}", reply["error"]);
+    read_reply(&reply).map(Line::Reply)
+}
+
+fn read_reply(reply: &Value) -> Result<Reply> {
     let id = reply["id"].as_u64().context("a line is neither push nor reply nor ping")?;
-    Ok(Line::Reply(u32::try_from(id)?))
+    let subscribe = &reply["subscribe"];
+    let publications = subscribe["publications"].as_array().map_or(&[][..], Vec::as_slice);
+    let numbers = publications.iter().map(|publication| {
+        sequence(publication["data"]["seq"].as_str().context("a publication is not of this bench")?)
+    });
+    Ok(Reply {
+        id: u32::try_from(id)?,
+        epoch: subscribe["epoch"].as_str().unwrap_or_default().to_owned(),
+        recovered: subscribe["recovered"] == true,
+        publications: numbers.collect::<Result<_>>()?,
+    })
+}
+
+fn sequence(digits: &str) -> Result<u64> {
+    digits.parse().context("a publication has no number")
 }
 
 fn sequence_start(bytes: &[u8]) -> Option<usize> {

@@ -8,13 +8,13 @@ use anyhow::{Context as _, Result, ensure};
 use serde::Serialize;
 use serde_json::json;
 
-use super::bare_loop::BareLoop;
-use super::clients::Clients;
-use super::frame;
-use super::options::{BURST, Options, Row, bursts, publications};
-use super::process::CpuMeter;
-use super::report::{Figure, median};
-use super::server::Server;
+use crate::bare_loop::BareLoop;
+use crate::clients::Clients;
+use crate::frame;
+use crate::options::{BURST, Options, Question, bursts, publications};
+use crate::process::CpuMeter;
+use crate::report::{Figure, median};
+use crate::server::Server;
 
 /// Who acknowledges, and when, decides who pays for it: an acknowledgement that the receiver's kernel sends at once is
 /// made on the sender's CPU time. These two bring the clients of both servers into the same state before anything is
@@ -36,11 +36,21 @@ struct Round {
     bare_ns: f64,
 }
 
+/// Delivers to channels of several sizes.
+pub(super) fn measure(options: &Options) -> Result<Vec<Figure>> {
+    let mut figures = Vec::new();
+    for subscribers in options.subscribers() {
+        let both = deliver(options, subscribers);
+        figures.extend(both.with_context(|| format!("delivering to {subscribers} subscribers"))?);
+    }
+    Ok(figures)
+}
+
 /// Delivers to `subscribers` of one channel: one at a time, in bursts, and by the bare loop, in turns.
-pub(crate) fn measure(options: &Options, subscribers: u32) -> Result<[Figure; 2]> {
+fn deliver(options: &Options, subscribers: u32) -> Result<[Figure; 2]> {
     let server = Server::start(options)?;
     let api = server.api();
-    let mut gateway = Clients::subscribe(server.public(), subscribers, server.secret())?;
+    let mut gateway = Clients::subscribe(&server, subscribers)?;
     warm_up(&mut gateway, |numbers| api.publish(numbers)).context("warming up the gateway")?;
     let sample = gateway.status()?.sample;
     ensure!(!sample.is_empty(), "no publication came in a frame of its own");
@@ -63,7 +73,7 @@ pub(crate) fn measure(options: &Options, subscribers: u32) -> Result<[Figure; 2]
 }
 
 /// What an API call costs that reaches nobody: the part of a publication that does not grow with its subscribers.
-pub(crate) fn measure_api(options: &Options) -> Result<Figure> {
+pub(super) fn measure_api(options: &Options) -> Result<Figure> {
     let server = Server::start(options)?;
     let api = server.api();
     let calls = u64::from(options.api_calls());
@@ -78,7 +88,7 @@ pub(crate) fn measure_api(options: &Options) -> Result<Figure> {
     let used = server.cpu().settled()?.since(&before);
     server.stop()?;
     Ok(Figure {
-        row: Row::Api,
+        question: Question::Api,
         name: "CPU per publish call, 0 subscribers".to_owned(),
         unit: "µs",
         measured: used.as_secs_f64() * 1e6 / calls as f64,
@@ -122,7 +132,11 @@ fn send(bare_loop: &mut BareLoop, sample: &[u8], numbers: Range<u64>) -> Result<
     Ok(())
 }
 
-fn warm_up(clients: &mut Clients, mut publish: impl FnMut(Range<u64>) -> Result<()>) -> Result<()> {
+/// Publishes a few times, with pauses.
+pub(super) fn warm_up(
+    clients: &mut Clients,
+    mut publish: impl FnMut(Range<u64>) -> Result<()>,
+) -> Result<()> {
     for _ in 0..WARM_UPS {
         publish(clients.expect(1)?)?;
         clients.received()?;
@@ -133,7 +147,7 @@ fn warm_up(clients: &mut Clients, mut publish: impl FnMut(Range<u64>) -> Result<
 
 /// After a lead-in, publishes `times` bursts of `size`, each once all clients have the one before. Returns the CPU
 /// time that the process of `cpu` used per delivery, in nanoseconds.
-fn turn(
+pub(super) fn turn(
     cpu: &CpuMeter,
     clients: &mut Clients,
     (times, size): (u32, u32),
@@ -155,7 +169,7 @@ fn turn(
 fn figures(subscribers: u32, frame_bytes: usize, rounds: &[Round]) -> [Figure; 2] {
     let details = json!({"frame_bytes": frame_bytes, "rounds": rounds});
     let delivery = Figure {
-        row: Row::Delivery,
+        question: Question::Delivery,
         name: format!("CPU per delivery to {subscribers} subscribers, one at a time, by bare send"),
         unit: "×",
         measured: median(rounds.iter().map(|round| round.gateway_ns / round.bare_ns)),
@@ -163,7 +177,7 @@ fn figures(subscribers: u32, frame_bytes: usize, rounds: &[Round]) -> [Figure; 2
         details: details.clone(),
     };
     let burst = Figure {
-        row: Row::Burst,
+        question: Question::Delivery,
         name: format!("CPU per delivery to {subscribers} subscribers, {BURST} at once, by one at a time"),
         unit: "×",
         measured: median(rounds.iter().map(|round| round.burst_ns / round.gateway_ns)),

@@ -1,0 +1,30 @@
+//! One file per question: how it is put to a gateway, and what is a good answer.
+
+mod connections;
+mod delivery;
+mod history;
+mod notices;
+mod presence;
+mod recovery;
+
+use anyhow::Result;
+
+use super::options::{Options, Question};
+use super::report::Figure;
+
+/// Measures the figures that answer `question`.
+///
+/// # Errors
+/// The gateway did something wrong: no figure counts then.
+pub(crate) fn answer(question: Question, options: &Options) -> Result<Vec<Figure>> {
+    match question {
+        Question::Connections => connections::measure(options),
+        Question::Api => delivery::measure_api(options).map(|figure| vec![figure]),
+        Question::Delivery => delivery::measure(options),
+        Question::Recovery => recovery::measure(options),
+        Question::History => history::measure(options),
+        Question::Expiry => history::measure_expiry(options),
+        Question::Notices => notices::measure(options),
+        Question::Presence => presence::measure(options),
+    }
+}

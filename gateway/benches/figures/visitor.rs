@@ -1,0 +1,81 @@
+//! One client in the bench's own process, which says one thing at a time and waits for the answer.
+
+use std::net::TcpStream;
+
+use anyhow::{Context as _, Result, bail, ensure};
+use jsonwebtoken::EncodingKey;
+use serde_json::{Value, json};
+use tokio_tungstenite::tungstenite::{self, Message, WebSocket};
+
+use super::server::Server;
+use super::swarm::sign;
+
+/// A connected client.
+#[derive(Debug)]
+pub(crate) struct Visitor {
+    socket: WebSocket<TcpStream>,
+    commands: u32,
+}
+
+impl Visitor {
+    /// Connects as the user of this number, and subscribes to `channel`.
+    pub(crate) fn subscribe(server: &Server, user: u32, channel: &str) -> Result<Self> {
+        let stream = TcpStream::connect(server.public())?;
+        stream.set_nodelay(true)?;
+        let address = format!("ws://{}/connection/websocket", server.public());
+        let (socket, _) = tungstenite::client(address, stream).context("a visitor is not let in")?;
+        let mut visitor = Self { socket, commands: 0 };
+        let token = sign(&EncodingKey::from_secret(server.secret().as_bytes()), user)?;
+        visitor.ask("connect", &json!({"token": token}))?;
+        visitor.ask("subscribe", &json!({"channel": channel}))?;
+        Ok(visitor)
+    }
+
+    /// Sends a command and waits for its result.
+    ///
+    /// # Errors
+    /// It was refused.
+    pub(crate) fn ask(&mut self, command: &str, request: &Value) -> Result<Value> {
+        let reply = self.ask_text(command, request)?;
+        let mut reply: Value = serde_json::from_str(&reply).context("a visitor got no JSON")?;
+        ensure!(reply.get("error").is_none(), "{command} was refused: {}", reply["error"]);
+        Ok(reply[command].take())
+    }
+
+    /// Sends a command and waits for its reply, which is not read: that takes time.
+    pub(crate) fn ask_text(&mut self, command: &str, request: &Value) -> Result<String> {
+        self.commands += 1;
+        let id = self.commands;
+        self.socket.send(Message::text(json!({"id": id, command: request}).to_string()))?;
+        let head = format!(r#"{{"id":{id},"#);
+        loop {
+            let line = self.line()?;
+            if line.starts_with(&head) {
+                return Ok(line);
+            }
+        }
+    }
+
+    /// Waits for a push.
+    pub(crate) fn push(&mut self) -> Result<Value> {
+        loop {
+            let line = self.line()?;
+            if line.starts_with(r#"{"push""#) {
+                let mut push: Value = serde_json::from_str(&line).context("a visitor got no JSON")?;
+                return Ok(push["push"].take());
+            }
+        }
+    }
+
+    /// The next line but pings, which it answers. Frames that hold several are not expected.
+    fn line(&mut self) -> Result<String> {
+        loop {
+            match self.socket.read()? {
+                Message::Text(text) if text.as_str() == "{}" => self.socket.send(Message::text("{}"))?,
+                Message::Text(text) => return Ok(text.to_string()),
+                Message::Close(frame) => bail!("a visitor was closed: {frame:?}"),
+                _ => {}
+            }
+        }
+    }
+}
