@@ -95,6 +95,9 @@ impl Default for Metrics {
     }
 }
 
+const ENDED: &str = "Connections ended.";
+const REFUSED: &str = "Handshakes refused.";
+
 impl Metrics {
     /// Registers everything in a registry of its own.
     pub fn new() -> Self {
@@ -116,16 +119,8 @@ impl Metrics {
                 "Handshakes completed.",
                 &["transport"],
             ),
-            connections_closed: make.counters(
-                "connections_closed_total",
-                "Connections ended.",
-                &["code", "reason"],
-            ),
-            handshakes_rejected: make.counters(
-                "handshakes_rejected_total",
-                "Handshakes refused.",
-                &["reason"],
-            ),
+            connections_closed: make.counters("connections_closed_total", ENDED, &["code", "reason"]),
+            handshakes_rejected: make.counters("handshakes_rejected_total", REFUSED, &["reason"]),
             subscriptions: make.gauge("subscriptions", "Subscriptions of local clients."),
             channels: make.gauge("channels", "Channels with at least one local subscriber."),
             publications_received: make.counters(

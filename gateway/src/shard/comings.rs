@@ -295,6 +295,22 @@ async fn in_world<F: Future<Output = ()>>(test: impl FnOnce(World) -> F) {
 }
 
 #[tokio::test]
+async fn a_connection_whose_task_panics_leaves_nothing_behind_and_is_counted_out() {
+    in_world(async |world| {
+        let mut broken = world.connect("broken").await;
+        broken.ask("+a").await;
+        broken.socket.send(tungstenite::Message::binary("panic")).await.unwrap();
+        world.emptied(0).await;
+        assert_eq!(world.present("a").await, 0);
+        let text = String::from_utf8(world.shard.metrics.render(0, 0, 0)).unwrap();
+        let ended = r#"clarion_connections_closed_total{code="none",reason="internal"} 1"#;
+        assert!(text.lines().any(|line| line == ended), "{text}");
+        assert!(!text.lines().any(|line| line.starts_with("clarion_connections{") && !line.ends_with(" 0")));
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn its_own_join_follows_the_reply() {
     in_world(async |world| {
         for command in ["+a", "=b"].iter().cycle().take(50) {

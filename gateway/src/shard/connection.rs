@@ -1,17 +1,19 @@
 //! One client's task: what it sends is decoded and handed to its conversation, and what that wants is done.
 
+mod closing;
+
 use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context as TaskContext, Poll, Waker};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Instant, SystemTime};
 
 use bytes::{Bytes, BytesMut};
-use rustix::net::Shutdown;
 use tokio::net::TcpStream;
 use tokio::sync::OwnedSemaphorePermit;
 
+use self::closing::Ending;
 use super::drawing::Drawing;
 use super::heartbeat::Alarm;
 use super::link::Link;
@@ -19,20 +21,10 @@ use super::operation::{Finished, Operation};
 use super::subscription::{Claim, Subscriber};
 use super::table::{Entry, Key, Sink};
 use super::{Offer, Shard};
-use crate::config::SlowConsumer;
 use crate::model::{ClientId, CloseReason, Identity};
 use crate::node::Node;
 use crate::protocol::{Conversation, Drawn, Effect, Framing, Heartbeat, Message, Outcome};
 use crate::wire::{self, DecodeError, Decoded, Decoder, Event, Opcode, Role};
-
-/// How long the peer may take to answer a close frame; then the socket is dropped.
-const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
-/// How long a peer that broke the framing is listened to, so that it can read why it was closed.
-const LINGER_TIMEOUT: Duration = Duration::from_secs(1);
-/// How much of what it still sends is read meanwhile.
-const LINGER_BYTES_MAX: usize = 64 << 10;
-/// How much of what another peer still sends is read until it answers the close frame.
-const FAREWELL_BYTES_MAX: usize = 1 << 20;
 
 /// How much is read before the others of the shard have their turn. The runtime counts reads, not what is in
 /// them: 64 KiB hold thousands of tiny frames, and a client that floods would keep the thread for seconds.
@@ -89,6 +81,7 @@ struct Connection {
     is_garbled: bool,
     /// Its code, which the answer repeats (RFC 6455 §5.5.1); `None` if it had none.
     peer_code: Option<u16>,
+    ending: Ending,
     _permit: Option<OwnedSemaphorePermit>,
 }
 
@@ -124,6 +117,7 @@ impl Shard {
             peer_closed: false,
             is_garbled: false,
             peer_code: None,
+            ending: Ending::default(),
             _permit: arrival.permit,
         };
         tokio::task::spawn_local(connection.run(arrival.unread));
@@ -531,107 +525,6 @@ impl Connection {
             entry.blocked.set(self.link.is_closing());
         }
     }
-
-    /// Leaves everything, says why, and closes the socket once the peer has had its chance to read it.
-    async fn finish(mut self, reason: CloseReason) {
-        self.operation = None;
-        self.shard.forget(self.key);
-        let (code, text) = self.conversation.close_code(&reason);
-        match &reason {
-            CloseReason::SlowConsumer | CloseReason::WriteTimeout => {
-                self.shard.metrics.slow_consumer(SlowConsumer::Disconnect);
-            }
-            _ => {}
-        }
-        if reason != CloseReason::ConnectionLost {
-            let frame = match reason {
-                CloseReason::ByClient => wire::close_frame(self.peer_code, ""),
-                _ => wire::close_frame(Some(code), &text),
-            };
-            self.link.outbox.borrow_mut().push_always(frame, &self.shard.budget);
-            let timeout = if self.is_garbled { LINGER_TIMEOUT } else { CLOSE_TIMEOUT };
-            // On a timeout the peer did not read or did not answer: it is dropped all the same.
-            drop(tokio::time::timeout(timeout, self.part()).await);
-        }
-        if !self.link.outbox.borrow().is_empty() {
-            // What the peer does not read must not stay in the kernel either.
-            drop(self.stream.set_zero_linger());
-        }
-        self.shard.metrics.connection_closed(
-            self.conversation.name(),
-            &code_label(&reason, code),
-            reason.label(),
-        );
-        tracing::debug!(
-            client.id = %self.link.client,
-            close.code = code,
-            close.reason = reason.label(),
-            "connection closed"
-        );
-    }
-
-    /// Writes what is left, then waits for the peer to close.
-    async fn part(&mut self) {
-        loop {
-            self.flush();
-            if self.link.outbox.borrow().is_empty() || self.stream.writable().await.is_err() {
-                break;
-            }
-        }
-        if self.peer_closed || self.is_garbled {
-            // An error means that the peer is gone already.
-            let _gone = rustix::net::shutdown(&*self.stream, Shutdown::Write);
-        }
-        if !self.peer_closed {
-            self.read_to_the_end().await;
-        }
-    }
-
-    /// Reads and forgets until the peer closes, or has sent its fill: what is not read would become a reset, which
-    /// overtakes the close frame.
-    async fn read_to_the_end(&mut self) {
-        let mut total = 0;
-        while !self.peer_closed && self.stream.readable().await.is_ok() {
-            // Reading takes nothing from the runtime's budget: a peer that floods would keep the thread.
-            tokio::task::yield_now().await;
-            let shard = Rc::clone(&self.shard);
-            let mut buffer = shard.read_buffer.borrow_mut();
-            match self.stream.try_read(&mut buffer) {
-                Ok(0) => return,
-                Ok(count) => {
-                    total += count;
-                    self.look_for_close(&mut buffer[..count]);
-                }
-                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
-                Err(_) => return,
-            }
-            if total > if self.is_garbled { LINGER_BYTES_MAX } else { FAREWELL_BYTES_MAX } {
-                return;
-            }
-        }
-    }
-
-    /// Notes the peer's close frame if it is in `input`.
-    fn look_for_close(&mut self, mut input: &mut [u8]) {
-        while !self.is_garbled && !self.peer_closed {
-            match self.decoder.decode(input) {
-                Err(_) => self.is_garbled = true,
-                Ok(Decoded { event: Some(Event::Close(_)), .. }) => self.peer_closed = true,
-                Ok(Decoded { event: None, .. }) => return,
-                Ok(Decoded { consumed, .. }) => input = &mut input[consumed..],
-            }
-        }
-    }
-}
-
-impl Drop for Connection {
-    /// Also the end of a task that panicked: nothing of the connection may stay behind.
-    fn drop(&mut self) {
-        self.shard.forget(self.key);
-        self.link.outbox.borrow_mut().clear(&self.shard.budget);
-        self.shard.connections.set(self.shard.connections.get() - 1);
-        self.shard.emptied.notify_waiters();
-    }
 }
 
 fn close_reason(error: DecodeError) -> CloseReason {
@@ -639,16 +532,5 @@ fn close_reason(error: DecodeError) -> CloseReason {
         DecodeError::Protocol(_) => CloseReason::FrameError,
         DecodeError::InvalidUtf8 => CloseReason::InvalidUtf8,
         DecodeError::TooBig { .. } => CloseReason::TooBig,
-    }
-}
-
-/// The label of a close code: closed by us it is one of ours, else it says whose it was.
-fn code_label(reason: &CloseReason, code: u16) -> String {
-    match reason {
-        CloseReason::ByClient => "client".into(),
-        CloseReason::ConnectionLost => "none".into(),
-        CloseReason::Disconnected { code: 3503, .. } => "3503".into(),
-        CloseReason::Disconnected { .. } => "custom".into(),
-        _ => code.to_string(),
     }
 }
