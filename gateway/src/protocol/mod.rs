@@ -130,6 +130,8 @@ pub struct Drawn {
     pub kind: FrameKind,
     /// Its pieces, in order; at least one. Where it is cut does not matter.
     pub pieces: Box<dyn Iterator<Item = Vec<u8>>>,
+    /// What it holds in memory until its end, roughly, in bytes.
+    pub held_bytes: usize,
 }
 
 impl fmt::Debug for Drawn {

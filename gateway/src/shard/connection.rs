@@ -18,6 +18,7 @@ use super::drawing::Drawing;
 use super::heartbeat::Alarm;
 use super::link::Link;
 use super::operation::{Finished, Operation};
+use super::outbox::Full;
 use super::subscription::{Claim, Subscriber};
 use super::table::{Entry, Key, Sink};
 use super::{Offer, Shard};
@@ -474,9 +475,13 @@ impl Connection {
     fn draw(&mut self, drawn: Drawn) {
         let shard = Rc::clone(&self.shard);
         if let Some(entry) = shard.table.borrow().get(self.key) {
-            let drawing = Drawing::new(drawn, Arc::clone(&shard.metrics));
-            self.link.outbox.borrow_mut().push_drawn(Box::new(drawing), &shard.budget);
-            shard.watch_writes(entry, self.key);
+            match Drawing::new(drawn, Arc::clone(&shard.metrics), &shard.budget) {
+                Ok(drawing) => {
+                    self.link.outbox.borrow_mut().push_drawn(Box::new(drawing), &shard.budget);
+                    shard.watch_writes(entry, self.key);
+                }
+                Err(Full) => self.link.close(CloseReason::SlowConsumer),
+            }
         }
     }
 

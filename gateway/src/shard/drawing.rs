@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use super::outbox::{Budget, Charge, Full};
 use crate::metrics::Metrics;
 use crate::protocol::{Drawn, FrameKind};
 use crate::wire::{self, Opcode};
@@ -16,15 +17,21 @@ pub(super) struct Drawing {
     /// Of the next fragment.
     opcode: Opcode,
     metrics: Arc<Metrics>,
+    _charge: Charge,
 }
 
 impl Drawing {
-    pub(super) fn new(drawn: Drawn, metrics: Arc<Metrics>) -> Self {
+    /// Charges what the message holds to `budget` until its end.
+    ///
+    /// # Errors
+    /// [`Full`] if that is more than is left.
+    pub(super) fn new(drawn: Drawn, metrics: Arc<Metrics>, budget: &Arc<Budget>) -> Result<Self, Full> {
+        let charge = Charge::new(Arc::clone(budget), drawn.held_bytes)?;
         let opcode = match drawn.kind {
             FrameKind::Text => Opcode::Text,
             FrameKind::Binary => Opcode::Binary,
         };
-        Self { pieces: drawn.pieces.peekable(), opcode, metrics }
+        Ok(Self { pieces: drawn.pieces.peekable(), opcode, metrics, _charge: charge })
     }
 
     /// The next fragment; `None` after the last one.

@@ -2,6 +2,7 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::io::IoSlice;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::{Buf, Bytes};
@@ -35,6 +36,29 @@ impl Budget {
     /// By how much it would be exceeded with `bytes` more.
     fn excess(&self, bytes: usize) -> usize {
         (self.used_bytes() + bytes).saturating_sub(self.bytes_max)
+    }
+}
+
+/// Memory that is charged to a [`Budget`] for as long as this lives.
+#[derive(Debug)]
+pub(super) struct Charge {
+    budget: Arc<Budget>,
+    bytes: usize,
+}
+
+impl Charge {
+    pub(super) fn new(budget: Arc<Budget>, bytes: usize) -> Result<Self, Full> {
+        if budget.excess(bytes) > 0 {
+            return Err(Full);
+        }
+        budget.used_bytes.fetch_add(bytes, Ordering::Relaxed);
+        Ok(Self { budget, bytes })
+    }
+}
+
+impl Drop for Charge {
+    fn drop(&mut self) {
+        self.budget.used_bytes.fetch_sub(self.bytes, Ordering::Relaxed);
     }
 }
 
@@ -357,7 +381,6 @@ impl Outbox {
 #[cfg(test)]
 mod tests {
     use std::hash::RandomState;
-    use std::sync::Arc;
     use std::time::Instant;
 
     use super::super::run::Selection;
@@ -507,10 +530,10 @@ mod tests {
     }
 
     /// A message of these pieces.
-    fn drawing(pieces: &[&'static str]) -> Box<Drawing> {
+    fn drawing(pieces: &[&'static str], budget: &Arc<Budget>) -> Box<Drawing> {
         let pieces: Vec<Vec<u8>> = pieces.iter().map(|piece| piece.as_bytes().to_vec()).collect();
-        let drawn = Drawn { kind: FrameKind::Text, pieces: Box::new(pieces.into_iter()) };
-        Box::new(Drawing::new(drawn, Arc::new(Metrics::new())))
+        let drawn = Drawn { kind: FrameKind::Text, pieces: Box::new(pieces.into_iter()), held_bytes: 100 };
+        Box::new(Drawing::new(drawn, Arc::new(Metrics::new()), budget).unwrap())
     }
 
     /// Writes `step` bytes at a time until all is written.
@@ -528,12 +551,16 @@ mod tests {
     #[test]
     fn a_drawn_message_goes_out_in_fragments_and_what_comes_after_waits_for_its_end() {
         for step in [1, 2, 3, 4, 5, 7, 100] {
-            let (mut outbox, budget) = (Outbox::default(), Budget::new(1_000));
+            let (mut outbox, budget) = (Outbox::default(), Arc::new(Budget::new(1_000)));
             outbox.push_always(Bytes::from_static(b"<"), &budget);
-            outbox.push_drawn(drawing(&["ab", "cde", ""]), &budget);
+            outbox.push_drawn(drawing(&["ab", "cde", ""], &budget), &budget);
             outbox.push_always(Bytes::from_static(b">"), &budget);
-            outbox.push_drawn(drawing(&["f"]), &budget);
-            assert_eq!((outbox.bytes(), budget.used_bytes()), (1 + 4 + 1 + 3, 9), "a piece at a time");
+            outbox.push_drawn(drawing(&["f"], &budget), &budget);
+            assert_eq!(
+                (outbox.bytes(), budget.used_bytes()),
+                (9, 209),
+                "a piece at a time, and what they hold"
+            );
             let written = written(&mut outbox, step, &budget);
             assert_eq!(written, b"<\x01\x02ab\x00\x03cde\x80\x00>\x81\x01f", "{step}");
             assert_eq!((outbox.bytes(), budget.used_bytes(), outbox.is_drawing()), (0, 0, false));
@@ -542,8 +569,8 @@ mod tests {
 
     #[test]
     fn a_close_needs_not_wait_for_the_end_of_a_drawn_message() {
-        let (mut outbox, budget) = (Outbox::default(), Budget::new(1_000));
-        outbox.push_drawn(drawing(&["ab", "cde"]), &budget);
+        let (mut outbox, budget) = (Outbox::default(), Arc::new(Budget::new(1_000)));
+        outbox.push_drawn(drawing(&["ab", "cde"], &budget), &budget);
         outbox.push_always(Bytes::from_static(b"late"), &budget);
         outbox.advance(1, &budget);
         outbox.keep_started(&budget);

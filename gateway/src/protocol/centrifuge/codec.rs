@@ -83,14 +83,17 @@ impl Codec {
 
     /// Writes the reply to a `presence` in pieces.
     pub fn presence(self, id: u32, members: Vec<Arc<ClientInfo>>) -> Drawn {
+        // The list, and the piece that comes next: what it lists is shared with the presence.
+        let held_bytes = members.len() * size_of::<Arc<ClientInfo>>() + roster::PIECE_BYTES;
         match self {
             Self::Json => {
-                Drawn { kind: FrameKind::Text, pieces: Box::new(json::write::presence_pieces(id, members)) }
+                let pieces = Box::new(json::write::presence_pieces(id, members));
+                Drawn { kind: FrameKind::Text, pieces, held_bytes }
             }
-            Self::Protobuf => Drawn {
-                kind: FrameKind::Binary,
-                pieces: Box::new(protobuf::write::presence_pieces(id, members)),
-            },
+            Self::Protobuf => {
+                let pieces = Box::new(protobuf::write::presence_pieces(id, members));
+                Drawn { kind: FrameKind::Binary, pieces, held_bytes }
+            }
         }
     }
 

@@ -7,7 +7,7 @@ use std::vec::IntoIter;
 use crate::model::ClientInfo;
 
 /// About how many bytes a piece has.
-const PIECE_BYTES: usize = 16 << 10;
+pub(super) const PIECE_BYTES: usize = 16 << 10;
 
 /// The pieces of one reply, made as they are asked for.
 pub(super) struct Roster {
