@@ -205,6 +205,12 @@ impl<C: Conversation> Bench<C> {
         self.call(|conversation, effects| conversation.on_order(order, effects))
     }
 
+    /// The subscription to the channel called `name` missed something.
+    pub(super) fn lose(&mut self, name: &str) -> Vec<Did> {
+        let lost = channel(name);
+        self.call(|conversation, effects| conversation.on_lost(lost, effects))
+    }
+
     /// The time has come that it asked to be reminded of.
     pub(super) fn remind(&mut self) -> Vec<Did> {
         self.call(|conversation, effects| conversation.on_reminder(effects))

@@ -1,5 +1,6 @@
 //! Subscriptions: how they begin, how they are prolonged, and how they end.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -352,12 +353,13 @@ impl Session {
         Ok(Answer::After(seen.into_iter().collect(), Reply::SubRefresh(grant.expires_at)))
     }
 
-    /// Ends the subscriptions that were not prolonged in time.
+    /// Ends the subscriptions that were not prolonged in time, in the order of their ends, then by name.
     pub(super) fn end_expired(&mut self, effects: &mut Vec<Effect>) {
         let now = SystemTime::now();
         let is_over = |end| self.with_grace(end).is_some_and(|end| end <= now);
-        let expired = self.subscriptions.iter().filter(|(_, one)| one.expires_at().is_some_and(is_over));
-        for channel in expired.map(|(channel, _)| channel.clone()).collect::<Vec<_>>() {
+        let ends = self.subscriptions.iter().filter_map(|(channel, one)| Some((one.expires_at()?, channel)));
+        let expired: BTreeSet<_> = ends.filter(|(end, _)| is_over(*end)).collect();
+        for channel in expired.into_iter().map(|(_, channel)| channel.clone()).collect::<Vec<_>>() {
             self.lose(&channel, Ended::Expired, CloseReason::SubscriptionExpired, effects);
             if matches!(effects.last(), Some(Effect::Close(_))) {
                 return;

@@ -2,9 +2,11 @@
 //! slow effect at a time, no second subscription to a channel, nothing after a close.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use proptest::prelude::*;
 
+use super::subscriptions::{sub_refresh, subscribe_with, subscription_token};
 use super::*;
 use crate::protocol::Conversation as _;
 use crate::protocol::centrifuge::codec::json::read;
@@ -22,6 +24,10 @@ enum Event {
         subscribes: bool,
         channel: &'static str,
     },
+    /// A subscription missed something.
+    Lost(&'static str),
+    /// The time of a reminder has come.
+    Reminder,
     Success,
     Failure,
 }
@@ -29,6 +35,10 @@ enum Event {
 #[derive(Clone, Debug)]
 enum Line {
     Subscribe(&'static str),
+    /// With a token whose time has come.
+    SubscribeForNow(&'static str),
+    SubRefresh(&'static str),
+    Presence(&'static str),
     Unsubscribe(&'static str),
     Publish(&'static str),
     Rpc,
@@ -42,6 +52,9 @@ fn line() -> impl Strategy<Value = Line> {
     let channel = || prop::sample::select(CHANNELS.as_slice());
     prop_oneof![
         8 => channel().prop_map(Line::Subscribe),
+        4 => channel().prop_map(Line::SubscribeForNow),
+        1 => channel().prop_map(Line::SubRefresh),
+        2 => channel().prop_map(Line::Presence),
         6 => channel().prop_map(Line::Unsubscribe),
         6 => channel().prop_map(Line::Publish),
         2 => Just(Line::Rpc),
@@ -52,11 +65,13 @@ fn line() -> impl Strategy<Value = Line> {
 }
 
 fn event() -> impl Strategy<Value = Event> {
-    let channel = prop::sample::select(CHANNELS.as_slice());
+    let channel = || prop::sample::select(CHANNELS.as_slice());
     prop_oneof![
         12 => prop::collection::vec(line(), 1..4).prop_map(Event::Frame),
         1 => Just(Event::Garbage),
-        5 => (any::<bool>(), channel).prop_map(|(subscribes, channel)| Event::Order { subscribes, channel }),
+        5 => (any::<bool>(), channel()).prop_map(|(subscribes, channel)| Event::Order { subscribes, channel }),
+        2 => channel().prop_map(Event::Lost),
+        3 => Just(Event::Reminder),
         14 => Just(Event::Success),
         2 => Just(Event::Failure),
     ]
@@ -71,6 +86,11 @@ impl Line {
         };
         match self {
             Self::Subscribe(channel) => subscribe(id(), channel),
+            Self::SubscribeForNow(channel) => {
+                subscribe_with(id(), channel, &subscription_token("ann", channel, -1))
+            }
+            Self::SubRefresh(channel) => sub_refresh(id(), channel, &subscription_token("ann", channel, -1)),
+            Self::Presence(channel) => json!({"id": id(), "presence": {"channel": channel}}).to_string(),
             Self::Unsubscribe(channel) => unsubscribe(id(), channel),
             Self::Publish(channel) => publish(id(), channel, &json!(1)),
             Self::Rpc => json!({"id": id(), "rpc": {}}).to_string(),
@@ -80,6 +100,19 @@ impl Line {
             Self::Malformed => "nope".into(),
         }
     }
+}
+
+/// A client that has connected, whose subscriptions end with their tokens.
+fn hasty(codec: Codec) -> Bench<Client> {
+    let mut config = config();
+    config.client.expired_sub_close_delay = Duration::ZERO;
+    config.channel.namespaces.iter_mut().for_each(|namespace| {
+        namespace.presence = namespace.name == "open";
+        namespace.allow_presence_for_subscriber = true;
+    });
+    let mut bench = arrived_with(codec, &config);
+    bench.say(&connect(&token("ann")));
+    bench
 }
 
 /// Lets `events` happen to a client that has connected, then everything slow succeed; the ids of the last
@@ -95,6 +128,12 @@ fn play(bench: &mut Bench<Client>, events: &[Event]) -> (u32, Vec<Did>) {
             Event::Garbage => bench.say_binary(b"\xff"),
             Event::Order { subscribes: true, channel } => bench.order(subscribe_order(channel)),
             Event::Order { subscribes: false, channel } => bench.order(unsubscribe_order(channel)),
+            // The shard tells of it while nothing is under way, and only of what there is.
+            Event::Lost(channel) if !bench.is_busy() && bench.subscribed.contains(*channel) => {
+                bench.lose(channel)
+            }
+            Event::Lost(_) => Vec::new(),
+            Event::Reminder => bench.remind(),
             Event::Success if bench.is_busy() => bench.succeed(),
             Event::Failure if bench.is_busy() => bench.fail(),
             Event::Success | Event::Failure => Vec::new(),
@@ -109,7 +148,7 @@ proptest! {
     fn every_command_is_answered_once_and_in_order_unless_the_connection_closes(
         events in prop::collection::vec(event(), 0..40),
     ) {
-        let mut bench = connected_as("ann");
+        let mut bench = hasty(Codec::Json);
         let (last, done) = play(&mut bench, &events);
         let replies: Vec<_> = said(done).iter().filter_map(|message| message["id"].as_u64()).collect();
         let in_order: Vec<_> = (2..).take(replies.len()).collect();
@@ -123,7 +162,7 @@ proptest! {
     #[test]
     fn what_happens_does_not_depend_on_the_codec(events in prop::collection::vec(event(), 0..40)) {
         let [json, protobuf] = [Codec::Json, Codec::Protobuf].map(|codec| {
-            let mut bench = connected_with(codec, "ann");
+            let mut bench = hasty(codec);
             let played = play(&mut bench, &events);
             (played, bench.is_closed(), bench.subscribed)
         });
@@ -134,7 +173,7 @@ proptest! {
     fn the_session_and_the_shard_agree_on_subscriptions(
         events in prop::collection::vec(event(), 0..40),
     ) {
-        let mut bench = connected_as("ann");
+        let mut bench = hasty(Codec::Json);
         play(&mut bench, &events);
         if bench.is_closed() {
             return Ok(());

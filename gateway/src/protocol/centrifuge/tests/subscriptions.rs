@@ -8,7 +8,7 @@ use crate::model::{CloseReason, RawJson};
 use crate::node::Order;
 
 /// A subscription token of `user` for `channel`, good for `seconds` from now.
-fn subscription_token(user: &str, channel: &str, seconds: i64) -> String {
+pub(super) fn subscription_token(user: &str, channel: &str, seconds: i64) -> String {
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs();
     let exp = now.checked_add_signed(seconds).unwrap();
     let claims = json!({"sub": user, "channel": channel, "exp": exp, "info": {"role": "x"}, "data": [1]});
@@ -25,11 +25,11 @@ fn plain_token(user: &str, channel: &str) -> String {
     auth::sign(&config().client.token, &claims).unwrap().expose().to_owned()
 }
 
-fn subscribe_with(id: u32, channel: &str, token: &str) -> String {
+pub(super) fn subscribe_with(id: u32, channel: &str, token: &str) -> String {
     json!({"id": id, "subscribe": {"channel": channel, "token": token}}).to_string()
 }
 
-fn sub_refresh(id: u32, channel: &str, token: &str) -> String {
+pub(super) fn sub_refresh(id: u32, channel: &str, token: &str) -> String {
     json!({"id": id, "sub_refresh": {"channel": channel, "token": token}}).to_string()
 }
 
