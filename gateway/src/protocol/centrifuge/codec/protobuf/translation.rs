@@ -6,7 +6,6 @@ use prost::Message as _;
 use serde_json::{Map, Value, json};
 
 use super::schema;
-use crate::model::RawJson;
 use crate::protocol::centrifuge::codec::json;
 use crate::protocol::centrifuge::command::{Command, ConnectRequest, Request, SubscribeRequest};
 
@@ -34,7 +33,7 @@ fn message(command: Command) -> schema::Command {
         Some(Request::Publish(request)) => {
             message.publish = Some(schema::PublishRequest {
                 channel: request.channel,
-                data: request.data.map(RawJson::into_bytes).unwrap_or_default(),
+                data: request.data.map(|data| data.bytes().clone()).unwrap_or_default(),
                 r#type: request.kind,
                 ..Default::default()
             });
