@@ -68,6 +68,7 @@ pub(crate) struct Lateness {
     pub(crate) deliveries: usize,
     pub(crate) p50_us: u64,
     pub(crate) p99_us: u64,
+    pub(crate) max_us: u64,
 }
 
 /// How clients begin.

@@ -298,7 +298,8 @@ impl Swarm {
 fn lateness(mut late_us: Vec<u64>) -> Lateness {
     late_us.sort_unstable();
     let at = |percent: usize| late_us.get(late_us.len() * percent / 100).copied().unwrap_or(0);
-    Lateness { deliveries: late_us.len(), p50_us: at(50), p99_us: at(99) }
+    let max_us = late_us.last().copied().unwrap_or(0);
+    Lateness { deliveries: late_us.len(), p50_us: at(50), p99_us: at(99), max_us }
 }
 
 /// The token of client `index`: each is a user of its own.

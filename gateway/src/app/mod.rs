@@ -301,7 +301,7 @@ async fn sweep(broker: Arc<MemoryBroker>, presence: Arc<MemoryPresence>) {
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
-        broker.sweep();
+        broker.sweep().await;
         presence.sweep();
     }
 }

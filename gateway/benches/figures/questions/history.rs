@@ -133,6 +133,8 @@ fn deliver(api: &Api, clients: &mut Clients) -> Result<Lateness> {
 fn figures(channels: usize, rounds: &[Round]) -> Vec<Figure> {
     let quiet = median(rounds.iter().map(|round| round.quiet.p99_us as f64));
     let expiring = median(rounds.iter().map(|round| round.expiring.p99_us as f64));
+    let worst = |of: fn(&Round) -> Lateness| median(rounds.iter().map(|round| of(round).max_us as f64));
+    let (quiet_max, expiring_max) = (worst(|round| round.quiet), worst(|round| round.expiring));
     let publications = channels * KEPT as usize;
     let figure = |name, unit, measured, reach| Figure {
         question: Question::Expiry,
@@ -145,6 +147,8 @@ fn figures(channels: usize, rounds: &[Round]) -> Vec<Figure> {
     vec![
         figure("p99 from publishing to reading, while nothing expires".to_owned(), "µs", quiet, None),
         figure(format!("the same while {publications} publications expire"), "µs", expiring, None),
+        figure("the latest of all, while nothing expires".to_owned(), "µs", quiet_max, None),
+        figure("the same while they expire".to_owned(), "µs", expiring_max, None),
         figure("p99 while they expire, by p99 without".to_owned(), "×", expiring / quiet, Some(1.1)),
     ]
 }

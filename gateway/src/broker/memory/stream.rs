@@ -126,7 +126,7 @@ impl Stream {
         self.kept = VecDeque::new();
     }
 
-    #[cfg(test)]
+    /// How many publications it keeps.
     pub(super) fn kept(&self) -> usize {
         self.kept.len()
     }

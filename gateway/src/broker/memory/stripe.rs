@@ -12,7 +12,8 @@ use super::stream::Stream;
 use crate::broker::{Draft, History, PublishOptions, Published, Range};
 use crate::model::{Channel, Epoch, Publication};
 
-/// Most expired things that are given back at once: the lock is held meanwhile.
+/// Most expired things that are given back at once, or what one stream keeps: the lock is held meanwhile. Each
+/// publication counts.
 const EXPIRED_MAX: usize = 64;
 
 /// What the wheel holds.
@@ -111,9 +112,11 @@ impl Stripe {
 
     /// Gives back some of what has expired. Answers `true` if there may be more.
     pub(super) fn expire(&mut self, now: Instant) -> bool {
-        for _ in 0..EXPIRED_MAX {
+        let mut expired = 0;
+        while expired < EXPIRED_MAX {
+            expired += 1;
             match self.wheel.take(now) {
-                Some((tick, Filed::Stream(channel))) => self.expire_stream(&channel, tick, now),
+                Some((tick, Filed::Stream(channel))) => expired += self.expire_stream(&channel, tick, now),
                 Some((_, Filed::Answer(key))) => {
                     if let Some(deadline) = self.answers.expire(&key, now) {
                         self.wheel.file(Filed::Answer(key), deadline);
@@ -125,18 +128,23 @@ impl Stripe {
         true
     }
 
-    fn expire_stream(&mut self, channel: &Channel, tick: Tick, now: Instant) {
-        let Some(stream) = self.streams.get_mut(channel) else { return };
+    /// Gives back what a stream need not keep any more. Answers how many publications that is.
+    fn expire_stream(&mut self, channel: &Channel, tick: Tick, now: Instant) -> usize {
+        let Some(stream) = self.streams.get_mut(channel) else { return 0 };
         if stream.filed != Some(tick) {
             // It was filed again for an earlier tick, or is another stream by now.
-            return;
+            return 0;
         }
         stream.filed = None;
-        if stream.expire(now) {
+        let kept = stream.kept();
+        let is_needed = stream.expire(now);
+        let expired = kept - stream.kept();
+        if is_needed {
             file(&mut self.wheel, channel, stream);
         } else {
             self.streams.remove(channel);
         }
+        expired
     }
 
     /// How much the wheel holds.

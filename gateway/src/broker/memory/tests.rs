@@ -119,16 +119,16 @@ async fn sweeping_gives_back_what_nobody_uses_any_more() {
     }
     assert_eq!(bench.weight(), (1_000, 1_000, 1_000));
     pass(TTL - SECOND).await;
-    bench.0.sweep();
+    bench.0.sweep().await;
     assert_eq!(bench.weight(), (1_000, 1_000, 1_000));
     pass(2 * SECOND).await;
-    bench.0.sweep();
+    bench.0.sweep().await;
     assert_eq!(bench.weight(), (1_000, 0, 1_000));
     pass(KEY_TTL).await;
-    bench.0.sweep();
+    bench.0.sweep().await;
     assert_eq!(bench.weight(), (1_000, 0, 0));
     pass(META_TTL - KEY_TTL).await;
-    bench.0.sweep();
+    bench.0.sweep().await;
     assert_eq!(bench.weight(), (0, 0, 0));
 }
 
@@ -138,7 +138,7 @@ async fn sweeping_leaves_what_is_in_use() {
     let epoch = bench.publish("a", None).await.position.unwrap().epoch;
     for second in 1..=1_000 {
         pass(SECOND).await;
-        bench.0.sweep();
+        bench.0.sweep().await;
         if second % 50 == 0 {
             bench.publish("a", None).await;
         }
@@ -153,7 +153,7 @@ async fn a_channel_is_filed_a_few_times_however_long_it_is_used() {
     for _ in 0..100 {
         bench.publish("a", None).await;
         pass(TTL + 2 * SECOND).await;
-        bench.0.sweep();
+        bench.0.sweep().await;
     }
     let filed: usize = bench.0.stripes.iter().map(|stripe| stripe.lock().filed()).sum();
     // Once for each time that it went quiet within a turn of the wheel.
