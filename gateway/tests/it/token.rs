@@ -86,6 +86,16 @@ async fn a_good_token_opens_from_every_place() {
 }
 
 #[tokio::test]
+async fn what_a_browser_sends_to_a_proxy_before_us_is_no_token() {
+    let gateway = Gateway::start().await;
+    let basic = "authorization: Basic YW5uOnNlY3JldA==\r\n";
+    let path = format!("/ws?token={}", gateway.token("bob"));
+    assert_eq!(ask(&gateway, &path, basic).await.status, 101);
+    assert_eq!(ask(&gateway, NATIVE, basic).await.status, 101, "its token comes with connect");
+    assert_eq!(ask(&gateway, "/ws", basic).await.status, 401, "and it stands for none");
+}
+
+#[tokio::test]
 async fn a_forged_or_mangled_token_is_refused() {
     let gateway = Gateway::start().await;
     let good = gateway.token("bob");

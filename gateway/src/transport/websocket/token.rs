@@ -21,13 +21,11 @@ pub(super) fn find(
     handshake: &Handshake,
 ) -> Result<Option<Secret>, Refusal> {
     let of_query = query.iter().filter(|(name, _)| name == "token").map(|(_, value)| value.as_str());
-    let of_header = headers.get_all(header::AUTHORIZATION).iter().map(|value| {
-        let value = value.to_str().unwrap_or_default();
-        match value.get(..SCHEME.len()) {
-            Some(scheme) if scheme.eq_ignore_ascii_case(SCHEME) => value[SCHEME.len()..].trim(),
-            // Another scheme is no token, which an empty one will not pass for either.
-            _ => "",
-        }
+    // Another scheme is none of ours: a browser sends what a proxy before us asked for.
+    let of_header = headers.get_all(header::AUTHORIZATION).iter().filter_map(|value| {
+        let value = value.to_str().ok()?;
+        let is_bearer = value.get(..SCHEME.len())?.eq_ignore_ascii_case(SCHEME);
+        is_bearer.then(|| value[SCHEME.len()..].trim())
     });
     let of_protocol =
         handshake.sub_protocols.iter().filter_map(|name| name.strip_prefix(SUB_PROTOCOL_PREFIX));
