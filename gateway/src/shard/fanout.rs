@@ -435,7 +435,7 @@ mod tests {
     use super::*;
     use crate::broker::{Draft, PublishOptions};
     use crate::model::{Channel, ClientId, ClientInfo, Notice, Publication, RawJson, UserId};
-    use crate::node::ShardId;
+    use crate::node::{Control, Order, ShardId, Target};
     use crate::presence::MemoryPresence;
 
     /// Who hears notices and publications alike.
@@ -557,6 +557,27 @@ mod tests {
         assert_eq!(received(&alone.link), [0], "a small channel does not wait for a large one");
         bench.finish();
         assert!(crowd.iter().all(|witness| received(&witness.link) == [0]));
+    }
+
+    #[tokio::test]
+    async fn who_is_expelled_gets_nothing_more_before_its_conversation_has_heard_of_it() {
+        let mut bench = Bench::new();
+        let (mut expelled, other) = (bench.join().await, bench.join().await);
+        let user = UserId::parse("42").unwrap();
+        *expelled.link.user.borrow_mut() = Some(user.clone());
+        assert!(bench.shard.node.client_opened(&user, 0));
+        bench.shard.add_user(&user, expelled.key);
+        bench.publish(1).await;
+        bench.finish();
+        let order = Order::Unsubscribe { channel: bench.channel.clone() };
+        bench.shard.on_control(Control::Order { target: Target { user, client: None }, order });
+        bench.publish(1).await;
+        bench.finish();
+        assert!(expelled.link.has_orders() && !expelled.link.has_lost());
+        bench.unsubscribe(&mut expelled);
+        bench.publish(1).await;
+        bench.finish();
+        assert_eq!((received(&expelled.link), received(&other.link)), (vec![0], vec![0, 1, 2]));
     }
 
     #[tokio::test]

@@ -339,6 +339,11 @@ impl Hub {
         }
     }
 
+    /// Nothing more is for the subscriber, and it is not told that it misses something.
+    pub(super) fn mute(&mut self, held: &Held) {
+        self.room_mut(held.channel).subscribers[held.index as usize].tracking = Tracking::Lost;
+    }
+
     /// The channel of a subscription that has lost something; `None` if it has not.
     pub(super) fn lost(&self, held: &Held) -> Option<Channel> {
         let room = &self.rooms[held.channel.0 as usize];

@@ -43,7 +43,7 @@ use self::link::{Deadline, Link};
 use self::table::{Entry, Key, Sink, Table};
 use crate::metrics::Metrics;
 use crate::model::{Channel, CloseReason, UserId};
-use crate::node::{Control, Inbox, Interest, Node, ShardId, Target};
+use crate::node::{Control, Inbox, Interest, Node, Order, ShardId, Target};
 use crate::protocol::Heartbeat;
 use crate::wire::{self, Opcode};
 
@@ -325,7 +325,12 @@ impl Shard {
     fn on_control(&self, control: Control) {
         match control {
             Control::Order { target, order } => {
-                self.for_each_target(&target, |link| link.order(order.clone()));
+                self.for_each_target(&target, |link| {
+                    if let Order::Unsubscribe { channel } = &order {
+                        self.mute(channel, link);
+                    }
+                    link.order(order.clone());
+                });
             }
             Control::Disconnect { target, reason, except } => self.for_each_target(&target, |link| {
                 if !except.contains(&link.client) {
@@ -382,6 +387,16 @@ impl Shard {
         drop(link.take_aside(held.channel));
         link.outbox.borrow_mut().keep_all(held.channel);
         self.remove_subscriber(&held);
+    }
+
+    /// Nothing more of `channel` goes to the connection, whose conversation is still to hear that its subscription has
+    /// ended: a client that takes nothing could put that off.
+    fn mute(&self, channel: &Channel, link: &Link) {
+        let mut hub = self.hub.borrow_mut();
+        let subscriptions = link.subscriptions.borrow();
+        if let Some(position) = hub.position(channel, &subscriptions) {
+            hub.mute(&subscriptions[position]);
+        }
     }
 
     fn remove_subscriber(&self, held: &hub::Held) {
