@@ -96,7 +96,7 @@ fn watch(window: Duration, kind: &Kind, server: &Server, clients: &mut Clients) 
     let count = f64::from(clients.count());
     Ok(Figure {
         question: Question::Connections,
-        name: format!("CPU per idle connection{} and second, over {} s", kind.name, window.as_secs()),
+        name: format!("CPU per second and idle connection{}, over {} s", kind.name, window.as_secs()),
         unit: "µs",
         measured: micros(used) / count / window.as_secs_f64(),
         reach: Some(kind.reaches[1]),
