@@ -82,7 +82,8 @@ struct Connection {
     is_garbled: bool,
     /// Its code, which the answer repeats (RFC 6455 §5.5.1); `None` if it had none.
     peer_code: Option<u16>,
-    ending: Ending,
+    /// `None` until it has ended. Boxed: most of its life a connection has none.
+    ending: Option<Box<Ending>>,
     _permit: Option<OwnedSemaphorePermit>,
 }
 
@@ -104,7 +105,7 @@ impl Shard {
         if self.stopping.get() {
             link.close(CloseReason::Shutdown);
         }
-        let connection = Connection {
+        let connection = Box::new(Connection {
             shard: Rc::clone(self),
             key,
             link,
@@ -118,15 +119,16 @@ impl Shard {
             peer_closed: false,
             is_garbled: false,
             peer_code: None,
-            ending: Ending::default(),
+            ending: None,
             _permit: arrival.permit,
-        };
+        });
         tokio::task::spawn_local(connection.run(arrival.unread));
     }
 }
 
 impl Connection {
-    async fn run(mut self, unread: Bytes) {
+    /// Boxed, because a task has room for its arguments twice: as it was given them, and as it moves them.
+    async fn run(mut self: Box<Self>, unread: Bytes) {
         self.start(unread);
         let mut read_bytes = 0;
         loop {

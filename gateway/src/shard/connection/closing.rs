@@ -35,7 +35,7 @@ impl Default for Ending {
 
 impl Connection {
     /// Leaves everything, says why, and closes the socket once the peer has had its chance to read it.
-    pub(super) async fn finish(mut self, reason: CloseReason) {
+    pub(super) async fn finish(mut self: Box<Self>, reason: CloseReason) {
         self.operation = None;
         self.shard.forget(self.key);
         let (code, text) = self.conversation.close_code(&reason);
@@ -59,7 +59,7 @@ impl Connection {
             // What the peer does not read must not stay in the kernel either.
             drop(self.stream.set_zero_linger());
         }
-        self.ending = Ending { code: code_label(&reason, code), reason: reason.label() };
+        self.ending = Some(Box::new(Ending { code: code_label(&reason, code), reason: reason.label() }));
         tracing::debug!(
             client.id = %self.link.client,
             close.code = code,
@@ -130,8 +130,8 @@ impl Drop for Connection {
     fn drop(&mut self) {
         self.shard.forget(self.key);
         self.link.outbox.borrow_mut().clear(&self.shard.budget);
-        let Ending { code, reason } = &self.ending;
-        self.shard.metrics.connection_closed(self.conversation.name(), code, reason);
+        let Ending { code, reason } = *self.ending.take().unwrap_or_default();
+        self.shard.metrics.connection_closed(self.conversation.name(), &code, reason);
         self.shard.connections.set(self.shard.connections.get() - 1);
         self.shard.emptied.notify_waiters();
     }
