@@ -18,7 +18,7 @@ pub(super) use self::history::*;
 pub(super) use self::notices::*;
 pub(super) use self::suppression::*;
 use super::{Broker, Draft, PublishOptions, Published, Receiver, Retention};
-use crate::model::{Channel, Epoch, Notice, Publication, RawJson};
+use crate::model::{Channel, Epoch, Notice, Position, Publication, RawJson};
 
 /// Runs the contract against the broker that `$make` builds from a receiver.
 macro_rules! suite {
@@ -135,6 +135,10 @@ impl Receiver for Record {
         let what = if matches!(notice, Notice::Join(_)) { "join" } else { "leave" };
         let text = format!("{what} {}", notice.info().user);
         self.note(channel, Delivered { epoch: None, publications: vec![(0, text)] });
+    }
+
+    fn lose(&self, channel: &Channel, top: &Position) {
+        panic!("nothing is lost, but something of {channel} up to {top:?} is");
     }
 }
 

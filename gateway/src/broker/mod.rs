@@ -22,9 +22,15 @@ use crate::model::{Channel, Epoch, Notice, Position, Publication};
 /// The broker did not do what was asked.
 #[derive(Debug, thiserror::Error)]
 pub enum BrokerError {
-    /// No answer in time; a publication may or may not have been sent.
+    /// No answer in time, or nobody to ask; a publication may or may not have been sent.
     #[error("broker unavailable")]
     Unavailable,
+    /// It refused, for now or until an operator acts; nothing was done.
+    #[error("broker refused")]
+    Refused,
+    /// It has no room for what is to be kept; nothing was done.
+    #[error("broker storage is full")]
+    Full,
 }
 
 /// Takes what a broker delivers.
@@ -37,6 +43,11 @@ pub trait Receiver: Send + Sync + 'static {
 
     /// Takes a notice of `channel`. Called as [`deliver`](Self::deliver) is, in one order with it.
     fn announce(&self, channel: &Channel, notice: &Notice);
+
+    /// What is missing of the history of `channel` up to `top` will not be delivered: whoever follows the history
+    /// and has not everything up to there must be told. Called as [`deliver`](Self::deliver) is, in one order with
+    /// it.
+    fn lose(&self, channel: &Channel, top: &Position);
 }
 
 /// How a channel keeps what is published.

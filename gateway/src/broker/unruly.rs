@@ -108,6 +108,7 @@ impl Unruly {
                 self.held.receiver.deliver(&channel, epoch.as_ref(), publications);
             }
             Parcel::Notice(notice) => self.held.receiver.announce(&channel, notice),
+            Parcel::Loss(top) => self.held.receiver.lose(&channel, top),
         }
         true
     }
@@ -266,6 +267,7 @@ struct Holding {
 enum Parcel {
     Publications(Option<Epoch>, Vec<Arc<Publication>>),
     Notice(Notice),
+    Loss(Position),
 }
 
 impl Holding {
@@ -316,6 +318,14 @@ impl Receiver for Held {
             return holding.put(channel, Parcel::Notice(notice.clone()));
         }
         self.receiver.announce(channel, notice);
+    }
+
+    fn lose(&self, channel: &Channel, top: &Position) {
+        let mut holding = self.holding.lock();
+        if holding.holds_back {
+            return holding.put(channel, Parcel::Loss(top.clone()));
+        }
+        self.receiver.lose(channel, top);
     }
 }
 

@@ -6,6 +6,7 @@
 
 mod api;
 mod auto;
+mod broker;
 mod channel;
 mod client;
 mod entry;
@@ -24,6 +25,7 @@ use serde::{Deserialize, Serialize, Serializer};
 
 pub use api::{Api, ApiKey, Scope};
 pub use auto::Auto;
+pub use broker::{Broker, BrokerType, Cluster, Redis, RedisTls};
 pub use channel::{
     ChannelOptions, ChannelSection, Channels, DataFormat, Pattern, RecoveryMode, SlowConsumer,
     UnknownNamespace,
@@ -55,6 +57,8 @@ pub struct Config {
     pub api: Api,
     /// What carries publications between nodes.
     pub broker: Broker,
+    /// What nodes know of one another.
+    pub cluster: Cluster,
     /// Logs.
     pub log: Log,
 }
@@ -65,13 +69,19 @@ pub struct Config {
 pub struct Node {
     /// Its name in logs, metrics and traces; the host name by default.
     pub name: String,
+    /// Where other nodes reach the internal listener, as `host:port`. `auto` = the address of the host name, with
+    /// the port of `internal`.
+    pub internal_address: String,
 }
 
 impl Default for Node {
     fn default() -> Self {
         let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
         let name = name.trim();
-        Self { name: if name.is_empty() { "localhost".into() } else { name.into() } }
+        Self {
+            name: if name.is_empty() { "localhost".into() } else { name.into() },
+            internal_address: "auto".into(),
+        }
     }
 }
 
@@ -112,26 +122,6 @@ impl Default for Internal {
     fn default() -> Self {
         Self { address: IpAddr::V4(Ipv4Addr::LOCALHOST), port: 9000 }
     }
-}
-
-/// What carries publications between nodes.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Broker {
-    /// Which one.
-    #[serde(rename = "type")]
-    pub kind: BrokerType,
-}
-
-/// A kind of broker.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum BrokerType {
-    /// Within this process: a single node.
-    #[default]
-    Memory,
-    /// Redis: known by name, refused until it is built.
-    Redis,
 }
 
 /// Logs.

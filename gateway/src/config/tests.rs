@@ -313,7 +313,13 @@ fn a_value_out_of_range_is_refused_with_its_path() {
         ("api: {keys: [{key: a, scopes: []}]}", "api.keys[0]"),
         ("api: {keys: [a, b, a]}", "api.keys[2]"),
         ("api: {keys: [{name: n, key: a}, {name: n, key: b}]}", "api.keys[1]"),
-        ("broker: {type: redis}", "broker.type"),
+        ("broker: {redis: {prefix: ''}}", "broker.redis.prefix"),
+        ("broker: {redis: {connect_timeout: 0s}}", "broker.redis.connect_timeout"),
+        ("broker: {redis: {command_timeout: 0s}}", "broker.redis.command_timeout"),
+        ("broker: {redis: {probe_interval: 0s}}", "broker.redis.probe_interval"),
+        ("broker: {redis: {inbox_bytes_max: 65535}}", "broker.redis.inbox_bytes_max"),
+        ("cluster: {heartbeat_interval: 0s}", "cluster.heartbeat_interval"),
+        ("cluster: {node_ttl: 5999ms}", "cluster.node_ttl"),
     ] {
         let error = problem(load(yaml));
         assert!(error.starts_with(&format!("{path}: ")), "{yaml}: {error}");

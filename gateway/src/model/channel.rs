@@ -4,6 +4,8 @@ use std::sync::Arc;
 
 /// First character of a channel that needs a subscription token, always.
 const PRIVATE_PREFIX: char = '$';
+/// First character of a channel of the gateway itself.
+const SYSTEM_PREFIX: char = '\u{1}';
 /// Ends the namespace.
 const NAMESPACE_BOUNDARY: char = ':';
 /// Starts the list of users of a user-limited channel.
@@ -54,6 +56,19 @@ impl Channel {
             return Err(ChannelError::ForbiddenCharacter);
         }
         Ok(Self(name.into()))
+    }
+
+    /// A channel of the gateway itself, by which its nodes talk to one another.
+    ///
+    /// No client and no back end can name it: it starts with a control character, which [`parse`](Self::parse)
+    /// refuses.
+    pub fn system(name: &str) -> Self {
+        Self(format!("{SYSTEM_PREFIX}{name}").into())
+    }
+
+    /// Whether it is a channel of the gateway itself.
+    pub fn is_system(&self) -> bool {
+        self.0.starts_with(SYSTEM_PREFIX)
     }
 
     /// The whole name.

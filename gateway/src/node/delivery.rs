@@ -9,7 +9,7 @@ use super::interest::Interests;
 use super::{Cargo, Delivery, Inbox, ShardId};
 use crate::broker::Receiver;
 use crate::metrics::{DropReason, Metrics};
-use crate::model::{Channel, Epoch, Notice, Publication};
+use crate::model::{Channel, Epoch, Notice, Position, Publication};
 
 /// Most bytes that are delivered in one piece: a socket that cannot take it at once must have room for it in its
 /// outbox.
@@ -53,6 +53,19 @@ impl Receiver for Dispatch {
             let delivery = Delivery { channel, cargo, accepted_at, cost_bytes };
             if self.inboxes[shard.index()].deliver(delivery).is_err() {
                 self.metrics.notice_dropped();
+            }
+        });
+    }
+
+    /// One push per shard with subscribers. A shard whose inbox is full finds out by the next position check.
+    fn lose(&self, channel: &Channel, top: &Position) {
+        let accepted_at = Instant::now();
+        let cost_bytes = size_of::<Delivery>();
+        self.interests.for_each_shard(channel, |shard: ShardId| {
+            let (channel, cargo) = (channel.clone(), Cargo::Loss(top.clone()));
+            let delivery = Delivery { channel, cargo, accepted_at, cost_bytes };
+            if self.inboxes[shard.index()].deliver(delivery).is_err() {
+                tracing::debug!("the word of a loss did not fit into the inbox of a shard");
             }
         });
     }

@@ -10,7 +10,7 @@ use smallvec::SmallVec;
 use tokio::sync::Notify;
 
 use super::Control;
-use crate::model::{Channel, Epoch, Notice, Publication};
+use crate::model::{Channel, Epoch, Notice, Position, Publication};
 
 /// Most bytes of publications and notices that may wait for one shard.
 pub const INBOX_BYTES_MAX: usize = 32 << 20;
@@ -40,6 +40,8 @@ pub enum Cargo {
     },
     /// The word that somebody joined or left.
     Notice(Notice),
+    /// The word that what is missing up to this top of the history will not come.
+    Loss(Position),
 }
 
 impl Delivery {
@@ -47,7 +49,7 @@ impl Delivery {
     pub fn publications(&self) -> &[Arc<Publication>] {
         match &self.cargo {
             Cargo::Publications { publications, .. } => publications,
-            Cargo::Notice(_) => &[],
+            Cargo::Notice(_) | Cargo::Loss(_) => &[],
         }
     }
 
@@ -56,6 +58,15 @@ impl Delivery {
         match &self.cargo {
             Cargo::Publications { epoch, .. } => epoch.as_ref(),
             Cargo::Notice(_) => None,
+            Cargo::Loss(top) => Some(&top.epoch),
+        }
+    }
+
+    /// Up to where what is missing will not come; `None` if it brings something.
+    pub fn loss(&self) -> Option<&Position> {
+        match &self.cargo {
+            Cargo::Loss(top) => Some(top),
+            Cargo::Publications { .. } | Cargo::Notice(_) => None,
         }
     }
 

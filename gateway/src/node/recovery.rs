@@ -69,6 +69,8 @@ pub struct Aside {
     is_full: bool,
     /// The first and the last offset that came, since something was missing before the first.
     span: Option<(u64, u64)>,
+    /// Nothing up to here will come any more.
+    lost_to: Option<Position>,
 }
 
 impl Aside {
@@ -77,7 +79,8 @@ impl Aside {
     pub fn add(&mut self, epoch: &Epoch, publications: &[Arc<Publication>], bytes_max: usize) {
         if self.epoch.as_ref() != Some(epoch) {
             // What came before belongs to a history that is no more.
-            *self = Self { epoch: Some(epoch.clone()), ..Self::default() };
+            let lost_to = self.lost_to.take();
+            *self = Self { epoch: Some(epoch.clone()), lost_to, ..Self::default() };
         }
         for publication in publications.iter().filter(|publication| publication.offset > 0) {
             self.bytes += publication.cost_bytes();
@@ -88,6 +91,11 @@ impl Aside {
             self.is_full = true;
             self.publications = Vec::new();
         }
+    }
+
+    /// What has not come up to `top` will not come: the history must have it.
+    pub fn lose(&mut self, top: &Position) {
+        self.lost_to = Some(top.clone());
     }
 
     fn note(&mut self, offset: u64) {
@@ -101,9 +109,16 @@ impl Aside {
 
     /// The last offset that is known to have been published, if everything from `top` to it came.
     fn end(&self, top: &Position) -> Result<u64, Gap> {
-        let Some((first, last)) = self.span else { return Ok(top.offset) };
         let is_other = self.epoch.as_ref() != Some(&top.epoch);
-        if is_other || first > top.offset + 1 { Err(Gap) } else { Ok(last.max(top.offset)) }
+        let end = match self.span {
+            None => top.offset,
+            Some((first, _)) if is_other || first > top.offset + 1 => return Err(Gap),
+            Some((_, last)) => last.max(top.offset),
+        };
+        match &self.lost_to {
+            Some(lost_to) if lost_to.epoch != top.epoch || lost_to.offset > end => Err(Gap),
+            _ => Ok(end),
+        }
     }
 }
 
@@ -266,6 +281,18 @@ mod tests {
         let mut elder = aside("e", 2..=3);
         elder.add(&Epoch::new("e"), &run(5..=6), 1 << 20);
         assert_eq!(joined(elder), Ok((6, Some(true), vec![4, 5, 6])), "the history has what is missing");
+        let mut lossy = aside("e", 6..=7);
+        lossy.lose(&history(7, vec![]).top);
+        assert_eq!(joined(lossy), Ok((7, Some(true), vec![4, 5, 6, 7])), "nothing of it is missing");
+        let mut lossy = aside("e", 6..=7);
+        lossy.lose(&history(8, vec![]).top);
+        assert_eq!(joined(lossy), Err(Gap));
+        let mut lossy = Aside::default();
+        lossy.lose(&history(5, vec![]).top);
+        assert_eq!(joined(lossy), Ok((5, Some(true), vec![4, 5])), "the history was read after the loss");
+        let mut lossy = Aside::default();
+        lossy.lose(&history(6, vec![]).top);
+        assert_eq!(joined(lossy), Err(Gap));
         let mut beyond = Aside::default();
         beyond.add(&Epoch::new("e"), &run(7..=9), 10);
         assert_eq!(joined(beyond), Err(Gap));

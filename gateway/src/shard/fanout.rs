@@ -189,6 +189,9 @@ impl Walk {
     /// What a subscriber gets of the batch. While the walk was suspended the channel may have got a new epoch: then
     /// its offsets mean nothing to whoever is there already.
     fn share(&self, subscriber: &mut Subscriber, is_current: bool) -> Share {
+        if let Some(top) = self.batch[0].loss() {
+            return subscriber.tracking.survive(is_current.then_some(top.offset));
+        }
         match (self.offsets, &subscriber.tracking) {
             (Some(_), Tracking::At(_)) if !is_current => Share::Nothing,
             (Some((first, last)), _) => subscriber.tracking.advance(first, last),
@@ -202,7 +205,9 @@ impl Walk {
 
     fn set_aside(&self, link: &Link, bytes_max: usize) {
         for delivery in &self.batch {
-            if let Some(epoch) = delivery.epoch() {
+            if let Some(top) = delivery.loss() {
+                link.set_loss_aside(self.channel, top);
+            } else if let Some(epoch) = delivery.epoch() {
                 link.set_aside(self.channel, epoch, delivery.publications(), bytes_max);
             }
         }

@@ -93,6 +93,21 @@ impl Tracking {
     }
 }
 
+impl Tracking {
+    /// What becomes of a subscriber when what it misses up to the offset `top` of the room's epoch will not come;
+    /// `None`: the room has another epoch by now, whose coming has told it.
+    pub(super) fn survive(&mut self, top: Option<u64>) -> Share {
+        match (*self, top) {
+            (Self::Buffering, _) => Share::Later,
+            (Self::At(offset), Some(top)) if offset < top => {
+                *self = Self::Lost;
+                Share::Gap
+            }
+            _ => Share::Nothing,
+        }
+    }
+}
+
 /// A connection's side of a subscription: where its entry is, the node's claim on the channel, and its presence.
 pub(super) struct Held {
     pub(super) channel: ChannelKey,
@@ -400,6 +415,8 @@ impl Hub {
 /// Whether `delivery` goes on where `before` ends, with more of the same.
 fn follows(delivery: &Delivery, before: &Delivery) -> bool {
     delivery.is_notice() == before.is_notice()
+        && delivery.loss().is_none()
+        && before.loss().is_none()
         && delivery.epoch() == before.epoch()
         && match (delivery.offsets(), before.offsets()) {
             (Some((first, _)), Some((_, last))) => first == last + 1,
@@ -417,6 +434,22 @@ impl Room {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn who_is_behind_what_will_not_come_is_lost_once() {
+        let mut behind = Tracking::At(3);
+        assert_eq!(behind.survive(Some(4)), Share::Gap);
+        assert_eq!((behind, behind.survive(Some(5))), (Tracking::Lost, Share::Nothing));
+        for (mut tracking, top, share) in [
+            (Tracking::At(4), Some(4), Share::Nothing),
+            (Tracking::At(3), None, Share::Nothing),
+            (Tracking::Free, Some(4), Share::Nothing),
+            (Tracking::Buffering, Some(4), Share::Later),
+        ] {
+            let before = tracking;
+            assert_eq!((tracking.survive(top), tracking), (share, before));
+        }
+    }
 
     #[test]
     fn a_subscription_is_small() {

@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use super::hub::{ChannelKey, Held};
 use super::outbox::Outbox;
-use crate::model::{ClientId, CloseReason, Epoch, Publication, UserId};
+use crate::model::{ClientId, CloseReason, Epoch, Position, Publication, UserId};
 use crate::node::Order;
 use crate::node::recovery::Aside;
 use crate::protocol::Heartbeat;
@@ -123,13 +123,23 @@ impl Link {
         publications: &[Arc<Publication>],
         bytes_max: usize,
     ) {
+        self.with_aside(channel, |aside| aside.add(epoch, publications, bytes_max));
+    }
+
+    /// What has not come of `channel` up to `top` will not come, as a subscription has to know whose history is
+    /// being read.
+    pub(super) fn set_loss_aside(&self, channel: ChannelKey, top: &Position) {
+        self.with_aside(channel, |aside| aside.lose(top));
+    }
+
+    fn with_aside(&self, channel: ChannelKey, change: impl FnOnce(&mut Aside)) {
         let mut asides = self.asides.borrow_mut();
         let known = asides.iter().position(|(known, _)| *known == channel);
         let index = known.unwrap_or_else(|| {
             asides.push((channel, Aside::default()));
             asides.len() - 1
         });
-        asides[index].1.add(epoch, publications, bytes_max);
+        change(&mut asides[index].1);
     }
 
     /// What was set aside, which ends it.

@@ -24,6 +24,10 @@ impl Receiver for Nobody {
     fn announce(&self, _: &Channel, _: &Notice) {
         panic!("nobody is subscribed");
     }
+
+    fn lose(&self, _: &Channel, _: &Position) {
+        panic!("nothing is lost");
+    }
 }
 
 /// A broker whose time the test moves.

@@ -15,7 +15,7 @@ use super::{Backends, Entrant, Roll, Seat};
 use crate::broker::{Broker, BrokerError, Draft, History, MemoryBroker, PublishOptions, Published, Range};
 use crate::broker::{Receiver, unruly::Unruly};
 use crate::model::chance::{Manners, Random, Seed, seeds};
-use crate::model::{Channel, ClientId, Epoch, Notice, Publication};
+use crate::model::{Channel, ClientId, Epoch, Notice, Position, Publication};
 use crate::presence::unruly::UnrulyPresence;
 use crate::presence::{Presence, PresenceError};
 
@@ -28,6 +28,10 @@ struct Nobody;
 impl Receiver for Nobody {
     fn deliver(&self, _: &Channel, _: Option<&Epoch>, _: &[Arc<Publication>]) {}
     fn announce(&self, _: &Channel, _: &Notice) {}
+
+    fn lose(&self, _: &Channel, _: &Position) {
+        panic!("nothing is lost");
+    }
 }
 
 /// Follows what is announced, when each call begins and ends, whatever comes of it.

@@ -5,7 +5,7 @@ use tokio::sync::watch;
 
 use super::*;
 use crate::broker::{Broker, MemoryBroker, Receiver};
-use crate::model::{ClientId, Epoch, Notice, Publication, RawJson, UserId};
+use crate::model::{ClientId, Epoch, Notice, Position, Publication, RawJson, UserId};
 use crate::presence::{MemoryPresence, Presence, PresenceStats};
 
 pub(super) const OPEN: Attendance = Attendance { is_listed: true, is_announced: true };
@@ -69,6 +69,10 @@ impl Receiver for Witness {
         let what = if matches!(notice, Notice::Join(_)) { "join" } else { "leave" };
         self.note(what, notice.info().client);
         *self.last_notice.lock() = Some(notice.clone());
+    }
+
+    fn lose(&self, _: &Channel, _: &Position) {
+        panic!("nothing is lost");
     }
 }
 

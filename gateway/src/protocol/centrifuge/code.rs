@@ -78,7 +78,7 @@ impl From<Refusal> for Error {
 impl From<&BrokerError> for Error {
     fn from(error: &BrokerError) -> Self {
         match error {
-            BrokerError::Unavailable => INTERNAL,
+            BrokerError::Unavailable | BrokerError::Refused | BrokerError::Full => INTERNAL,
         }
     }
 }

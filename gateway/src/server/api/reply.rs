@@ -19,9 +19,16 @@ use crate::presence::PresenceError;
 /// Why an operation failed; the code and message are the API's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum Failure {
-    /// The broker did not answer, or a part of the node is gone.
+    /// A part of the node is gone.
     #[error("internal server error")]
     Internal,
+    /// The broker or the presence did not do it, or did not say that it did: try again, with the same idempotency
+    /// key.
+    #[error("broker unavailable")]
+    Unavailable,
+    /// The broker has no room to keep it; nothing was done.
+    #[error("broker storage is full")]
+    Full,
     /// The node has more to do than it should: try again later.
     #[error("internal server error")]
     Busy,
@@ -48,7 +55,7 @@ pub(super) enum Failure {
 impl Failure {
     fn code(self) -> u16 {
         match self {
-            Self::Internal | Self::Busy => 100,
+            Self::Internal | Self::Busy | Self::Unavailable | Self::Full => 100,
             Self::UnknownChannel => 102,
             Self::PermissionDenied => 103,
             Self::NotFound => 104,
@@ -62,7 +69,8 @@ impl Failure {
     fn status(self) -> StatusCode {
         match self {
             Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
-            Self::Busy => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Busy | Self::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Full => StatusCode::INSUFFICIENT_STORAGE,
             Self::UnknownChannel | Self::NotFound => StatusCode::NOT_FOUND,
             Self::PermissionDenied => StatusCode::FORBIDDEN,
             Self::BadRequest | Self::NotAvailable => StatusCode::BAD_REQUEST,
@@ -74,6 +82,8 @@ impl Failure {
         match self {
             Self::Internal => "100",
             Self::Busy => "busy",
+            Self::Unavailable => "unavailable",
+            Self::Full => "full",
             Self::UnknownChannel => "102",
             Self::PermissionDenied => "103",
             Self::NotFound => "104",
@@ -88,25 +98,26 @@ impl From<PublishError> for Failure {
     fn from(error: PublishError) -> Self {
         match error {
             PublishError::Overloaded => Self::Busy,
-            PublishError::Broker(error) => {
-                tracing::warn!(%error, "a publication of the server API may be lost");
-                Self::Internal
-            }
+            PublishError::Broker(error) => error.into(),
         }
     }
 }
 
 impl From<PresenceError> for Failure {
     fn from(error: PresenceError) -> Self {
-        tracing::warn!(%error, "the server API cannot be answered");
-        Self::Internal
+        // Whoever lost the broker logs it, once.
+        match error {
+            PresenceError::Unavailable => Self::Unavailable,
+        }
     }
 }
 
 impl From<BrokerError> for Failure {
     fn from(error: BrokerError) -> Self {
-        tracing::warn!(%error, "the server API cannot be answered");
-        Self::Internal
+        match error {
+            BrokerError::Unavailable | BrokerError::Refused => Self::Unavailable,
+            BrokerError::Full => Self::Full,
+        }
     }
 }
 
@@ -265,9 +276,11 @@ fn failed(failure: Failure, mode: ErrorMode) -> Response {
         ErrorMode::Default => json(StatusCode::OK, &Wrapped::Error(failure)),
         ErrorMode::Transport => json(failure.status(), &failure),
     };
-    if failure == Failure::Busy {
+    if matches!(failure, Failure::Busy | Failure::Unavailable | Failure::Full) {
         // In both modes: what a proxy or a client does by itself depends on the status.
         *response.status_mut() = failure.status();
+    }
+    if matches!(failure, Failure::Busy | Failure::Unavailable) {
         response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
     }
     response
