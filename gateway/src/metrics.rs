@@ -57,6 +57,27 @@ impl Source {
     }
 }
 
+/// A command that came from a node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NodeCommand {
+    /// Of this kind, from a closed set.
+    Known(&'static str),
+    /// Of a kind or a version that this node does not know.
+    Unknown,
+    /// Not to be read.
+    Malformed,
+}
+
+impl NodeCommand {
+    fn label(self) -> &'static str {
+        match self {
+            Self::Known(kind) => kind,
+            Self::Unknown => "unknown",
+            Self::Malformed => "malformed",
+        }
+    }
+}
+
 /// The metrics of one gateway.
 #[derive(Debug)]
 pub struct Metrics {
@@ -82,6 +103,10 @@ pub struct Metrics {
     slow_consumers: IntCounterVec,
     recoveries: IntCounterVec,
     broker_up: IntGauge,
+    cluster_nodes: IntGauge,
+    node_commands: IntCounterVec,
+    surveys_unanswered: IntCounter,
+    revocations: IntGauge,
     draining: IntGauge,
     shard_lag: prometheus::GaugeVec,
 }
@@ -170,6 +195,17 @@ impl Metrics {
                 &["outcome"],
             ),
             broker_up: make.gauge("broker_up", "Whether the broker is heard."),
+            cluster_nodes: make.gauge("cluster_nodes", "Live nodes that this one knows, itself included."),
+            node_commands: make.counters(
+                "node_commands_received_total",
+                "Commands heard from nodes of the cluster, this one included.",
+                &["command"],
+            ),
+            surveys_unanswered: make.counter(
+                "surveys_unanswered_total",
+                "Nodes that did not answer a question of this one in time.",
+            ),
+            revocations: make.gauge("revocations", "Revocations of tokens that are remembered."),
             draining: make.gauge("draining", "Whether the node is stopping."),
             shard_lag: make.lag("shard_lag_seconds", "How late a shard's timer last fired.", &["shard"]),
             registry: registry.clone(),
@@ -187,6 +223,9 @@ impl Metrics {
         }
         for recovered in [true, false] {
             self.recoveries.with_label_values(&[recovery_label(recovered)]);
+        }
+        for command in [NodeCommand::Unknown, NodeCommand::Malformed] {
+            self.node_commands.with_label_values(&[command.label()]);
         }
         for source in [Source::Api, Source::Client] {
             self.publications_received.with_label_values(&[source.label()]);
@@ -279,6 +318,26 @@ impl Metrics {
     /// Whether the broker is heard.
     pub fn broker_up(&self, up: bool) {
         self.broker_up.set(up.into());
+    }
+
+    /// How many nodes live, this one included.
+    pub fn cluster_nodes(&self, count: usize) {
+        self.cluster_nodes.set(i64::try_from(count).unwrap_or(i64::MAX));
+    }
+
+    /// A command of a node was heard.
+    pub fn node_command(&self, command: NodeCommand) {
+        self.node_commands.with_label_values(&[command.label()]).inc();
+    }
+
+    /// Nodes did not answer in time.
+    pub fn survey_unanswered(&self, nodes: usize) {
+        self.surveys_unanswered.inc_by(nodes as u64);
+    }
+
+    /// How many revocations are remembered.
+    pub fn revocations(&self, count: usize) {
+        self.revocations.set(i64::try_from(count).unwrap_or(i64::MAX));
     }
 
     /// Whether the node is stopping.

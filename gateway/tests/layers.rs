@@ -44,7 +44,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("deadpool_redis", &["redis"]),
     ("jsonwebtoken", &["auth"]),
     ("prometheus", &["metrics"]),
-    ("prost", &["protocol/centrifuge/codec/protobuf"]),
+    ("prost", &["protocol/centrifuge/codec/protobuf", "cluster/codec"]),
     ("opentelemetry", &["telemetry"]),
     ("rustix", &["shard", "transport"]),
     ("anyhow", &["cli", "main"]),

@@ -19,7 +19,8 @@ use tokio::time::MissedTickBehavior;
 use self::shards::{Plan, Shards};
 use crate::auth::{ApiKeys, Authority, KeyError};
 use crate::broker::MemoryBroker;
-use crate::config::{Auto, Channels, Config};
+use crate::cluster;
+use crate::config::{Auto, Channels, Client, Config, Token};
 use crate::metrics::Metrics;
 use crate::node::{Backends, Dispatch, INBOX_BYTES_MAX, Node, PresenceSettings};
 use crate::presence::MemoryPresence;
@@ -28,6 +29,7 @@ use crate::server::accept::{self, Options};
 use crate::server::api::{self, Api};
 use crate::server::in_flight::InFlight;
 use crate::server::ops::{self, Ops, Phase};
+use crate::server::v1::{self, V1};
 use crate::server::{Routes, playground, public};
 use crate::shard::{Budget, Settings};
 use crate::transport;
@@ -119,6 +121,7 @@ impl Gateway {
             Some(routes) => parts.serve_internal(config, routes, &backbone)?,
         };
         shards.accept();
+        backbone.block_on(parts.node.cluster().join(internal_address.to_string()));
         parts.phase.start();
         parts.metrics.broker_up(true);
         let Parts { node, phase, in_flight, .. } = parts;
@@ -148,6 +151,7 @@ impl Gateway {
         // In time or not: what is left in the presence ends by its lease.
         let settled = async { tokio::time::timeout(LEAVE_DEADLINE, self.node.seats_settled()).await };
         let _in_time = self.backbone.block_on(settled);
+        self.backbone.block_on(self.node.cluster().leave());
         self.backbone.shutdown_timeout(Duration::from_millis(100));
         tracing::info!("stopped");
     }
@@ -170,12 +174,13 @@ impl Parts {
         let shards = config.shards.or_else(machine::cpus);
         let dispatch = Dispatch::new(shards, INBOX_BYTES_MAX, Arc::clone(&metrics));
         let handle = backbone.handle().clone();
-        let backends = in_memory(config, &dispatch, &handle);
-        let node = Node::new(config.node.name.clone(), dispatch, backends, Arc::clone(&metrics), handle);
         let channels = Channels::new(&config.channel);
         let channels = if is_development { channels.with_unknown_namespaces_allowed() } else { channels };
+        let authority = Authority::new(&config.client, channels, config.channel.channel_bytes_max)?;
+        let backends = in_memory(config, &authority, &dispatch, &handle);
+        let node = Node::new(config.node.name.clone(), dispatch, backends, Arc::clone(&metrics), handle);
         let context = Context {
-            authority: Authority::new(&config.client, channels, config.channel.channel_bytes_max)?,
+            authority,
             channels_max: config.client.channels_max,
             recovery_publications_max: config.client.recovery_publications_max,
             history_publications_max: config.client.history_publications_max,
@@ -218,7 +223,13 @@ impl Parts {
             keys: ApiKeys::new(&config.api.keys),
             config: config.api.clone(),
         };
-        let api = self.in_flight.watch(api::routes(api));
+        let v1 = V1 {
+            node: Arc::clone(&self.node),
+            keys: api.keys.clone(),
+            config: config.api.clone(),
+            token_lifetime_max: token_lifetime_max(&config.client),
+        };
+        let api = self.in_flight.watch(api::routes(api).merge(v1::routes(v1)));
         let routes = ops::routes(ops).merge(api);
         match development {
             Some(development) => {
@@ -280,8 +291,23 @@ impl Parts {
     }
 }
 
+/// How long a token can be good from now on; zero: for ever.
+fn token_lifetime_max(client: &Client) -> Duration {
+    let lifetime = |token: &Token| token.lifetime_max.saturating_add(token.leeway);
+    let rules = [&client.token, client.subscription_token_rules()];
+    if rules.iter().any(|token| token.lifetime_max.is_zero()) {
+        return Duration::ZERO;
+    }
+    rules.into_iter().map(lifetime).max().unwrap_or_default()
+}
+
 /// What a node needs to stand alone. Its memory is swept on `backbone`.
-fn in_memory(config: &Config, dispatch: &Arc<Dispatch>, backbone: &Handle) -> Backends {
+fn in_memory(
+    config: &Config,
+    authority: &Authority,
+    dispatch: &Arc<Dispatch>,
+    backbone: &Handle,
+) -> Backends {
     let broker = Arc::new(MemoryBroker::new(Arc::clone(dispatch) as _));
     let presence = Arc::new(MemoryPresence::new());
     backbone.spawn(sweep(Arc::clone(&broker), Arc::clone(&presence)));
@@ -292,6 +318,7 @@ fn in_memory(config: &Config, dispatch: &Arc<Dispatch>, backbone: &Handle) -> Ba
             ttl: config.channel.presence_ttl,
             update_interval: config.client.presence_update_interval,
         },
+        cluster: cluster::Options::alone(Arc::clone(authority.revocations())),
     }
 }
 

@@ -7,7 +7,7 @@ use serde::de::{Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
 use super::Api;
-use super::access::Caller;
+use crate::server::access::Caller;
 use super::call::{Call, Malformed, Method, Publish, object};
 use super::reply::{Answer, Failure, Reply};
 
