@@ -2,6 +2,9 @@
 //!
 //! A registry per gateway, because tests run several in one process. Labels come from closed sets.
 
+mod broker;
+mod cluster;
+
 use std::time::Duration;
 
 use prometheus::{
@@ -9,6 +12,10 @@ use prometheus::{
     Registry, TextEncoder,
 };
 
+use self::broker::Broker;
+pub use self::broker::ReconnectReason;
+use self::cluster::Cluster;
+pub use self::cluster::NodeCommand;
 use crate::config::SlowConsumer;
 
 /// Upper bounds for latencies, in seconds.
@@ -57,27 +64,6 @@ impl Source {
     }
 }
 
-/// A command that came from a node.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum NodeCommand {
-    /// Of this kind, from a closed set.
-    Known(&'static str),
-    /// Of a kind or a version that this node does not know.
-    Unknown,
-    /// Not to be read.
-    Malformed,
-}
-
-impl NodeCommand {
-    fn label(self) -> &'static str {
-        match self {
-            Self::Known(kind) => kind,
-            Self::Unknown => "unknown",
-            Self::Malformed => "malformed",
-        }
-    }
-}
-
 /// The metrics of one gateway.
 #[derive(Debug)]
 pub struct Metrics {
@@ -102,11 +88,8 @@ pub struct Metrics {
     outbox_bytes: IntGauge,
     slow_consumers: IntCounterVec,
     recoveries: IntCounterVec,
-    broker_up: IntGauge,
-    cluster_nodes: IntGauge,
-    node_commands: IntCounterVec,
-    surveys_unanswered: IntCounter,
-    revocations: IntGauge,
+    broker: Broker,
+    cluster: Cluster,
     draining: IntGauge,
     shard_lag: prometheus::GaugeVec,
 }
@@ -194,18 +177,8 @@ impl Metrics {
                 "Subscribers that asked to catch up.",
                 &["outcome"],
             ),
-            broker_up: make.gauge("broker_up", "Whether the broker is heard."),
-            cluster_nodes: make.gauge("cluster_nodes", "Live nodes that this one knows, itself included."),
-            node_commands: make.counters(
-                "node_commands_received_total",
-                "Commands heard from nodes of the cluster, this one included.",
-                &["command"],
-            ),
-            surveys_unanswered: make.counter(
-                "surveys_unanswered_total",
-                "Nodes that did not answer a question of this one in time.",
-            ),
-            revocations: make.gauge("revocations", "Revocations of tokens that are remembered."),
+            broker: Broker::register(make),
+            cluster: Cluster::register(make),
             draining: make.gauge("draining", "Whether the node is stopping."),
             shard_lag: make.lag("shard_lag_seconds", "How late a shard's timer last fired.", &["shard"]),
             registry: registry.clone(),
@@ -223,9 +196,6 @@ impl Metrics {
         }
         for recovered in [true, false] {
             self.recoveries.with_label_values(&[recovery_label(recovered)]);
-        }
-        for command in [NodeCommand::Unknown, NodeCommand::Malformed] {
-            self.node_commands.with_label_values(&[command.label()]);
         }
         for source in [Source::Api, Source::Client] {
             self.publications_received.with_label_values(&[source.label()]);
@@ -313,31 +283,6 @@ impl Metrics {
     /// A subscriber asked to catch up.
     pub fn recovery(&self, recovered: bool) {
         self.recoveries.with_label_values(&[recovery_label(recovered)]).inc();
-    }
-
-    /// Whether the broker is heard.
-    pub fn broker_up(&self, up: bool) {
-        self.broker_up.set(up.into());
-    }
-
-    /// How many nodes live, this one included.
-    pub fn cluster_nodes(&self, count: usize) {
-        self.cluster_nodes.set(i64::try_from(count).unwrap_or(i64::MAX));
-    }
-
-    /// A command of a node was heard.
-    pub fn node_command(&self, command: NodeCommand) {
-        self.node_commands.with_label_values(&[command.label()]).inc();
-    }
-
-    /// Nodes did not answer in time.
-    pub fn survey_unanswered(&self, nodes: usize) {
-        self.surveys_unanswered.inc_by(nodes as u64);
-    }
-
-    /// How many revocations are remembered.
-    pub fn revocations(&self, count: usize) {
-        self.revocations.set(i64::try_from(count).unwrap_or(i64::MAX));
     }
 
     /// Whether the node is stopping.

@@ -3,6 +3,7 @@
 //! Start: every listener is bound before any accepts. Stop: not ready → close everybody → listeners → requests
 //! of the API end. Both orders matter; see [`Gateway::start`] and [`Gateway::stop`].
 
+mod address;
 mod machine;
 mod shards;
 
@@ -121,7 +122,7 @@ impl Gateway {
             Some(routes) => parts.serve_internal(config, routes, &backbone)?,
         };
         shards.accept();
-        backbone.block_on(parts.node.cluster().join(internal_address.to_string()));
+        backbone.block_on(parts.node.cluster().join(address::internal(config, internal_address)));
         parts.phase.start();
         parts.metrics.broker_up(true);
         let Parts { node, phase, in_flight, .. } = parts;

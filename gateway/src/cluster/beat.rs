@@ -42,6 +42,7 @@ impl Cluster {
         self.beat(Load::default()).await;
         self.backbone.spawn(go_on(Arc::downgrade(self)));
         self.spawn_quota();
+        self.spawn_readiness();
     }
 
     /// Says that this node stops. In time or not: the others notice.

@@ -9,8 +9,10 @@ mod beat;
 mod codec;
 mod command;
 mod glob;
+mod peers;
 mod process;
 mod quota;
+mod readiness;
 mod registry;
 mod roster;
 mod survey;
@@ -31,7 +33,7 @@ use tokio::time::Instant;
 pub use command::{Command, Dismissal, Order, Target};
 pub use glob::{BadGlob, Glob};
 pub use process::Process;
-pub use registry::{Alone, Heard, Lapsed, Registry, RegistryError};
+pub use registry::{Alone, Heard, Lapsed, RedisRegistry, Registry, RegistryError};
 pub use roster::{Load, Report};
 pub use survey::{Silent, Survey};
 
@@ -46,6 +48,7 @@ use crate::model::{
     Channel, ClientId, CloseReason, Epoch, NodeEpoch, NodeId, Notice, Payload, Position, Publication, Revocation,
     Tenure, UserId, Whose,
 };
+use crate::redis::Hearing;
 
 /// Most revocations that are remembered at a time: each node holds all of them in memory.
 pub const REVOCATIONS_MAX: usize = 100_000;
@@ -94,6 +97,8 @@ pub trait Local: Send + Sync + 'static {
 
 /// How a node is part of a cluster.
 pub struct Options {
+    /// The id of this node, random at every start.
+    pub id: NodeId,
     /// What the nodes have in common.
     pub registry: Arc<dyn Registry>,
     /// Where tokens are refused that were revoked.
@@ -106,18 +111,22 @@ pub struct Options {
     pub user_connections_max: usize,
     /// Where others on this node hear of its tenure.
     pub tenure: watch::Sender<Tenure>,
+    /// Whether this node hears its broker; `None` if that is a part of it.
+    pub hearing: Option<watch::Receiver<Hearing>>,
 }
 
 impl Options {
     /// Those of a node that stands alone.
     pub fn alone(revocations: Arc<Revocations>) -> Self {
         Self {
+            id: NodeId::random(),
             registry: Arc::new(Alone::default()),
             revocations,
             heartbeat_interval: Duration::from_secs(3),
             node_ttl: Duration::from_secs(15),
             user_connections_max: 0,
             tenure: watch::Sender::new(Tenure::unheard()),
+            hearing: None,
         }
     }
 }
@@ -166,6 +175,7 @@ pub struct Cluster {
     cpu: Mutex<f64>,
     surveys: Surveys,
     quota: Quota,
+    is_ready: AtomicBool,
     myself: Weak<Self>,
 }
 
@@ -180,13 +190,12 @@ impl Cluster {
         metrics: Arc<Metrics>,
         backbone: Handle,
     ) -> Arc<Self> {
-        let id = NodeId::random();
+        let id = options.id;
         Arc::new_cyclic(|myself| Self {
             id,
             name,
             started_at: Instant::now(),
             address: OnceLock::new(),
-            options,
             local,
             broker,
             metrics,
@@ -200,8 +209,11 @@ impl Cluster {
             heart: tokio::sync::Mutex::new(Heart::new()),
             cpu: Mutex::default(),
             surveys: Surveys::default(),
+            // A broker that is a part of the node is heard.
+            is_ready: AtomicBool::new(options.hearing.is_none()),
             myself: myself.clone(),
             quota: Quota::default(),
+            options,
         })
     }
 

@@ -2,12 +2,14 @@
 //! a user has.
 
 mod alone;
+mod redis;
 
 use std::time::Duration;
 
 use async_trait::async_trait;
 
 pub use alone::Alone;
+pub use redis::RedisRegistry;
 
 use super::roster::Report;
 use crate::model::{NodeEpoch, Revocation, UserId};

@@ -75,6 +75,12 @@ impl Surveys {
         Asked { surveys: self, id, answers }
     }
 
+    /// Whether no question waits for answers.
+    #[cfg(test)]
+    pub(super) fn is_idle(&self) -> bool {
+        self.asked.lock().is_empty()
+    }
+
     fn hear(&self, answer: Answer) {
         let asked = self.asked.lock().get(&answer.question).cloned();
         // Without a place it is as good as too late.
