@@ -360,7 +360,7 @@ async fn a_survey_adds_up_and_names_who_did_not_answer() {
     let glob = Glob::parse("chat:*").unwrap();
     let survey = one.cluster.survey(&glob).await;
     let expected = [("chat:a".to_owned(), 5), ("chat:b".to_owned(), 1)];
-    assert_eq!(survey, Survey { channels: expected.into(), unanswered: Vec::new() });
+    assert_eq!(survey, Survey { channels: expected.clone().into(), unanswered: Vec::new() });
     three.cluster.is_listening.store(false, Ordering::SeqCst);
     let survey = one.cluster.survey(&glob).await;
     let silent = Silent { id: three.cluster.id(), name: "three".into() };

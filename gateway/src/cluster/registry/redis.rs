@@ -132,7 +132,8 @@ impl Registry for RedisRegistry {
         let call = call.arg("BYSCORE").arg("WITHSCORES");
         let known: Vec<(Vec<u8>, f64)> = self.home().call_apart(call).await?;
         let revocation = |(whose, until): (Vec<u8>, f64)| {
-            let forget_at = SystemTime::UNIX_EPOCH + Duration::try_from_secs_f64(until / 1_000.0).ok()?;
+            // What is negative or no number becomes 0: forgotten.
+            let forget_at = codec::time(until as u64);
             Some(Revocation { whose: codec::read_whose(&whose).ok()?, forget_at })
         };
         Ok(known.into_iter().filter_map(revocation).collect())
