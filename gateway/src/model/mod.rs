@@ -22,7 +22,7 @@ pub use close::CloseReason;
 pub use grants::{Capability, ChannelMatch, Permission, TokenGrants};
 pub use identity::{ClientId, ClientInfo, Identity, NodeEpoch, NodeId, UserId, UserIdError};
 pub use notice::Notice;
-pub use payload::Payload;
+pub use payload::{Json, Payload};
 pub use position::{Epoch, Position, Since};
 pub use publication::{Publication, RawJson, RawJsonError, is_too_deep};
 pub use revocation::{Revocation, TokenMark, Whose};

@@ -169,7 +169,8 @@ impl Supervisor {
         };
         let opened = self.connector.open(Some(Arc::new(on_push))).await;
         let mut connection = opened.map_err(|error| check::verdict(&error))?;
-        check::check(&mut connection).await?;
+        let lineage = check::check(&mut connection).await?;
+        *self.state.lineage.lock() = lineage.into();
         Ok((ears, connection))
     }
 
