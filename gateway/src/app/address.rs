@@ -48,7 +48,10 @@ mod tests {
     #[test]
     fn others_reach_what_is_configured_or_bound_or_the_host() {
         let bound = |address: &str| address.parse::<SocketAddr>().unwrap();
-        assert_eq!(internal(&config("clarion-1.clarion:9000"), bound("0.0.0.0:9000")), "clarion-1.clarion:9000");
+        assert_eq!(
+            internal(&config("clarion-1.clarion:9000"), bound("0.0.0.0:9000")),
+            "clarion-1.clarion:9000"
+        );
         assert_eq!(internal(&config("auto"), bound("127.0.0.1:9001")), "127.0.0.1:9001");
         let found: SocketAddr = internal(&config("auto"), bound("0.0.0.0:9002")).parse().unwrap();
         assert_eq!(found.port(), 9002);

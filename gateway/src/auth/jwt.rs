@@ -114,10 +114,7 @@ impl TokenError {
 
     /// Whether the signature was good, so that the claims are at least whose they say they are.
     pub fn is_authentic(&self) -> bool {
-        matches!(
-            self,
-            Self::Expired | Self::NotYetValid | Self::Lifetime | Self::Claim(_) | Self::Revoked
-        )
+        matches!(self, Self::Expired | Self::NotYetValid | Self::Lifetime | Self::Claim(_) | Self::Revoked)
     }
 }
 

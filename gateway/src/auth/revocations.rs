@@ -156,13 +156,17 @@ mod tests {
         let revocations = Revocations::default();
         let mark = |seconds| TokenMark::new(None, Some(at(seconds)));
         revocations.add(&of_user(Some(at(1_000)), later()));
-        assert!(revocations.include(&user("ann"), mark(999)) && !revocations.include(&user("ann"), mark(1_000)));
+        assert!(
+            revocations.include(&user("ann"), mark(999)) && !revocations.include(&user("ann"), mark(1_000))
+        );
         assert!(!revocations.include(&user("bob"), mark(999)));
         revocations.add(&of_user(None, later()));
         assert!(revocations.include(&user("ann"), mark(5_000)));
         let everybody = Whose::Everybody { issued_before: at(500) };
         revocations.add(&Revocation { whose: everybody, forget_at: later() });
-        assert!(revocations.include(&user("bob"), mark(499)) && !revocations.include(&user("bob"), mark(500)));
+        assert!(
+            revocations.include(&user("bob"), mark(499)) && !revocations.include(&user("bob"), mark(500))
+        );
     }
 
     #[test]

@@ -110,11 +110,7 @@ impl Cluster {
         self.see_to_the_rest().await;
     }
 
-    async fn beat_once(
-        &self,
-        heart: &mut Heart,
-        load: Load,
-    ) -> Result<Result<Heard, Lapsed>, RegistryError> {
+    async fn beat_once(&self, heart: &mut Heart, load: Load) -> Result<Result<Heard, Lapsed>, RegistryError> {
         let process = heart.gauge.look();
         *self.cpu.lock() = process.map_or(0.0, |process| process.cpu);
         let report = Report { process, ..self.report_of(load) };
@@ -140,7 +136,9 @@ impl Cluster {
 
     fn hear(self: &Arc<Self>, heard: Heard) {
         let Heard { mut others, dead } = heard;
-        others.sort_by(|one, other| (&one.name, one.epoch.to_string()).cmp(&(&other.name, other.epoch.to_string())));
+        others.sort_by(|one, other| {
+            (&one.name, one.epoch.to_string()).cmp(&(&other.name, other.epoch.to_string()))
+        });
         self.metrics.cluster_nodes(others.len() + 1);
         tell_changes(&self.others(), &others);
         *self.others.write() = others;
@@ -174,9 +172,8 @@ impl Cluster {
 
 /// Beats until the node is gone.
 async fn go_on(cluster: Weak<Cluster>) {
-    let Some((interval, hurry)) = cluster
-        .upgrade()
-        .map(|cluster| (cluster.options.heartbeat_interval, Arc::clone(&cluster.hurry)))
+    let Some((interval, hurry)) =
+        cluster.upgrade().map(|cluster| (cluster.options.heartbeat_interval, Arc::clone(&cluster.hurry)))
     else {
         return;
     };
@@ -207,7 +204,9 @@ impl Heart {
     fn note(&mut self, beaten: &Result<Result<Heard, Lapsed>, RegistryError>) {
         let was_failing = std::mem::replace(&mut self.is_failing, beaten.is_err());
         match beaten {
-            Err(error) if !was_failing => tracing::warn!(%error, "the other nodes do not hear that this one lives"),
+            Err(error) if !was_failing => {
+                tracing::warn!(%error, "the other nodes do not hear that this one lives")
+            }
             Ok(_) if was_failing => tracing::info!("the other nodes hear this one again"),
             _ => {}
         }

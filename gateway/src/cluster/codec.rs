@@ -9,7 +9,8 @@ use super::command::{Command, Dismissal, Order, Question, Target};
 use super::process::Process;
 use super::roster::{Load, Report};
 use crate::model::{
-    Channel, ClientId, NodeEpoch, NodeId, Overrides, RawJson, Revocation, Since, SubscriptionGrant, UserId, Whose,
+    Channel, ClientId, NodeEpoch, NodeId, Overrides, RawJson, Revocation, Since, SubscriptionGrant, UserId,
+    Whose,
 };
 
 #[allow(
@@ -74,8 +75,10 @@ pub(super) fn read_command(bytes: &[u8]) -> Result<Sent, Unreadable> {
 }
 
 pub(super) fn answer(answer: &Answer) -> Vec<u8> {
-    let subscribers =
-        |(channel, clients): &(String, u64)| schema::Subscribers { channel: channel.clone(), clients: *clients };
+    let subscribers = |(channel, clients): &(String, u64)| schema::Subscribers {
+        channel: channel.clone(),
+        clients: *clients,
+    };
     let message = schema::Answer {
         version: VERSION,
         from: answer.from.to_string(),
@@ -194,7 +197,12 @@ fn kind(command: &Command) -> schema::command::Kind {
                 Dismissal::Advised { code, reason } => (u32::from(*code), reason.clone()),
             };
             let except = except.iter().map(ToString::to_string).collect();
-            Kind::Disconnect(schema::Disconnect { target: Some(target_message(target)), code, reason, except })
+            Kind::Disconnect(schema::Disconnect {
+                target: Some(target_message(target)),
+                code,
+                reason,
+                except,
+            })
         }
         Command::Revoke(revocation) => Kind::Revoke(schema::Revocation {
             forget_at: millis(revocation.forget_at),

@@ -45,8 +45,8 @@ use crate::auth::Revocations;
 use crate::broker::{Broker, BrokerError, Draft, PublishOptions, Receiver, Retention};
 use crate::metrics::{Metrics, NodeCommand};
 use crate::model::{
-    Channel, ClientId, CloseReason, Epoch, NodeEpoch, NodeId, Notice, Payload, Position, Publication, Revocation,
-    Tenure, UserId, Whose,
+    Channel, ClientId, CloseReason, Epoch, NodeEpoch, NodeId, Notice, Payload, Position, Publication,
+    Revocation, Tenure, UserId, Whose,
 };
 use crate::redis::Hearing;
 
@@ -270,7 +270,12 @@ impl Cluster {
         Ok(remembered?)
     }
 
-    async fn publish(&self, channel: &Channel, bytes: Vec<u8>, options: PublishOptions) -> Result<(), BrokerError> {
+    async fn publish(
+        &self,
+        channel: &Channel,
+        bytes: Vec<u8>,
+        options: PublishOptions,
+    ) -> Result<(), BrokerError> {
         let draft = Draft::of(Publication::of(Payload::binary(bytes.into())));
         self.broker.publish(channel, vec![draft], options).await.map(drop)
     }
@@ -280,7 +285,9 @@ impl Cluster {
         let Some(local) = self.local.upgrade() else { return };
         match command {
             Command::Order { target, order } => local.order(&target, &order),
-            Command::Disconnect { target, reason, except } => local.disconnect(&target, &reason.into(), except),
+            Command::Disconnect { target, reason, except } => {
+                local.disconnect(&target, &reason.into(), except)
+            }
             Command::Revoke(revocation) => {
                 // First, so that whoever is not found among the connections is turned away.
                 self.revocations().add(&revocation);
@@ -288,7 +295,7 @@ impl Cluster {
             }
             // Who asks looks at its own channels itself.
             Command::Survey(_) if from == self.id => {}
-            Command::Survey(question) => self.answer(local, from, question),
+            Command::Survey(question) => self.answer(local, from, &question),
         }
     }
 

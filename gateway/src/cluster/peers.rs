@@ -21,7 +21,9 @@ pub(super) async fn one_hears(mut addresses: Vec<String>) -> bool {
     let mut asked = JoinSet::new();
     while asked.len() < ASKED_MAX && !addresses.is_empty() {
         let address = addresses.swap_remove(rand::random_range(0..addresses.len()));
-        asked.spawn(async move { matches!(tokio::time::timeout(TIMEOUT, hears(&address)).await, Ok(Ok(true))) });
+        asked.spawn(
+            async move { matches!(tokio::time::timeout(TIMEOUT, hears(&address)).await, Ok(Ok(true))) },
+        );
     }
     while let Some(answer) = asked.join_next().await {
         if matches!(answer, Ok(true)) {

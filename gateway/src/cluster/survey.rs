@@ -117,7 +117,9 @@ impl Cluster {
         survey.add(own);
         let mut parts: HashMap<NodeId, Parts> = HashMap::new();
         while !awaited.is_empty() {
-            let Ok(Some(answer)) = tokio::time::timeout_at(deadline, asked.answers.recv()).await else { break };
+            let Ok(Some(answer)) = tokio::time::timeout_at(deadline, asked.answers.recv()).await else {
+                break;
+            };
             let heard = parts.entry(answer.from).or_default();
             if heard.seen.insert(answer.part) {
                 heard.channels.extend(answer.channels);
@@ -142,7 +144,8 @@ impl Cluster {
     }
 
     /// Looks into the question of another node, and answers it. Never waits.
-    pub(super) fn answer(&self, local: Arc<dyn Local>, to: NodeId, question: Question) {
+    pub(super) fn answer(&self, local: Arc<dyn Local>, to: NodeId, question: &Question) {
+        let id = question.id;
         let Ok(glob) = Glob::parse(&question.pattern) else { return };
         let cluster = self.myself.clone();
         self.backbone.spawn(async move {
@@ -150,7 +153,7 @@ impl Cluster {
             // With so many under way, who asks hears nothing, and says so.
             let Ok(_turn) = cluster.surveys.answering.try_acquire() else { return };
             let channels = look(local, glob).await;
-            if cluster.send_answer(to, question.id, &channels).await.is_err() {
+            if cluster.send_answer(to, id, &channels).await.is_err() {
                 tracing::debug!("could not answer another node");
             }
         });

@@ -408,17 +408,27 @@ async fn a_node_taken_for_dead_begins_anew_under_another_name() {
     assert_eq!(one.does().await, [Did::Renew]);
     let second = one.tenure.borrow().epoch;
     assert_ne!(first, second);
-    assert!(world.registry.nodes.lock().contains_key(&second), "it is known before anything is kept under it");
+    assert!(
+        world.registry.nodes.lock().contains_key(&second),
+        "it is known before anything is kept under it"
+    );
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_silent_registry_ends_no_tenure() {
     let world = World::new();
     let one = world.member("one", &[]).await;
-    let (epoch, until) = { let tenure = one.tenure.borrow(); (tenure.epoch, tenure.until) };
+    let (epoch, until) = {
+        let tenure = one.tenure.borrow();
+        (tenure.epoch, tenure.until)
+    };
     world.registry.is_away.store(true, Ordering::SeqCst);
     tokio::time::sleep(Duration::from_secs(60)).await;
-    assert_eq!((one.tenure.borrow().epoch, one.tenure.borrow().until), (epoch, until), "nor does it prolong it");
+    assert_eq!(
+        (one.tenure.borrow().epoch, one.tenure.borrow().until),
+        (epoch, until),
+        "nor does it prolong it"
+    );
     world.registry.is_away.store(false, Ordering::SeqCst);
     tokio::time::sleep(Duration::from_secs(5)).await;
     assert!(one.tenure.borrow().until > until);

@@ -50,7 +50,10 @@ impl Receiver for Dispatch {
     /// which is counted.
     fn deliver(&self, channel: &Channel, epoch: Option<&Epoch>, publications: &[Arc<Publication>]) {
         if channel.is_system() {
-            return self.cluster().into_iter().for_each(|cluster| cluster.deliver(channel, epoch, publications));
+            return self
+                .cluster()
+                .into_iter()
+                .for_each(|cluster| cluster.deliver(channel, epoch, publications));
         }
         let mut rest = publications;
         while !rest.is_empty() {

@@ -27,16 +27,16 @@ use tokio::time::Instant;
 use self::attendance::Roll;
 use self::interest::Fate;
 use self::users::Users;
-pub use attendance::{Attendance, Entrant, PresenceSettings, Seat};
 pub use crate::cluster::{Order, Target};
+pub use attendance::{Attendance, Entrant, PresenceSettings, Seat};
 pub use control::Control;
 pub use delivery::Dispatch;
 pub use inbox::{Cargo, Delivery, INBOX_BYTES_MAX, Inbox, InboxFull};
 
-use crate::cluster;
 use crate::broker::{Broker, BrokerError, Draft, History, PublishOptions, Published, Range};
-use crate::metrics::Metrics;
+use crate::cluster;
 use crate::cluster::{Cluster, Local};
+use crate::metrics::Metrics;
 use crate::model::{Channel, ClientId, ClientInfo, NodeId, UserId};
 use crate::presence::{Presence, PresenceError, PresenceStats};
 

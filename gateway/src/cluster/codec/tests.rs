@@ -37,11 +37,7 @@ fn every_kind() -> Vec<Command> {
             reason: Dismissal::Advised { code: 4500, reason: "banned".into() },
             except: HashSet::from([ClientId::parse(CLIENT).unwrap()]),
         },
-        Command::Disconnect {
-            target: target("", None),
-            reason: Dismissal::Expired,
-            except: HashSet::new(),
-        },
+        Command::Disconnect { target: target("", None), reason: Dismissal::Expired, except: HashSet::new() },
         revoke(Whose::Token("t-1".into())),
         revoke(Whose::User { user: bob.clone(), issued_before: None }),
         revoke(Whose::User { user: bob, issued_before: Some(at(1_000)) }),
@@ -89,7 +85,8 @@ fn a_newer_version_and_an_unknown_kind_are_skipped() {
 #[test]
 fn what_cannot_be_is_refused() {
     let from = NodeId::random().to_string();
-    let sent = |kind| schema::Command { version: VERSION, from: from.clone(), kind: Some(kind) }.encode_to_vec();
+    let sent =
+        |kind| schema::Command { version: VERSION, from: from.clone(), kind: Some(kind) }.encode_to_vec();
     use schema::command::Kind;
     let target = schema::Target { user: "ann".into(), client: String::new() };
     let unsubscribe = |target: Option<schema::Target>, channel: &str| {

@@ -42,8 +42,8 @@ async fn nodes_hear_of_one_another_and_of_who_leaves() {
     let registry = registry().await;
     let (one, two) = (report("one"), report("two"));
     assert_eq!(heard(&registry, &one, true).await, Heard::default());
-    assert_eq!(heard(&registry, &two, true).await.others, [one.clone()]);
-    assert_eq!(heard(&registry, &one, false).await.others, [two.clone()]);
+    assert_eq!(heard(&registry, &two, true).await.others, std::slice::from_ref(&one));
+    assert_eq!(heard(&registry, &one, false).await.others, std::slice::from_ref(&two));
     registry.leave(two.epoch).await.unwrap();
     let Heard { others, dead } = heard(&registry, &one, false).await;
     assert_eq!((others, dead), (Vec::new(), vec![two.epoch]));
@@ -100,7 +100,8 @@ async fn garbage_in_the_roster_disturbs_nobody() {
     }
     assert_eq!(heard(&registry, &two, true).await, Heard { others: vec![one.clone()], dead: Vec::new() });
     let _gone: i64 = registry.home().call(Call::command("DEL").arg(registry.roster())).await.unwrap();
-    let _set: String = registry.home().call(Call::command("SET").arg(registry.roster()).arg("x")).await.unwrap();
+    let _set: String =
+        registry.home().call(Call::command("SET").arg(registry.roster()).arg("x")).await.unwrap();
     assert_eq!(registry.beat(&one, false, TTL).await, Err(RegistryError::Unavailable));
 }
 
