@@ -4,6 +4,7 @@
 //! of the API end. Both orders matter; see [`Gateway::start`] and [`Gateway::stop`].
 
 mod address;
+mod backends;
 mod machine;
 mod shards;
 
@@ -13,19 +14,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::TcpListener;
-use tokio::runtime::{Handle, Runtime};
+use tokio::runtime::Runtime;
 use tokio::sync::Semaphore;
-use tokio::time::MissedTickBehavior;
 
 use self::shards::{Plan, Shards};
 use crate::auth::{ApiKeys, Authority, KeyError};
-use crate::broker::MemoryBroker;
-use crate::cluster;
 use crate::config::{Auto, Channels, Client, Config, Token};
 use crate::metrics::Metrics;
-use crate::node::{Backends, Dispatch, INBOX_BYTES_MAX, Node, PresenceSettings};
-use crate::presence::MemoryPresence;
+use crate::node::{Dispatch, INBOX_BYTES_MAX, Node};
 use crate::protocol::Context;
+use crate::redis::Unsuitable;
 use crate::server::accept::{self, Options};
 use crate::server::api::{self, Api};
 use crate::server::in_flight::InFlight;
@@ -42,8 +40,6 @@ const CLOSE_DEADLINE: Duration = Duration::from_secs(3);
 const REQUESTS_DEADLINE: Duration = Duration::from_secs(1);
 /// How long the presence may take after that to be told who has left.
 const LEAVE_DEADLINE: Duration = Duration::from_millis(500);
-/// How often the memory of expired histories and leases is given back.
-const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
 /// Threads for everything that is not a socket of a client.
 const BACKBONE_THREADS: usize = 2;
 /// Of the open files, the share that is not for clients but for the API, health, metrics and ourselves.
@@ -75,6 +71,9 @@ pub enum StartError {
     /// A key of the configuration cannot be used.
     #[error("a key of the configuration cannot be used")]
     Key(#[from] KeyError),
+    /// A Redis answers that cannot be used.
+    #[error(transparent)]
+    Redis(#[from] Unsuitable),
     /// Threads or their event loops could not be made.
     #[error("cannot start the event loops")]
     Runtime(#[source] io::Error),
@@ -124,7 +123,6 @@ impl Gateway {
         shards.accept();
         backbone.block_on(parts.node.cluster().join(address::internal(config, internal_address)));
         parts.phase.start();
-        parts.metrics.broker_up(true);
         let Parts { node, phase, in_flight, .. } = parts;
         Ok(Self { node, phase, in_flight, shards, backbone, internal_address })
     }
@@ -178,7 +176,7 @@ impl Parts {
         let channels = Channels::new(&config.channel);
         let channels = if is_development { channels.with_unknown_namespaces_allowed() } else { channels };
         let authority = Authority::new(&config.client, channels, config.channel.channel_bytes_max)?;
-        let backends = in_memory(config, &authority, &dispatch, &handle);
+        let backends = backends::make(config, &authority, &dispatch, &metrics, backbone)?;
         let node = Node::new(config.node.name.clone(), dispatch, backends, Arc::clone(&metrics), handle);
         let context = Context {
             authority,
@@ -300,38 +298,6 @@ fn token_lifetime_max(client: &Client) -> Duration {
         return Duration::ZERO;
     }
     rules.into_iter().map(lifetime).max().unwrap_or_default()
-}
-
-/// What a node needs to stand alone. Its memory is swept on `backbone`.
-fn in_memory(
-    config: &Config,
-    authority: &Authority,
-    dispatch: &Arc<Dispatch>,
-    backbone: &Handle,
-) -> Backends {
-    let broker = Arc::new(MemoryBroker::new(Arc::clone(dispatch) as _));
-    let presence = Arc::new(MemoryPresence::new());
-    backbone.spawn(sweep(Arc::clone(&broker), Arc::clone(&presence)));
-    Backends {
-        broker,
-        presence,
-        presence_settings: PresenceSettings {
-            ttl: config.channel.presence_ttl,
-            update_interval: config.client.presence_update_interval,
-        },
-        cluster: cluster::Options::alone(Arc::clone(authority.revocations())),
-    }
-}
-
-/// Gives back what broker and presence need not keep any more, for ever.
-async fn sweep(broker: Arc<MemoryBroker>, presence: Arc<MemoryPresence>) {
-    let mut ticks = tokio::time::interval(SWEEP_INTERVAL);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    loop {
-        ticks.tick().await;
-        broker.sweep().await;
-        presence.sweep();
-    }
 }
 
 /// How many clients may be connected. Never so many that the API, health and metrics find no file left.
