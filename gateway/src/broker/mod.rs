@@ -22,7 +22,7 @@ pub use redis::RedisBroker;
 use crate::model::{Channel, Epoch, Notice, Position, Publication};
 
 /// The broker did not do what was asked.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BrokerError {
     /// No answer in time, or nobody to ask; a publication may or may not have been sent.
     #[error("broker unavailable")]
