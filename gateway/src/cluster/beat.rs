@@ -205,7 +205,7 @@ impl Heart {
         let was_failing = std::mem::replace(&mut self.is_failing, beaten.is_err());
         match beaten {
             Err(error) if !was_failing => {
-                tracing::warn!(%error, "the other nodes do not hear that this one lives")
+                tracing::warn!(%error, "the other nodes do not hear that this one lives");
             }
             Ok(_) if was_failing => tracing::info!("the other nodes hear this one again"),
             _ => {}

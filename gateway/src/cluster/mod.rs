@@ -286,7 +286,7 @@ impl Cluster {
         match command {
             Command::Order { target, order } => local.order(&target, &order),
             Command::Disconnect { target, reason, except } => {
-                local.disconnect(&target, &reason.into(), except)
+                local.disconnect(&target, &reason.into(), except);
             }
             Command::Revoke(revocation) => {
                 // First, so that whoever is not found among the connections is turned away.
