@@ -19,7 +19,6 @@ use axum::http::Response;
 use clap::Parser;
 use clarion::broker::MemoryBroker;
 use clarion::cluster;
-use clarion::cluster;
 use clarion::metrics::Metrics;
 use clarion::model::{Channel, CloseReason};
 use clarion::node::{Backends, Dispatch, INBOX_BYTES_MAX, Node, Order, PresenceSettings, ShardId};
@@ -103,7 +102,6 @@ async fn serve(arguments: &Arguments) -> anyhow::Result<()> {
         broker,
         presence: Arc::new(MemoryPresence::new()),
         presence_settings: PresenceSettings::default(),
-        cluster: cluster::Options::alone(Arc::default()),
         cluster: cluster::Options::alone(Arc::default()),
     };
     let node = Node::new("echo".into(), dispatch, backends, Arc::clone(&metrics), backbone);
