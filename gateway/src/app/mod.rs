@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use tokio::net::TcpListener;
 use tokio::runtime::{Handle, Runtime};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 use tokio::time::MissedTickBehavior;
 
 use self::shards::{Plan, Shards};
@@ -21,6 +21,7 @@ use crate::auth::{ApiKeys, Authority, KeyError};
 use crate::broker::MemoryBroker;
 use crate::config::{Auto, Channels, Config};
 use crate::metrics::Metrics;
+use crate::model::Tenure;
 use crate::node::{Backends, Dispatch, INBOX_BYTES_MAX, Node, PresenceSettings};
 use crate::presence::MemoryPresence;
 use crate::protocol::Context;
@@ -292,6 +293,7 @@ fn in_memory(config: &Config, dispatch: &Arc<Dispatch>, backbone: &Handle) -> Ba
             ttl: config.channel.presence_ttl,
             update_interval: config.client.presence_update_interval,
         },
+        tenure: watch::channel(Tenure::endless()).1,
     }
 }
 

@@ -102,6 +102,12 @@ random_id! {
     /// Names one running gateway process; random at every start.
     NodeId
 }
+random_id! {
+    /// Names one tenure of a node: as long as the others know without a break that it lives.
+    ///
+    /// What a node keeps for others to see belongs to its tenure. Once that ends, what belonged to it is void.
+    NodeEpoch
+}
 
 /// What authentication established about a connection.
 #[derive(Clone, Debug, Default)]

@@ -14,14 +14,16 @@ mod position;
 mod publication;
 mod secret;
 mod subscription;
+mod tenure;
 
 pub use channel::{Channel, ChannelError};
 pub use close::CloseReason;
 pub use grants::{Capability, ChannelMatch, Permission, TokenGrants};
-pub use identity::{ClientId, ClientInfo, Identity, NodeId, UserId, UserIdError};
+pub use identity::{ClientId, ClientInfo, Identity, NodeEpoch, NodeId, UserId, UserIdError};
 pub use notice::Notice;
 pub use payload::Payload;
 pub use position::{Epoch, Position};
 pub use publication::{Publication, RawJson, RawJsonError, is_too_deep};
 pub use secret::Secret;
 pub use subscription::{Overrides, SubscriptionGrant};
+pub use tenure::Tenure;

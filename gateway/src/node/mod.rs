@@ -20,7 +20,7 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use tokio::runtime::Handle;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 
 use self::attendance::Roll;
@@ -33,7 +33,7 @@ pub use inbox::{Cargo, Delivery, INBOX_BYTES_MAX, Inbox, InboxFull};
 
 use crate::broker::{Broker, BrokerError, Draft, History, PublishOptions, Published, Range};
 use crate::metrics::Metrics;
-use crate::model::{Channel, ClientId, ClientInfo, CloseReason, NodeId, UserId};
+use crate::model::{Channel, ClientId, ClientInfo, CloseReason, NodeId, Tenure, UserId};
 use crate::presence::{Presence, PresenceError, PresenceStats};
 
 /// How long the broker stays subscribed to a channel whose last local subscriber left: reconnects are common.
@@ -83,6 +83,8 @@ pub struct Backends {
     pub presence: Arc<dyn Presence>,
     /// How this node keeps its subscribers there.
     pub presence_settings: PresenceSettings,
+    /// Under which epoch, and until when: a node that lost its tenure enters its subscribers again under the next.
+    pub tenure: watch::Receiver<Tenure>,
 }
 
 /// One running gateway process, as sessions and the server API see it. Shared by all threads.
@@ -308,7 +310,14 @@ impl Node {
         self.roll.enter(channel, entrant).await
     }
 
+    /// Has the entries of all subscribers renewed now: to be called when the presence may have lost them, as a Redis
+    /// that was started anew has. Whoever is missing comes back without a join.
+    pub fn refresh_presence(&self) {
+        self.roll.refresh();
+    }
+
     /// Waits until everything is done that was asked of seats before this call: entries removed, leaves announced.
+    /// What the presence does not answer is not waited for.
     pub async fn seats_settled(&self) {
         self.roll.settled().await;
     }
@@ -481,6 +490,7 @@ mod tests {
             broker: Arc::clone(&broker) as _,
             presence: Arc::new(MemoryPresence::new()),
             presence_settings: PresenceSettings::default(),
+            tenure: watch::channel(Tenure::endless()).1,
         };
         (Node::new("test".into(), dispatch, backends, metrics, backbone), broker)
     }

@@ -289,7 +289,7 @@ pub(super) mod bench {
     use crate::broker::{Broker, Draft, MemoryBroker, PublishOptions, Receiver};
     use crate::metrics::Metrics;
     pub(in crate::shard) use crate::model::chance::Random;
-    use crate::model::{Channel, Epoch, Publication, RawJson};
+    use crate::model::{Channel, Epoch, Publication, RawJson, Tenure};
     use crate::node::{Backends, Dispatch, Node, PresenceSettings, ShardId};
     use crate::presence::{MemoryPresence, Presence};
     use crate::wire::{Decoder, Event, Role};
@@ -332,6 +332,7 @@ pub(super) mod bench {
                 broker: Arc::clone(&broker),
                 presence,
                 presence_settings: PresenceSettings::default(),
+                tenure: tokio::sync::watch::channel(Tenure::endless()).1,
             };
             let node = Node::new("test".into(), Arc::clone(&dispatch), backends, metrics, backbone);
             let second = std::time::Duration::from_secs(1);

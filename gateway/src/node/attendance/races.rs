@@ -9,13 +9,14 @@ use std::task::{Context, Poll, Waker};
 use async_trait::async_trait;
 use parking_lot::Mutex;
 use tokio::runtime::Handle;
+use tokio::sync::watch;
 
 use super::tests::{OPEN, SETTINGS, channel, entrant};
 use super::{Backends, Entrant, Roll, Seat};
 use crate::broker::{Broker, BrokerError, Draft, History, MemoryBroker, PublishOptions, Published, Range};
 use crate::broker::{Receiver, unruly::Unruly};
 use crate::model::chance::{Manners, Random, Seed, seeds};
-use crate::model::{Channel, ClientId, Epoch, Notice, Position, Publication};
+use crate::model::{Channel, ClientId, Epoch, Notice, Position, Publication, Tenure};
 use crate::presence::unruly::UnrulyPresence;
 use crate::presence::{Presence, PresenceError};
 
@@ -131,6 +132,7 @@ impl World {
             broker: Arc::clone(&announcements) as _,
             presence: Arc::clone(&announcements.presence) as _,
             presence_settings: SETTINGS,
+            tenure: watch::channel(Tenure::endless()).1,
         };
         let roll = Arc::new(Roll::open(&backends, &Handle::current()));
         let clients = (0..CLIENTS).map(|_| (entrant(OPEN), Stage::Away)).collect();
@@ -140,7 +142,8 @@ impl World {
     async fn step(&mut self, random: &mut Random) {
         match random.below(8) {
             0..=2 => tokio::task::yield_now().await,
-            3 if random.below(8) == 0 => tokio::time::advance(SETTINGS.update_interval / 2).await,
+            // Long enough for a refresh, which may fail many times before it does not.
+            3 if random.below(8) == 0 => tokio::time::sleep(SETTINGS.update_interval / 2).await,
             _ => self.act(random).await,
         }
     }
@@ -157,6 +160,7 @@ impl World {
             Stage::Entering(mut entering) => {
                 match entering.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
                     Poll::Pending => Stage::Entering(entering),
+                    Poll::Ready(Err(PresenceError::Refused)) => unreachable!("it is only unavailable"),
                     Poll::Ready(Err(PresenceError::Unavailable)) => {
                         self.failed += 1;
                         Stage::Away
@@ -180,6 +184,7 @@ impl World {
     /// Everybody goes; answers how many joins there were.
     async fn close(mut self) -> usize {
         self.clients.clear();
+        self.announcements.presence.calm();
         self.roll.settled().await;
         let joins = self.announcements.joins();
         // From here on nothing is renewed, so a removal that failed is made up for by the lease.
