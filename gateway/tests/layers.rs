@@ -42,6 +42,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("hyper_util", &["server", "transport"]),
     ("redis", &["redis"]),
     ("deadpool_redis", &["redis"]),
+    ("rustls", &["redis"]),
     ("jsonwebtoken", &["auth"]),
     ("prometheus", &["metrics"]),
     ("prost", &["protocol/centrifuge/codec/protobuf"]),
