@@ -45,7 +45,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("rustls", &["redis"]),
     ("jsonwebtoken", &["auth"]),
     ("prometheus", &["metrics"]),
-    ("prost", &["protocol/centrifuge/codec/protobuf"]),
+    ("prost", &["protocol/centrifuge/codec/protobuf", "presence/redis"]),
     ("opentelemetry", &["telemetry"]),
     ("rustix", &["shard", "transport"]),
     ("anyhow", &["cli", "main"]),

@@ -91,7 +91,7 @@ async fn add_of(presence: &impl Presence, name: &str, info: &Arc<ClientInfo>, nu
 }
 
 async fn remove(presence: &impl Presence, name: &str, info: &ClientInfo) -> bool {
-    presence.remove(&channel(name), info.client).await.unwrap()
+    presence.remove(&channel(name), info.client, owner(0)).await.unwrap()
 }
 
 /// Takes `count` who departed, in the order of their ids; more must not have.

@@ -85,7 +85,7 @@ impl Presence for MemoryPresence {
         Ok(())
     }
 
-    async fn remove(&self, channel: &Channel, client: ClientId) -> Result<bool, PresenceError> {
+    async fn remove(&self, channel: &Channel, client: ClientId, _: NodeEpoch) -> Result<bool, PresenceError> {
         Ok(self.stripe(channel).lock().remove(channel, client).is_some())
     }
 

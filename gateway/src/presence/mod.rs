@@ -10,6 +10,7 @@
 mod contract;
 mod departures;
 mod memory;
+mod redis;
 #[cfg(test)]
 pub(crate) mod unruly;
 
@@ -20,6 +21,7 @@ use async_trait::async_trait;
 
 pub use departures::Departed;
 pub use memory::MemoryPresence;
+pub use redis::{Heartbeats, Owners, RedisPresence};
 
 use crate::model::{Channel, ClientId, ClientInfo, NodeEpoch};
 
@@ -29,7 +31,7 @@ pub enum PresenceError {
     /// No answer in time; what was to be changed may or may not have been.
     #[error("presence unavailable")]
     Unavailable,
-    /// What is kept there cannot be used, or there is no room for more; asking again will not help.
+    /// What is kept there cannot be used; nothing was done, and asking again will not help.
     #[error("presence refused")]
     Refused,
 }
@@ -97,14 +99,19 @@ pub trait Presence: Send + Sync + 'static {
     /// some cannot be, and all others are.
     async fn refresh(&self, holdings: &[Holding], lease: Lease) -> Result<(), PresenceError>;
 
-    /// Ends the membership of `client`, whoever owns it.
+    /// Ends the membership of `client`, whoever owns it; `owner` is who asks.
     ///
     /// Answers whether this ended it: of several who take a member out, one is told `true`, and it is for that one to
     /// announce the leave.
     ///
     /// # Errors
     /// [`PresenceError`] when it may still be a member.
-    async fn remove(&self, channel: &Channel, client: ClientId) -> Result<bool, PresenceError>;
+    async fn remove(
+        &self,
+        channel: &Channel,
+        client: ClientId,
+        owner: NodeEpoch,
+    ) -> Result<bool, PresenceError>;
 
     /// The members of `channel` that are listed, in no order.
     ///

@@ -59,8 +59,13 @@ impl Presence for UnrulyPresence {
         self.call(self.memory.refresh(holdings, lease)).await
     }
 
-    async fn remove(&self, channel: &Channel, client: ClientId) -> Result<bool, PresenceError> {
-        self.call(self.memory.remove(channel, client)).await
+    async fn remove(
+        &self,
+        channel: &Channel,
+        client: ClientId,
+        owner: NodeEpoch,
+    ) -> Result<bool, PresenceError> {
+        self.call(self.memory.remove(channel, client, owner)).await
     }
 
     async fn members(&self, channel: &Channel) -> Result<Vec<Arc<ClientInfo>>, PresenceError> {

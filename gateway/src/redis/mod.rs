@@ -21,6 +21,7 @@ mod subscriptions;
 pub(crate) mod testing;
 mod topology;
 
+pub(crate) use call::script;
 pub use call::{Arg, Call, Reply, Script};
 pub use check::Unsuitable;
 pub use failure::{Failure, Refusal};

@@ -66,9 +66,14 @@ impl Presence for Erratic {
         self.memory.refresh(holdings, lease).await
     }
 
-    async fn remove(&self, channel: &Channel, client: ClientId) -> Result<bool, PresenceError> {
+    async fn remove(
+        &self,
+        channel: &Channel,
+        client: ClientId,
+        owner: NodeEpoch,
+    ) -> Result<bool, PresenceError> {
         self.take_time(channel).await?;
-        self.memory.remove(channel, client).await
+        self.memory.remove(channel, client, owner).await
     }
 
     async fn members(&self, channel: &Channel) -> Result<Vec<Arc<ClientInfo>>, PresenceError> {

@@ -24,6 +24,8 @@ use crate::presence::{Lease, Presence, PresenceError};
 
 /// Most events that are done at once, before the refresh has its turn.
 const EVENTS_PER_ROUND: usize = 128;
+/// How soon what failed is tried again.
+const RETRY_DELAY: Duration = Duration::from_secs(1);
 
 /// Owns the seats of the channels that fall to it.
 pub(super) struct Worker {
@@ -35,8 +37,8 @@ pub(super) struct Worker {
     seats: Seats,
     owed: Owed,
     upkeep: Upkeep,
-    /// Nobody of those who wanted to enter last could.
-    is_away: bool,
+    /// Nobody of those who wanted to enter last could; before this nobody tries.
+    away_until: Option<Instant>,
 }
 
 /// What came of somebody's wish to enter: under whose epoch it is a member, if the presence has to know of it.
@@ -87,7 +89,7 @@ impl Worker {
             seats: Seats::default(),
             owed: Owed::default(),
             upkeep: Upkeep::new(epoch, Instant::now() + first_after),
-            is_away: false,
+            away_until: None,
         }
     }
 
@@ -163,26 +165,32 @@ impl Worker {
         if entering.iter().any(|entering| self.is_owed(entering)) {
             self.leave_all_owed().await;
         }
-        if self.is_away && entering.len() > 1 {
+        let lease = self.lease().ok();
+        if self.away_until.is_some_and(|until| until <= Instant::now())
+            && let Some(scout) = entering.pop()
+        {
             // One finds out whether it is worth the time of all.
-            let scout = entering.split_off(entering.len() - 1);
-            self.enter_together(scout).await;
+            self.enter_together(vec![scout], lease).await;
+            self.away_until = self.away_until.map(|_| Instant::now() + RETRY_DELAY);
         }
-        self.enter_together(entering).await;
+        let lease = lease.filter(|_| self.away_until.is_none());
+        self.enter_together(entering, lease).await;
     }
 
     fn is_owed(&self, Entering { channel, entrant, .. }: &Entering) -> bool {
         self.owed.has(channel, entrant.info.client)
     }
 
-    async fn enter_together(&mut self, entering: Vec<Entering>) {
-        let lease = self.lease().ok();
-        let is_scout = entering.len() == 1;
-        let lease = lease.filter(|_| is_scout || !self.is_away);
+    /// Without a lease only those enter of whom the presence need not know.
+    async fn enter_together(&mut self, entering: Vec<Entering>, lease: Option<Lease>) {
         let entries = join_all(entering.iter().map(|entering| self.try_to_enter(entering, lease))).await;
         let is_failure = |entry: &Entry| matches!(entry, Some(Err(PresenceError::Unavailable)));
         let is_success = |entry: &Entry| matches!(entry, Some(Ok(Some(_))));
-        self.is_away = (self.is_away || entries.iter().any(is_failure)) && !entries.iter().any(is_success);
+        if entries.iter().any(is_success) {
+            self.away_until = None;
+        } else if entries.iter().any(is_failure) {
+            self.away_until = Some(Instant::now());
+        }
         for (entering, entry) in entering.into_iter().zip(entries) {
             self.seat(entering, entry);
         }
@@ -272,9 +280,9 @@ impl Worker {
     }
 
     async fn take_out_one(&self, leaving: &Leaving) -> Result<(), PresenceError> {
-        self.lease()?;
+        let asking = self.lease()?.owner;
         let Leaving { channel, member, owner, has_joined } = leaving;
-        let has_ended = match self.presence.remove(channel, member.info.client).await {
+        let has_ended = match self.presence.remove(channel, member.info.client, asking).await {
             Ok(has_ended) => has_ended,
             Err(PresenceError::Unavailable) => return Err(PresenceError::Unavailable),
             Err(error @ PresenceError::Refused) => {

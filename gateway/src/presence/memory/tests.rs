@@ -74,7 +74,7 @@ async fn who_is_gone_leaves_no_memory() {
     }
     assert_eq!(weight(&presence), [501, 1_010, 1_010, 1_010], "a renewed lease is one lease");
     for (number, info) in infos.iter().enumerate().take(500) {
-        presence.remove(&channel(&(number / 2).to_string()), info.client).await.unwrap();
+        presence.remove(&channel(&(number / 2).to_string()), info.client, owner(0)).await.unwrap();
     }
     assert_eq!(weight(&presence), [251, 510, 510, 510]);
     pass(TTL - SECOND * 10).await;

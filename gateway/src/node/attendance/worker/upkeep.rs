@@ -1,11 +1,9 @@
 //! What a worker does without being asked: leaves that are owed, seats that are behind, leases in their turn.
 
-use std::time::Duration;
-
 use futures_util::future::join_all;
 use tokio::time::Instant;
 
-use super::{EVENTS_PER_ROUND, Worker};
+use super::{EVENTS_PER_ROUND, RETRY_DELAY, Worker};
 use crate::model::{Channel, NodeEpoch};
 use crate::node::attendance::SeatId;
 use crate::node::attendance::seats::Join;
@@ -13,8 +11,6 @@ use crate::presence::{Holding, Lease, PresenceError};
 
 /// How many leases are renewed by one call, if not one channel alone has more; events have their turn between two.
 const LEASES_PER_CALL: usize = 512;
-/// How soon what failed is tried again.
-const RETRY_DELAY: Duration = Duration::from_secs(1);
 
 /// What is due, and when.
 pub(super) struct Upkeep {
