@@ -33,7 +33,7 @@ pub use inbox::{Cargo, Delivery, INBOX_BYTES_MAX, Inbox, InboxFull};
 
 use crate::broker::{Broker, BrokerError, Draft, History, PublishOptions, Published, Range};
 use crate::metrics::Metrics;
-use crate::model::{Channel, ClientId, ClientInfo, CloseReason, NodeId, Tenure, UserId};
+use crate::model::{Channel, ClientId, ClientInfo, CloseReason, NodeEpoch, NodeId, Tenure, UserId};
 use crate::presence::{Presence, PresenceError, PresenceStats};
 
 /// How long the broker stays subscribed to a channel whose last local subscriber left: reconnects are common.
@@ -308,6 +308,15 @@ impl Node {
     /// [`PresenceError`] when it cannot be said that it is listed; it is removed again, to be sure.
     pub async fn enter(&self, channel: Channel, entrant: Entrant) -> Result<Seat, PresenceError> {
         self.roll.enter(channel, entrant).await
+    }
+
+    /// Takes the subscribers of a dead node out of the presence, and announces their leaves. Of several nodes that do
+    /// so each announces whom it took out.
+    ///
+    /// # Errors
+    /// [`PresenceError`] when some may be left; nobody sees them all the same.
+    pub async fn reap(&self, epoch: NodeEpoch) -> Result<(), PresenceError> {
+        self.presence.reap(epoch).await
     }
 
     /// Has the entries of all subscribers renewed now: to be called when the presence may have lost them, as a Redis

@@ -169,7 +169,7 @@ impl Bench {
 
     /// As when its heartbeats fail.
     fn lapse(&self) {
-        self.tenure.send_modify(|tenure| tenure.until = tokio::time::Instant::now());
+        self.tenure.send_modify(|tenure| tenure.until = std::time::Instant::now());
     }
 
     /// As when they do not any more, and came in time after all.

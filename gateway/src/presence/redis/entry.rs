@@ -12,7 +12,7 @@ use crate::model::{ClientId, ClientInfo, NodeEpoch, RawJson, UserId};
 use crate::presence::Member;
 
 mod schema {
-    #![expect(unreachable_pub, clippy::all, reason = "made from proto/presence.proto")]
+    #![expect(unreachable_pub, reason = "made from proto/presence.proto")]
     include!(concat!(env!("OUT_DIR"), "/clarion.presence.rs"));
 }
 
