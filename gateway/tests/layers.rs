@@ -45,7 +45,10 @@ const HOMES: &[(&str, &[&str])] = &[
     ("rustls", &["redis"]),
     ("jsonwebtoken", &["auth"]),
     ("prometheus", &["metrics"]),
-    ("prost", &["protocol/centrifuge/codec/protobuf", "presence/redis"]),
+    (
+        "prost",
+        &["protocol/centrifuge/codec/protobuf", "broker/redis/envelope", "presence/redis", "cluster/codec"],
+    ),
     ("opentelemetry", &["telemetry"]),
     ("rustix", &["shard", "transport"]),
     ("anyhow", &["cli", "main"]),

@@ -7,6 +7,7 @@
 #[cfg(test)]
 mod contract;
 mod memory;
+mod redis;
 #[cfg(test)]
 pub(crate) mod unruly;
 
@@ -16,11 +17,12 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 pub use memory::MemoryBroker;
+pub use redis::RedisBroker;
 
 use crate::model::{Channel, Epoch, Notice, Position, Publication};
 
 /// The broker did not do what was asked.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BrokerError {
     /// No answer in time, or nobody to ask; a publication may or may not have been sent.
     #[error("broker unavailable")]
@@ -38,7 +40,8 @@ pub trait Receiver: Send + Sync + 'static {
     /// Takes `publications` of `channel`, in their order. `epoch` is that of their offsets; `None` if they are
     /// in no history.
     ///
-    /// Called for one channel at a time, in the order of the channel; never waits.
+    /// Called for one channel at a time, in the order of the channel; never waits. What was missed and read from the
+    /// history comes in the order of the history, and may so overtake what is in none.
     fn deliver(&self, channel: &Channel, epoch: Option<&Epoch>, publications: &[Arc<Publication>]);
 
     /// Takes a notice of `channel`. Called as [`deliver`](Self::deliver) is, in one order with it.

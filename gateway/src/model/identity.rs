@@ -4,7 +4,7 @@ use std::time::SystemTime;
 
 use uuid::Uuid;
 
-use super::{Channel, Permission, RawJson, TokenGrants};
+use super::{Channel, Permission, RawJson, TokenGrants, TokenMark};
 
 /// Longest user id, in bytes.
 const USER_ID_BYTES_MAX: usize = 255;
@@ -130,6 +130,8 @@ pub struct Identity {
     pub expires_at: Option<SystemTime>,
     /// What else the token grants; `None` if nothing.
     pub grants: Option<Arc<TokenGrants>>,
+    /// What the token can be revoked by.
+    pub mark: TokenMark,
 }
 
 impl Identity {

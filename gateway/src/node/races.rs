@@ -10,8 +10,8 @@ use super::{Backends, Dispatch, Interest, LEAVING_MAX, Node, PresenceSettings, S
 use crate::broker::unruly::Unruly;
 use crate::broker::{Broker, BrokerError, MemoryBroker};
 use crate::metrics::Metrics;
+use crate::model::Channel;
 use crate::model::chance::{Manners, Random, Seed, seeds};
-use crate::model::{Channel, Tenure};
 use crate::presence::MemoryPresence;
 
 const SCHEDULES: u64 = 2_000;
@@ -40,7 +40,7 @@ impl World {
             broker: Arc::clone(&broker) as Arc<dyn Broker>,
             presence: Arc::new(MemoryPresence::new()),
             presence_settings: PresenceSettings::default(),
-            tenure: tokio::sync::watch::channel(Tenure::endless()).1,
+            cluster: crate::cluster::Options::alone(Arc::default()),
         };
         let backbone = tokio::runtime::Handle::current();
         let node = Node::new("test".into(), dispatch, backends, metrics, backbone);

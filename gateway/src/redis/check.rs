@@ -50,8 +50,9 @@ async fn look(connector: &Connector, names: &Names) -> Result<(), Verdict> {
     try_out(&mut connection, names).await
 }
 
-/// Looks whether the server that was connected to is one that can be used, which may change while we run.
-pub(super) async fn check(connection: &mut MultiplexedConnection) -> Result<(), Verdict> {
+/// Looks whether the server that was connected to is one that can be used, which may change while we run. Answers the
+/// lineage of its data.
+pub(super) async fn check(connection: &mut MultiplexedConnection) -> Result<String, Verdict> {
     let mut role = ::redis::cmd("ROLE");
     // Who may not ask finds out by the first write.
     if let Ok(Value::Array(role)) = ask(connection, &mut role).await
@@ -62,25 +63,25 @@ pub(super) async fn check(connection: &mut MultiplexedConnection) -> Result<(), 
             "it is a replica, which takes no writes; give the address of its master".into(),
         ));
     }
-    let version =
-        ask(connection, ::redis::cmd("INFO").arg("server")).await.ok().and_then(|info| version(&info));
-    match version {
-        Some((major, text)) if major < VERSION_MIN => {
-            Err(Verdict::Unsuitable(format!("its version is {text}, and {VERSION_MIN}.0 or newer is needed")))
-        }
-        _ => Ok(()),
+    let info = ask(connection, ::redis::cmd("INFO").arg("server").arg("replication")).await;
+    let info = info.ok().and_then(text).unwrap_or_default();
+    let field = |name: &str| info.lines().find_map(|line| line.strip_prefix(name)).map(str::trim);
+    let version = field("redis_version:").unwrap_or_default();
+    let major = version.split('.').next().and_then(|major| major.parse::<u64>().ok());
+    if major.is_some_and(|major| major < VERSION_MIN) {
+        return Err(Verdict::Unsuitable(format!(
+            "its version is {version}, and {VERSION_MIN}.0 or newer is needed"
+        )));
     }
+    Ok(field("master_replid:").unwrap_or_default().to_owned())
 }
 
-/// The major version and the whole of it.
-fn version(info: &Value) -> Option<(u64, String)> {
-    let text = match info {
-        Value::BulkString(text) => String::from_utf8_lossy(text).into_owned(),
-        Value::VerbatimString { text, .. } => text.clone(),
-        _ => return None,
-    };
-    let version = text.lines().find_map(|line| line.strip_prefix("redis_version:"))?.trim();
-    Some((version.split('.').next()?.parse().ok()?, version.to_owned()))
+fn text(info: Value) -> Option<String> {
+    match info {
+        Value::BulkString(text) => String::from_utf8(text).ok(),
+        Value::VerbatimString { text, .. } => Some(text),
+        _ => None,
+    }
 }
 
 async fn try_out(connection: &mut MultiplexedConnection, names: &Names) -> Result<(), Verdict> {

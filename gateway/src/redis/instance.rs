@@ -139,6 +139,12 @@ impl Instance {
         self.subscriptions.unsubscribe(name).await
     }
 
+    /// Names the data that the server holds, as far as we know: it changes when another server takes its place.
+    /// Empty before it was reached, or if it may not be asked.
+    pub fn lineage(&self) -> Arc<str> {
+        self.subscriptions.lineage()
+    }
+
     /// What is heard, by worker: a Redis channel always falls to the same one, in its order.
     pub fn queues(&self) -> &[Arc<Queue>] {
         self.subscriptions.queues()

@@ -20,11 +20,6 @@ impl Names {
         self.of_channel("c", channel)
     }
 
-    /// What a Redis channel that carries one of ours begins with.
-    pub(crate) fn relay_prefix(&self) -> String {
-        format!("{}:c:", self.prefix)
-    }
-
     /// The key called `kind` of `channel`; `kind` holds no colon.
     pub fn of_channel(&self, kind: &str, channel: &Channel) -> String {
         format!("{}:{kind}:{channel}", self.prefix)

@@ -4,6 +4,7 @@
 
 mod chat;
 mod cli;
+mod cluster;
 mod commands;
 mod expiry;
 mod frames;
@@ -18,6 +19,7 @@ mod presence;
 mod protobuf;
 mod recovery;
 mod refused;
+mod revocations;
 mod secrets;
 mod server_side;
 mod slow;

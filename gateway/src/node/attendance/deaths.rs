@@ -40,12 +40,13 @@ impl Fleet {
         let manners = Manners { turns_max: 8, ..Manners::CALM };
         let announcements = Announcements::new(seed, manners, true);
         let start = |_| {
-            let tenure = watch::Sender::new(Tenure::endless());
+            let cluster = crate::cluster::Options::alone(Arc::default());
+            let tenure = cluster.tenure.clone();
             let backends = Backends {
                 broker: Arc::clone(&announcements) as _,
                 presence: Arc::clone(&announcements.presence) as _,
                 presence_settings: SETTINGS,
-                tenure: tenure.subscribe(),
+                cluster,
             };
             let roll = Roll::open(&backends, &Handle::current());
             Machine { roll, tenure, is_asleep: false, is_reaped: false }

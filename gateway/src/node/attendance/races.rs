@@ -9,14 +9,13 @@ use std::task::{Context, Poll, Waker};
 use async_trait::async_trait;
 use parking_lot::Mutex;
 use tokio::runtime::Handle;
-use tokio::sync::watch;
 
 use super::tests::{OPEN, SETTINGS, channel, entrant};
 use super::{Backends, Entrant, Roll, Seat};
 use crate::broker::{Broker, BrokerError, Draft, History, MemoryBroker, PublishOptions, Published, Range};
 use crate::broker::{Receiver, unruly::Unruly};
 use crate::model::chance::{Manners, Random, Seed, seeds};
-use crate::model::{Channel, ClientId, Epoch, Notice, Position, Publication, Tenure};
+use crate::model::{Channel, ClientId, Epoch, Notice, Position, Publication};
 use crate::presence::unruly::UnrulyPresence;
 use crate::presence::{Presence, PresenceError};
 
@@ -141,7 +140,7 @@ impl World {
             broker: Arc::clone(&announcements) as _,
             presence: Arc::clone(&announcements.presence) as _,
             presence_settings: SETTINGS,
-            tenure: watch::channel(Tenure::endless()).1,
+            cluster: crate::cluster::Options::alone(Arc::default()),
         };
         let roll = Arc::new(Roll::open(&backends, &Handle::current()));
         let clients = (0..CLIENTS).map(|_| (entrant(OPEN), Stage::Away)).collect();

@@ -80,7 +80,7 @@ impl Round {
 impl Worker {
     /// For the events of `desk`; refreshes for the first time after `first_after`.
     pub(super) fn new(desk: Arc<Desk>, backends: &Backends, first_after: Duration) -> Self {
-        let tenure = backends.tenure.clone();
+        let tenure = backends.cluster.tenure.subscribe();
         let epoch = tenure.borrow().epoch;
         Self {
             desk,

@@ -41,6 +41,8 @@ struct State {
     /// Something in the ledger is to be told to the server.
     changed: Notify,
     queues: Vec<Arc<Queue>>,
+    /// See [`Instance::lineage`](crate::redis::Instance::lineage).
+    lineage: Mutex<Arc<str>>,
 }
 
 impl Subscriptions {
@@ -55,7 +57,12 @@ impl Subscriptions {
         let deadline = connector.settings().command_timeout;
         let room = Room::new(connector.settings().inbox_bytes_max);
         let queues = (0..WORKERS).map(|_| Queue::new(Arc::clone(&room))).collect();
-        let state = Arc::new(State { ledger: Mutex::default(), changed: Notify::new(), queues });
+        let state = Arc::new(State {
+            ledger: Mutex::default(),
+            changed: Notify::new(),
+            queues,
+            lineage: Mutex::new("".into()),
+        });
         let (sender, hearing) = watch::channel(Hearing::NotYet);
         let supervisor = Supervisor::new(connector, lines, Arc::clone(&state), probe, sender, metrics);
         let supervisor = tokio::spawn(supervisor.run());
@@ -64,6 +71,10 @@ impl Subscriptions {
 
     pub(super) fn queues(&self) -> &[Arc<Queue>] {
         &self.state.queues
+    }
+
+    pub(super) fn lineage(&self) -> Arc<str> {
+        Arc::clone(&self.state.lineage.lock())
     }
 
     pub(super) fn hearing(&self) -> watch::Receiver<Hearing> {

@@ -13,7 +13,7 @@ use crate::auth::Authority;
 use crate::broker::MemoryBroker;
 use crate::config::{ApiKey, Channels, Scope};
 use crate::metrics::Metrics;
-use crate::model::{Channel, ClientId, CloseReason, Secret, Tenure, UserId};
+use crate::model::{Channel, ClientId, CloseReason, Secret, UserId};
 use crate::node::{
     Backends, Control, Dispatch, INBOX_BYTES_MAX, Interest, Order, PresenceSettings, ShardId, Target,
 };
@@ -76,7 +76,7 @@ impl Backend {
             broker,
             presence: Arc::new(MemoryPresence::new()),
             presence_settings: PresenceSettings::default(),
-            tenure: tokio::sync::watch::channel(Tenure::endless()).1,
+            cluster: crate::cluster::Options::alone(Arc::default()),
         };
         let node = Node::new("one".into(), dispatch, backends, Arc::clone(&metrics), Handle::current());
         let kept = json!({"name": "kept", "history_size": 5, "history_ttl": "60s"});
