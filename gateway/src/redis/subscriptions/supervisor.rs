@@ -254,6 +254,7 @@ impl Supervisor {
 
     fn hear_again(&mut self) {
         self.metrics.broker_up(true);
+        *self.state.heard_since.lock() = Some(Instant::now());
         self.hearing.send_replace(Hearing::Heard);
         if let Some(away_for) = self.complaint.end() {
             let address = self.connector.address();
@@ -264,6 +265,7 @@ impl Supervisor {
     /// The connection is gone.
     fn lose(&mut self, end: &End) {
         self.metrics.broker_up(false);
+        *self.state.heard_since.lock() = None;
         let was_heard = self.hearing.borrow().is_heard();
         if was_heard || !matches!(*self.hearing.borrow(), Hearing::NotYet) {
             self.hearing.send_replace(Hearing::Deaf);
