@@ -1,15 +1,18 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::time::Duration;
 
 use clarion::app::{self, StartError};
-use clarion::config::{ApiKey, Auto, ChannelOptions, Config};
+use clarion::config::{ApiKey, Auto, BrokerType, ChannelOptions, Config};
 use clarion::model::Secret;
 use serde_json::{Value, json};
 use tokio::net::TcpStream;
 
 use super::metrics::Samples;
-use super::{Answer, Client, eventually, http, token, within};
+use super::{Answer, Client, Redis, eventually, http, token, within};
 
 const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+/// Nodes are to know each other soon.
+const HEARTBEAT_INTERVAL: Duration = Duration::from_millis(300);
 const API_KEY: &str = "the-api-key-of-the-tests";
 
 /// A running gateway; stops when it is dropped.
@@ -31,6 +34,45 @@ impl Gateway {
         let mut config = config();
         change(&mut config);
         Self::try_start(config).await.expect("the gateway starts")
+    }
+
+    /// Two nodes that share a place in Redis and know each other.
+    pub(crate) async fn start_pair(redis: &Redis) -> [Self; 2] {
+        Self::start_nodes(redis, |_| {}).await
+    }
+
+    /// Any number of them, with a configuration that `change` changed.
+    pub(crate) async fn start_nodes<const COUNT: usize>(
+        redis: &Redis,
+        change: impl Fn(&mut Config),
+    ) -> [Self; COUNT] {
+        let mut nodes = Vec::with_capacity(COUNT);
+        for index in 0..COUNT {
+            nodes.push(Self::start_node(redis, &format!("node-{index}"), &change).await);
+        }
+        for node in &nodes {
+            eventually("the nodes to know each other", async || node.known_nodes().await == COUNT).await;
+        }
+        nodes.try_into().unwrap_or_else(|_| unreachable!("so many were started"))
+    }
+
+    /// One node called `name` that is ready.
+    pub(crate) async fn start_node(redis: &Redis, name: &str, change: impl FnOnce(&mut Config)) -> Self {
+        let node = Self::start_with(|config| {
+            config.node.name = name.into();
+            config.broker.kind = BrokerType::Redis;
+            config.broker.redis = redis.settings();
+            config.cluster.heartbeat_interval = HEARTBEAT_INTERVAL;
+            change(config);
+        })
+        .await;
+        eventually("the node to be ready", async || node.get("/readyz").await.status == 200).await;
+        node
+    }
+
+    async fn known_nodes(&self) -> usize {
+        let info = self.api("info", json!({})).await;
+        info["nodes"].as_array().expect("there are nodes").len()
     }
 
     /// Starts what `config` describes.
@@ -130,11 +172,15 @@ impl Gateway {
 
     /// Calls the server API; answers all of it, `result` or `error`.
     pub(crate) async fn ask_api(&self, method: &str, request: Value) -> Value {
-        let key = [("x-api-key", API_KEY), ("content-type", "application/json")];
-        let path = format!("/api/{method}");
-        let answer = http::post(self.internal, &path, &key, &request.to_string()).await;
+        let answer = self.post_api(method, request).await;
         assert_eq!(answer.status, 200, "{}", answer.body);
         serde_json::from_str(&answer.body).expect("the API answers JSON")
+    }
+
+    /// Calls the server API; answers the whole response.
+    pub(crate) async fn post_api(&self, method: &str, request: Value) -> Answer {
+        let key = [("x-api-key", API_KEY), ("content-type", "application/json")];
+        http::post(self.internal, &format!("/api/{method}"), &key, &request.to_string()).await
     }
 
     /// `POST /v1/revocations`

@@ -8,7 +8,9 @@ mod http;
 mod metrics;
 mod process;
 mod protobuf;
+mod proxy;
 mod raw;
+mod redis;
 mod token;
 
 use std::time::Duration;
@@ -18,7 +20,9 @@ pub(crate) use gateway::{Gateway, config, namespace};
 pub(crate) use http::{Answer, get, post};
 pub(crate) use process::Process;
 pub(crate) use protobuf::{ProtobufClient, replies, schema};
+pub(crate) use proxy::Proxy;
 pub(crate) use raw::{Raw, bare_path, frame, upgrade_request};
+pub(crate) use redis::{Redis, Server};
 pub(crate) use token::{SECRET, after, encode, forge, now, sign, sign_claims};
 
 /// How long a fact may take: far more than it does, on a machine that is busy with other tests.
