@@ -106,7 +106,9 @@ async fn try_out(connection: &mut MultiplexedConnection, names: &Names) -> Resul
     load.arg("LOAD").arg(TRIAL);
     let mut trial = ::redis::cmd("EVALSHA");
     trial.arg(Script::hash_of(TRIAL)).arg(TRIAL_KEYS.len());
-    TRIAL_KEYS.iter().for_each(|kind| drop(trial.arg(format!("{key}:{kind}"))));
+    for kind in TRIAL_KEYS {
+        trial.arg(format!("{key}:{kind}"));
+    }
     trial.arg(&channel);
     let mut missing = Vec::new();
     for (name, mut command) in [

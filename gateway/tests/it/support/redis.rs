@@ -89,7 +89,9 @@ impl Server {
             let mut connection = client.get_multiplexed_async_connection().await?;
             let mut words = command.split(' ');
             let mut asked = redis::cmd(words.next().expect("there is a command"));
-            words.for_each(|word| drop(asked.arg(word)));
+            for word in words {
+                asked.arg(word);
+            }
             asked.query_async(&mut connection).await
         };
         within("an answer of Redis", asking).await.unwrap_or_else(|error| panic!("{command}: {error}"))
