@@ -51,7 +51,8 @@ async fn look(connector: &Connector, names: &Names) -> Result<(), Verdict> {
     let mut connection = match connector.open(None).await {
         Ok(connection) => connection,
         Err(error) if connector.is_silent(&error, SILENCE).await => {
-            let what = "it takes connections and says nothing: it is not Redis, or one that wants TLS or none";
+            let what =
+                "it takes connections and says nothing: it is not Redis, or one that wants TLS or none";
             return Err(Verdict::Unsuitable(what.into()));
         }
         Err(error) => return Err(verdict(&error)),
@@ -120,7 +121,9 @@ async fn try_out(connection: &mut MultiplexedConnection, names: &Names) -> Resul
         ("UNWATCH", ::redis::cmd("UNWATCH")),
     ] {
         match ask(connection, &mut command).await {
-            Ok(Value::Array(names)) if name == "EVALSHA" => missing.extend(names.into_iter().filter_map(text)),
+            Ok(Value::Array(names)) if name == "EVALSHA" => {
+                missing.extend(names.into_iter().filter_map(text))
+            }
             Err(error) if Failure::from(&error) == Failure::Refused(Refusal::Permission) => {
                 missing.push(name.to_owned());
             }

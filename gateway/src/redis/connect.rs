@@ -72,7 +72,10 @@ impl Connector {
         self.open_with(&options).await
     }
 
-    async fn open_with(&self, options: &AsyncConnectionConfig) -> Result<MultiplexedConnection, ConnectError> {
+    async fn open_with(
+        &self,
+        options: &AsyncConnectionConfig,
+    ) -> Result<MultiplexedConnection, ConnectError> {
         let client = Client::open(self.target()?)?;
         Ok(client.get_multiplexed_async_connection_with_config(options).await?)
     }
@@ -80,7 +83,8 @@ impl Connector {
     /// Whether somebody is there who takes connections and says nothing for `patience`; `error` is what came of the
     /// first attempt.
     pub(super) async fn is_silent(&self, error: &ConnectError, patience: Duration) -> bool {
-        let is_timeout = |error: &ConnectError| matches!(error, ConnectError::Redis(error) if error.is_timeout());
+        let is_timeout =
+            |error: &ConnectError| matches!(error, ConnectError::Redis(error) if error.is_timeout());
         if !is_timeout(error) || !self.is_taken().await {
             return false;
         }
@@ -92,7 +96,8 @@ impl Connector {
     /// Whether somebody takes connections.
     async fn is_taken(&self) -> bool {
         let Ok(target) = self.target() else { return false };
-        let (ConnectionAddr::Tcp(host, port) | ConnectionAddr::TcpTls { host, port, .. }) = target.addr() else {
+        let (ConnectionAddr::Tcp(host, port) | ConnectionAddr::TcpTls { host, port, .. }) = target.addr()
+        else {
             return false;
         };
         let connecting = TcpStream::connect((host.as_str(), *port));

@@ -2,8 +2,10 @@
 //!
 //! One file for each behavior; `support` is the only place with plumbing.
 
+mod any_node;
 mod chat;
 mod cli;
+mod cluster;
 mod commands;
 mod expiry;
 mod frames;
@@ -17,6 +19,10 @@ mod policies;
 mod presence;
 mod protobuf;
 mod recovery;
+mod recovery_elsewhere;
+mod redis_access;
+mod redis_away;
+mod redis_unsuitable;
 mod refused;
 mod revocations;
 mod secrets;

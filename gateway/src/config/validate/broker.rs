@@ -59,12 +59,15 @@ fn check_authority(authority: &str) -> Result<(), &'static str> {
 fn check_tls(redis: &Redis, problems: &mut Problems) {
     let tls = &redis.tls;
     let is_tls = redis.address.starts_with("rediss://");
-    for (name, file) in [("ca_file", &tls.ca_file), ("cert_file", &tls.cert_file), ("key_file", &tls.key_file)] {
+    for (name, file) in
+        [("ca_file", &tls.ca_file), ("cert_file", &tls.cert_file), ("key_file", &tls.key_file)]
+    {
         let path = format!("broker.redis.tls.{name}");
         let holds = is_tls || file.is_none();
         problems.require(holds, &path, "would not be used: broker.redis.address is not `rediss://`");
     }
-    let path = if tls.cert_file.is_none() { "broker.redis.tls.cert_file" } else { "broker.redis.tls.key_file" };
+    let path =
+        if tls.cert_file.is_none() { "broker.redis.tls.cert_file" } else { "broker.redis.tls.key_file" };
     let is_pair = tls.cert_file.is_some() == tls.key_file.is_some();
     problems.require(is_pair, path, "is missing: a certificate goes with its key");
 }

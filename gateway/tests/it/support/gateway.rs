@@ -1,8 +1,7 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::time::Duration;
 
 use clarion::app::{self, StartError};
-use clarion::config::{ApiKey, Auto, BrokerType, ChannelOptions, Config};
+use clarion::config::{ApiKey, Auto, ChannelOptions, Config};
 use clarion::model::Secret;
 use serde_json::{Value, json};
 use tokio::net::TcpStream;
@@ -11,8 +10,6 @@ use super::metrics::Samples;
 use super::{Answer, Client, Redis, eventually, http, token, within};
 
 const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
-/// Nodes are to know each other soon.
-const HEARTBEAT_INTERVAL: Duration = Duration::from_millis(300);
 const API_KEY: &str = "the-api-key-of-the-tests";
 
 /// A running gateway; stops when it is dropped.
@@ -36,7 +33,7 @@ impl Gateway {
         Self::try_start(config).await.expect("the gateway starts")
     }
 
-    /// Two nodes that share a place in Redis and know each other.
+    /// Two nodes that share a Redis and know each other.
     pub(crate) async fn start_pair(redis: &Redis) -> [Self; 2] {
         Self::start_nodes(redis, |_| {}).await
     }
@@ -51,28 +48,26 @@ impl Gateway {
             nodes.push(Self::start_node(redis, &format!("node-{index}"), &change).await);
         }
         for node in &nodes {
-            eventually("the nodes to know each other", async || node.known_nodes().await == COUNT).await;
+            node.metric_is("clarion_cluster_nodes", COUNT as f64).await;
         }
         nodes.try_into().unwrap_or_else(|_| unreachable!("so many were started"))
     }
 
-    /// One node called `name` that is ready.
+    /// One node called `name` that lets clients come.
     pub(crate) async fn start_node(redis: &Redis, name: &str, change: impl FnOnce(&mut Config)) -> Self {
         let node = Self::start_with(|config| {
             config.node.name = name.into();
-            config.broker.kind = BrokerType::Redis;
-            config.broker.redis = redis.settings();
-            config.cluster.heartbeat_interval = HEARTBEAT_INTERVAL;
+            redis.configure(config);
             change(config);
         })
         .await;
-        eventually("the node to be ready", async || node.get("/readyz").await.status == 200).await;
+        node.is_ready().await;
         node
     }
 
-    async fn known_nodes(&self) -> usize {
-        let info = self.api("info", json!({})).await;
-        info["nodes"].as_array().expect("there are nodes").len()
+    /// Waits until it lets clients come.
+    pub(crate) async fn is_ready(&self) {
+        eventually("the node to be ready", async || self.get("/readyz").await.status == 200).await;
     }
 
     /// Starts what `config` describes.
@@ -172,13 +167,13 @@ impl Gateway {
 
     /// Calls the server API; answers all of it, `result` or `error`.
     pub(crate) async fn ask_api(&self, method: &str, request: Value) -> Value {
-        let answer = self.post_api(method, request).await;
+        let answer = self.post_api(method, &request).await;
         assert_eq!(answer.status, 200, "{}", answer.body);
         serde_json::from_str(&answer.body).expect("the API answers JSON")
     }
 
-    /// Calls the server API; answers the whole response.
-    pub(crate) async fn post_api(&self, method: &str, request: Value) -> Answer {
+    /// Calls the server API; answers the response as it came.
+    pub(crate) async fn post_api(&self, method: &str, request: &Value) -> Answer {
         let key = [("x-api-key", API_KEY), ("content-type", "application/json")];
         http::post(self.internal, &format!("/api/{method}"), &key, &request.to_string()).await
     }

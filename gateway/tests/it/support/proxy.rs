@@ -1,82 +1,75 @@
 use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
-use tokio::task::JoinHandle;
 
-/// What becomes of what is sent through a proxy.
+/// What becomes of what goes through a proxy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Mode {
     Open,
-    /// Connections end, and new ones end as soon as they are opened.
     Cut,
-    /// Nothing comes through, and nobody is told.
     Frozen,
 }
 
-/// Stands between a gateway and a server, which it can cut off and bring back.
+/// A way to a server that can be cut and mended.
 pub(crate) struct Proxy {
     address: SocketAddr,
     mode: watch::Sender<Mode>,
-    task: JoinHandle<()>,
+    attempts: Arc<AtomicUsize>,
 }
 
 impl Proxy {
-    /// A proxy to `target` that lets everything through.
+    /// To `target`; everything gets through.
     pub(crate) async fn start(target: SocketAddr) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("there are ports");
+        let listener = TcpListener::bind(("127.0.0.1", 0)).await.expect("a free port");
         let address = listener.local_addr().expect("it is bound");
         let (mode, modes) = watch::channel(Mode::Open);
-        let task = tokio::spawn(async move {
+        let attempts = Arc::new(AtomicUsize::new(0));
+        let counted = Arc::clone(&attempts);
+        tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
-                tokio::spawn(serve(client, target, modes.clone()));
+                counted.fetch_add(1, Ordering::Relaxed);
+                tokio::spawn(relay(client, target, modes.clone()));
             }
         });
-        Self { address, mode, task }
+        Self { address, mode, attempts }
     }
 
     pub(crate) fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// The server is gone.
+    /// How often somebody connected.
+    pub(crate) fn attempts(&self) -> usize {
+        self.attempts.load(Ordering::Relaxed)
+    }
+
+    /// Every connection breaks, and no new one gets through.
     pub(crate) fn cut(&self) {
         self.mode.send_replace(Mode::Cut);
     }
 
-    /// The network swallows everything; what it has swallowed does not come back.
+    /// Everything is swallowed, and nobody is told so.
     pub(crate) fn freeze(&self) {
         self.mode.send_replace(Mode::Frozen);
     }
 
-    /// The server is there again, for new connections.
-    pub(crate) fn restore(&self) {
+    /// New connections get through.
+    pub(crate) fn mend(&self) {
         self.mode.send_replace(Mode::Open);
     }
 }
 
-impl Drop for Proxy {
-    fn drop(&mut self) {
-        self.task.abort();
-    }
-}
-
-async fn serve(mut client: TcpStream, target: SocketAddr, mut modes: watch::Receiver<Mode>) {
-    let mode = *modes.borrow_and_update();
-    let changed = match mode {
-        Mode::Cut => return,
-        Mode::Frozen => modes.changed().await,
-        Mode::Open => {
-            let Ok(mut server) = TcpStream::connect(target).await else { return };
-            let _both = (client.set_nodelay(true), server.set_nodelay(true));
-            tokio::select! {
-                _ended = tokio::io::copy_bidirectional(&mut client, &mut server) => return,
-                changed = modes.changed() => changed,
-            }
+async fn relay(mut client: TcpStream, target: SocketAddr, mut modes: watch::Receiver<Mode>) {
+    if *modes.borrow_and_update() == Mode::Open {
+        let Ok(mut server) = TcpStream::connect(target).await else { return };
+        tokio::select! {
+            _ = tokio::io::copy_bidirectional(&mut client, &mut server) => return,
+            _ = modes.wait_for(|mode| *mode != Mode::Open) => {}
         }
-    };
-    // Frozen: the connection stays open, and everything that was under way is lost.
-    if changed.is_ok() && *modes.borrow() == Mode::Frozen {
-        let _thawed = modes.changed().await;
     }
+    // What was swallowed does not come back, so the connection ends with the ice.
+    let _thawed = modes.wait_for(|mode| *mode != Mode::Frozen).await;
 }
