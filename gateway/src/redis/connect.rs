@@ -178,7 +178,12 @@ pub(super) fn tls_problem(error: &RedisError) -> Option<&rustls::Error> {
 
 /// What the network said.
 pub(super) fn io_problem(error: &RedisError) -> String {
-    if error.is_timeout() { "no answer in time".into() } else { error.to_string() }
+    match error {
+        _ if error.is_timeout() => "no answer in time".into(),
+        // What wants TLS does so as well.
+        _ if error.is_connection_dropped() => "it closes the connection without an answer".into(),
+        _ => error.to_string(),
+    }
 }
 
 /// Whether an operator has to act before a connection can be opened.

@@ -33,12 +33,7 @@ impl Gateway {
         Self::try_start(config).await.expect("the gateway starts")
     }
 
-    /// Two nodes that share a Redis and know each other.
-    pub(crate) async fn start_pair(redis: &Redis) -> [Self; 2] {
-        Self::start_nodes(redis, |_| {}).await
-    }
-
-    /// Any number of them, with a configuration that `change` changed.
+    /// So many nodes that share a Redis and know each other, with a configuration that `change` changed.
     pub(crate) async fn start_nodes<const COUNT: usize>(
         redis: &Redis,
         change: impl Fn(&mut Config),
