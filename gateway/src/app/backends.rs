@@ -14,7 +14,7 @@ use crate::config::{BrokerType, Config};
 use crate::metrics::Metrics;
 use crate::model::{NodeId, Tenure};
 use crate::node::{Backends, Dispatch, PresenceSettings};
-use crate::presence::MemoryPresence;
+use crate::presence::{Heartbeats, MemoryPresence, RedisPresence};
 use crate::redis::{Redis, Unsuitable};
 
 /// How often the memory of expired histories and leases is given back.
@@ -73,9 +73,15 @@ fn in_redis(
         Arc::clone(metrics),
         backbone.handle(),
     );
+    let presence = {
+        let _entered = backbone.enter();
+        // After an outage every node has had time to be heard twice.
+        let heartbeats = Heartbeats::new(Arc::clone(&redis), config.cluster.heartbeat_interval * 2);
+        Arc::new(RedisPresence::new(Arc::clone(&redis), Arc::new(heartbeats)))
+    };
     Ok(Backends {
         broker,
-        presence: Arc::new(MemoryPresence::new()),
+        presence,
         presence_settings: presence_settings(config),
         cluster: cluster::Options {
             id,
