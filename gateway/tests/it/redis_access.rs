@@ -8,7 +8,7 @@ use clarion::metrics::Metrics;
 use clarion::model::{NodeId, Secret};
 use serde_json::json;
 
-use crate::support::{Gateway, Redis, Server, eventually, namespace};
+use crate::support::{Gateway, Redis, Server, documented_redis_user, eventually, namespace};
 
 const PASSWORD: &str = "canary-9cQ2";
 
@@ -57,14 +57,6 @@ async fn works(redis: &Redis, access: impl Fn(&mut config::Redis)) {
     }
 }
 
-/// The line of the documentation that makes a user.
-fn documented_user() -> String {
-    let text = include_str!("../../../docs/redis.md");
-    let lines = text.lines().filter(|line| line.starts_with("ACL SETUSER clarion "));
-    let [line] = lines.collect::<Vec<_>>()[..] else { panic!("there is one such line") };
-    line.replace("PASSWORD", PASSWORD)
-}
-
 fn as_clarion(settings: &mut config::Redis) {
     settings.prefix = "clarion".into();
     settings.username = "clarion".into();
@@ -74,14 +66,14 @@ fn as_clarion(settings: &mut config::Redis) {
 #[tokio::test]
 async fn the_rights_that_the_documentation_names_are_enough() {
     let server = Server::start(&["--requirepass", "of-the-default-user"]);
-    server.ask::<()>(":of-the-default-user@", &documented_user()).await;
+    server.ask::<()>(":of-the-default-user@", &documented_redis_user(PASSWORD)).await;
     works(&server.redis(), as_clarion).await;
 }
 
 #[tokio::test]
 async fn none_of_the_rights_that_the_documentation_names_is_too_much() {
     let server = Server::start(&[]);
-    let user = documented_user();
+    let user = documented_redis_user(PASSWORD);
     let mut settings = config::Redis { address: server.address().into(), ..config::Redis::default() };
     as_clarion(&mut settings);
     for right in user.split(' ').filter(|word| word.starts_with('+')) {

@@ -18,7 +18,7 @@ fn channels(config: &mut Config) {
         json!({
             "history_size": 100, "history_ttl": "600s", "force_recovery": true,
             "allow_subscribe_for_client": true, "allow_publish_for_client": true,
-            "allow_history_for_client": true,
+            "allow_history_for_client": true, "presence": true, "allow_presence_for_client": true,
         }),
     ));
     config.client.ping_interval = PING_INTERVAL;
@@ -54,6 +54,9 @@ async fn is_told_everywhere(cut_off: &Gateway) {
     for (method, request) in [
         ("publish", json!({"channel": "kept:a", "data": 0, "idempotency_key": "k"})),
         ("history", json!({"channel": "kept:b"})),
+        ("presence", json!({"channel": "kept:b"})),
+        ("presence_stats", json!({"channel": "kept:b"})),
+        ("disconnect", json!({"user": "nobody"})),
     ] {
         is_told_to_come_back(cut_off, method, request).await;
     }
@@ -66,6 +69,8 @@ async fn is_told_everywhere(cut_off: &Gateway) {
         json!({"publish": {"channel": "kept:b", "data": 0}}),
         json!({"subscribe": {"channel": "kept:b"}}),
         json!({"history": {"channel": "kept:b"}}),
+        json!({"presence": {"channel": "kept:b"}}),
+        json!({"presence_stats": {"channel": "kept:b"}}),
     ] {
         is_refused_for_now(&mut bob, command).await;
     }

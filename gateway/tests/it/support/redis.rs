@@ -172,3 +172,11 @@ impl OwnRedis {
         self.server.signal(Signal::CONT);
     }
 }
+
+/// The command of the documentation that makes a user with as few rights as can be.
+pub(crate) fn documented_redis_user(password: &str) -> String {
+    let text = include_str!("../../../../docs/redis.md");
+    let lines = text.lines().filter(|line| line.starts_with("ACL SETUSER clarion "));
+    let [line] = lines.collect::<Vec<_>>()[..] else { panic!("there is one such line") };
+    line.replace("PASSWORD", password)
+}
