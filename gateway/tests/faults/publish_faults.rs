@@ -1,0 +1,3 @@
+//! TODO
+use crate::catalogue::Fault;
+pub(crate) const FAULTS: &[Fault] = &[];
