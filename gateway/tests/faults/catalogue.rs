@@ -51,6 +51,8 @@ pub(crate) const FULL: bool = false;
 pub(crate) fn all() -> Vec<&'static Fault> {
     let parts = [
         crate::broker_faults::FAULTS,
+        crate::network_faults::FAULTS,
+        crate::refusal_faults::FAULTS,
         crate::data_faults::FAULTS,
         crate::process_faults::FAULTS,
         crate::publish_faults::FAULTS,
@@ -102,13 +104,7 @@ impl Fault {
         if let Err(error) = wait::within("the scene to settle", PATIENCE, scene.settle()).await {
             scene.report.failed(&error);
         }
-        let report = std::mem::take(&mut scene.report);
-        let directory = scene.directory().to_owned();
-        drop(scene);
-        if report.passed() {
-            drop(std::fs::remove_dir_all(directory));
-        }
-        report
+        scene.close()
     }
 }
 

@@ -1,9 +1,13 @@
-//! What a run changes on the machine and must not leave behind: processes and firewall rules.
+//! What a run changes on the machine and must not leave behind: processes, firewall rules, directories.
 //!
 //! Each change is undone when its [`Undo`] is dropped; [`everything`] is for the ends at which nothing is dropped.
 
 use std::collections::BTreeMap;
+use std::fs;
+use std::ops::Deref;
+use std::path::{Path, PathBuf};
 
+use anyhow::Result;
 use parking_lot::Mutex;
 
 type Action = Box<dyn FnOnce() + Send>;
@@ -53,6 +57,41 @@ pub(crate) fn everything() {
     }
 }
 
+/// A directory that is gone when it is dropped, with all that is in it.
+#[derive(Debug)]
+pub(crate) struct Directory(PathBuf);
+
+impl Directory {
+    /// An empty one; `name` is unique within this run.
+    pub(crate) fn make(name: &str) -> Result<Self> {
+        let name = format!("faults-{}-{name}", std::process::id());
+        let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+        fs::create_dir_all(&path)?;
+        Ok(Self(path))
+    }
+
+    /// It stays, for whoever wants to know what went wrong.
+    pub(crate) fn keep(mut self) -> PathBuf {
+        std::mem::take(&mut self.0)
+    }
+}
+
+impl Deref for Directory {
+    type Target = Path;
+
+    fn deref(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl Drop for Directory {
+    fn drop(&mut self) {
+        if !self.0.as_os_str().is_empty() {
+            drop(fs::remove_dir_all(&self.0));
+        }
+    }
+}
+
 #[cfg(test)]
 pub(crate) mod tests {
     use std::sync::Arc;
@@ -66,7 +105,9 @@ pub(crate) mod tests {
         let undone = Arc::new(AtomicU32::new(0));
         let count = |by: u32| {
             let undone = Arc::clone(&undone);
-            Undo::by(move || drop(undone.fetch_add(by, Ordering::Relaxed)))
+            Undo::by(move || {
+                undone.fetch_add(by, Ordering::Relaxed);
+            })
         };
         count(100).forget();
         let kept = count(1);

@@ -32,6 +32,7 @@ pub(crate) enum Entry {
     Unsubscribed(u32),
     /// The gateway did not subscribe it, with this error, which it may call temporary.
     Refused {
+        #[expect(dead_code, reason = "shown in reports")]
         code: u32,
         is_temporary: bool,
     },

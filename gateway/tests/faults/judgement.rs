@@ -7,8 +7,9 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use serde_json::json;
 
-use crate::journal::Entry;
+use crate::journal::{End, Entry};
 use crate::oracle::{self, Position};
+use crate::probe::Probe;
 use crate::publisher::Answered;
 use crate::scenario::Scene;
 use crate::wait;
@@ -29,7 +30,7 @@ impl Scene {
         if self.healed.is_none() {
             self.heals();
         }
-        let recovery = self.recovery().await;
+        self.recovered_in = self.recovery().await;
         self.stop_publishing().await?;
         let tops = self.tops().await?;
         let behind =
@@ -40,7 +41,7 @@ impl Scene {
         drop(book);
         self.report.found(findings);
         self.report.require(behind.is_ok(), "not everybody reached the top");
-        self.record_times(recovery);
+        self.record_times();
         self.record_answers();
         self.record_clients();
         self.check_nodes();
@@ -94,10 +95,10 @@ impl Scene {
         })
     }
 
-    fn record_times(&mut self, recovery: Option<Duration>) {
+    fn record_times(&mut self) {
         let detection = self.detections().into_iter().flatten().max();
         self.report.seconds("t_detect", detection);
-        self.report.seconds("t_recover", recovery);
+        self.report.seconds("t_recover", self.recovered_in);
         let resident = self.watches.iter().map(|watch| watch.sighting().resident_bytes_max).max();
         self.report.figure("rss_peak", format!("{}MB", resident.unwrap_or(0) >> 20));
     }
@@ -125,16 +126,29 @@ impl Scene {
 
     fn record_clients(&mut self) {
         let told = self.count(|entry| matches!(entry, Entry::Unsubscribed(_)));
-        let final_ends = self.count(|entry| match entry {
-            Entry::Unsubscribed(code) => *code < 2500,
-            Entry::Refused { is_temporary, .. } => !is_temporary,
-            Entry::Ended(crate::journal::End::Closed(code)) => (3500..4000).contains(code),
-            _ => false,
-        });
+        let final_ends = self.final_ends();
         let closes = self.closes();
         self.report.figure("closes", closes);
         self.report.figure("told", told);
-        self.report.require(final_ends == 0, format!("{final_ends} clients were told not to come back"));
+        let first = final_ends.first();
+        self.report
+            .require(first.is_none(), format!("{} clients may not come back: {first:?}", final_ends.len()));
+    }
+
+    /// Where a gateway told a client not to come back.
+    fn final_ends(&self) -> Vec<Entry> {
+        let is_final = |entry: &Entry| match entry {
+            Entry::Unsubscribed(code) => *code < 2500,
+            Entry::Refused { is_temporary, .. } => !is_temporary,
+            Entry::Ended(End::Closed(code)) => (3500..4000).contains(code),
+            _ => false,
+        };
+        let ends = |probe: &Probe| -> Vec<Entry> {
+            let journal = probe.journal();
+            let since = journal.entries.iter().filter(|noted| noted.at >= self.fault_at);
+            since.map(|noted| &noted.entry).filter(|entry| is_final(entry)).cloned().collect()
+        };
+        self.probes.iter().flat_map(ends).collect()
     }
 
     /// What no fault excuses.

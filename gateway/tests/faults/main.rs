@@ -17,6 +17,7 @@
 
 mod broker_faults;
 mod catalogue;
+mod certificates;
 mod cleanup;
 mod data_faults;
 mod firewall;
@@ -26,6 +27,7 @@ mod journal;
 mod judgement;
 #[path = "../it/support/metrics.rs"]
 mod metrics;
+mod network_faults;
 mod node;
 mod oracle;
 mod own;
@@ -36,6 +38,7 @@ mod proxy;
 mod publish_faults;
 mod publisher;
 mod redis;
+mod refusal_faults;
 mod report;
 mod scenario;
 mod token;

@@ -233,12 +233,12 @@ fn namespaces() -> Value {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
+    use crate::cleanup::Directory;
 
     crate::own::tests!(; a_node_answers_and_is_started_again_where_it_was);
 
     async fn a_node_answers_and_is_started_again_where_it_was() {
-        let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join("faults-node");
-        fs::create_dir_all(&directory).unwrap();
+        let directory = Directory::make("own-node").unwrap();
         let mut node = Node::start("alone", &directory, Broker::Memory, |_| {}).await.unwrap();
         let request = json!({"channel": "kept:a", "data": 1});
         assert_eq!(node.api("publish", &request).await.unwrap()["offset"], 1);

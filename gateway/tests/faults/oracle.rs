@@ -387,7 +387,7 @@ pub(crate) mod tests {
     }
 
     fn a_planted_repeat_is_found() {
-        let repeated = judged([1, 2, 2, 3, 4, 5].map(publication).into_iter());
+        let repeated = judged([1, 2, 2, 3, 4, 5].map(publication));
         assert_eq!((repeated.dup, repeated.lost_silent, repeated.reorder), (1, 0, 0));
         // The same publication at a second place.
         let again = Sight::Publication(at("e", 6), 105);

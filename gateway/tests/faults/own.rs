@@ -34,6 +34,7 @@ pub(crate) use tests;
 pub(crate) fn run() -> Result<usize> {
     let parts = [
         crate::catalogue::tests::TESTS,
+        crate::certificates::tests::TESTS,
         crate::cleanup::tests::TESTS,
         crate::firewall::tests::TESTS,
         crate::fleet::tests::TESTS,

@@ -31,7 +31,10 @@ impl Process {
             .spawn()
             .with_context(|| format!("starting {:?}", command.get_program()))?;
         let pid = Pid::from_child(&child);
-        let undo = Undo::by(move || drop(kill_process(pid, Signal::KILL)));
+        let undo = Undo::by(move || {
+            // An error means that it has ended.
+            let _: rustix::io::Result<()> = kill_process(pid, Signal::KILL);
+        });
         Ok(Self { child, undo: Some(undo), output: output.to_owned() })
     }
 
@@ -123,11 +126,13 @@ impl Drop for Process {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
+    use crate::cleanup::Directory;
 
     crate::own::tests!(; a_process_is_seen_stopped_and_ended);
 
     async fn a_process_is_seen_stopped_and_ended() {
-        let output = Path::new(env!("CARGO_TARGET_TMPDIR")).join("faults-process.log");
+        let directory = Directory::make("own-process").unwrap();
+        let output = directory.join("sleep.log");
         let mut process = Process::start(Command::new("/bin/sleep").arg("60"), &output).unwrap();
         assert!(process.resident_bytes().unwrap() > 0);
         assert!(process.files().unwrap() >= 3);

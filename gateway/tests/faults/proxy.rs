@@ -28,7 +28,7 @@ pub(crate) struct Weather {
     /// Rises with each time that all connections have to end.
     resets: u64,
     /// A command that holds this word passes, and then its connection ends before the reply. Once.
-    cut_after: Option<&'static str>,
+    cut_after: Option<String>,
 }
 
 /// Most bytes that are under way on a connection in one direction, in pieces of [`PIECE_BYTES`].
@@ -94,8 +94,8 @@ impl Proxy {
     }
 
     /// The next command that holds `word` gets no reply: its connection ends when it has passed.
-    pub(crate) fn cut_reply_of(&self, word: &'static str) {
-        self.change(|weather| weather.cut_after = Some(word));
+    pub(crate) fn cut_reply_of(&self, word: &str) {
+        self.change(|weather| weather.cut_after = Some(word.to_owned()));
     }
 
     /// Whether [`cut_reply_of`](Self::cut_reply_of) has had its effect.
@@ -212,7 +212,7 @@ impl Direction<'_> {
     fn cuts_after(&self, bytes: &[u8]) -> bool {
         self.carries_commands
             && self.weather.send_if_modified(|weather| {
-                let cuts = weather.cut_after.is_some_and(|word| contains(bytes, word));
+                let cuts = weather.cut_after.as_deref().is_some_and(|word| contains(bytes, word));
                 if cuts {
                     weather.cut_after = None;
                 }

@@ -6,10 +6,14 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use ::redis::{Client, ConnectionAddr, ConnectionInfo, FromRedisValue, IntoConnectionInfo as _};
+use ::redis::aio::MultiplexedConnection;
+use ::redis::{
+    AsyncConnectionConfig, Client, ConnectionAddr, ConnectionInfo, FromRedisValue, IntoConnectionInfo as _,
+};
 use anyhow::{Context as _, Result};
 use rustix::process::Signal;
 
+use crate::certificates::Certificates;
 use crate::process::Process;
 use crate::wait;
 
@@ -25,6 +29,7 @@ pub(crate) struct Redis {
     arguments: Vec<String>,
     /// For the connections of the tests, once the server asks for one.
     pub(crate) password: Option<String>,
+    tls_port: Option<u16>,
 }
 
 impl Redis {
@@ -34,7 +39,14 @@ impl Redis {
         fs::create_dir_all(directory)?;
         let arguments: Vec<String> = arguments.iter().map(|argument| (*argument).to_owned()).collect();
         let process = launch(port, directory, &arguments)?;
-        let redis = Self { process, port, directory: directory.to_owned(), arguments, password: None };
+        let redis = Self {
+            process,
+            port,
+            directory: directory.to_owned(),
+            arguments,
+            password: None,
+            tls_port: None,
+        };
         redis.is_up().await?;
         Ok(redis)
     }
@@ -45,10 +57,6 @@ impl Redis {
 
     pub(crate) fn address(&self) -> SocketAddr {
         SocketAddr::from(([127, 0, 0, 1], self.port))
-    }
-
-    pub(crate) fn process(&self) -> &Process {
-        &self.process
     }
 
     /// Ends it as a machine that loses its power does.
@@ -86,17 +94,22 @@ impl Redis {
         let mut command = ::redis::Cmd::new();
         command.arg(*name).arg(arguments);
         let asking = async {
-            let client = Client::open(self.connection_info()?)?;
-            let config = ::redis::AsyncConnectionConfig::new()
-                .set_response_timeout(Some(PATIENCE))
-                .set_connection_timeout(Some(PATIENCE));
-            let mut connection = client.get_multiplexed_async_connection_with_config(&config).await?;
+            let mut connection = self.connect().await?;
             Ok(command.query_async(&mut connection).await?)
         };
         let name = String::from_utf8_lossy(name);
         wait::within(&format!("the answer to {name}"), PATIENCE, asking)
             .await
             .with_context(|| format!("asking Redis to {name}"))
+    }
+
+    /// A connection to keep: when it is needed, there may be no new ones.
+    pub(crate) async fn connect(&self) -> Result<MultiplexedConnection> {
+        let client = Client::open(self.connection_info()?)?;
+        let config = AsyncConnectionConfig::new()
+            .set_response_timeout(Some(PATIENCE))
+            .set_connection_timeout(Some(PATIENCE));
+        Ok(client.get_multiplexed_async_connection_with_config(&config).await?)
     }
 
     fn connection_info(&self) -> Result<ConnectionInfo> {
@@ -106,6 +119,28 @@ impl Redis {
             settings = settings.set_password(password);
         }
         Ok(info.set_redis_settings(settings))
+    }
+
+    /// Speaks TLS as well, on a port of its own.
+    pub(crate) async fn speak_tls(&mut self, certificates: &Certificates) -> Result<()> {
+        let port = wait::free_port()?;
+        self.show_certificate(certificates, "server").await?;
+        self.set("tls-port", &port.to_string()).await?;
+        self.tls_port = Some(port);
+        Ok(())
+    }
+
+    pub(crate) fn tls_port(&self) -> Option<u16> {
+        self.tls_port
+    }
+
+    /// New connections are shown the certificate of this name.
+    pub(crate) async fn show_certificate(&self, certificates: &Certificates, name: &str) -> Result<()> {
+        let (certificate, key) =
+            (certificates.path(&format!("{name}.pem")), certificates.path(&format!("{name}.key")));
+        let files = ["tls-cert-file", &certificate, "tls-key-file", &key, "tls-ca-cert-file"];
+        let rest = [&certificates.path("ca.pem"), "tls-auth-clients", "no"];
+        self.command(&[&["CONFIG", "SET"], &files[..], &rest[..]].concat()).await
     }
 
     /// A setting of the running server.
@@ -139,6 +174,15 @@ impl Redis {
     /// The ports from which others are connected.
     pub(crate) async fn client_ports(&self) -> Result<Vec<u16>> {
         Ok(self.clients().await?.iter().filter_map(|line| client_port(line)).collect())
+    }
+
+    /// How many subscriptions there are, summed over connections.
+    pub(crate) async fn subscriptions(&self) -> Result<u64> {
+        let kinds = ["sub", "psub", "ssub"];
+        let count = |line: &String| -> u64 {
+            kinds.iter().filter_map(|kind| client_field(line, kind)?.parse::<u64>().ok()).sum()
+        };
+        Ok(self.clients().await?.iter().map(count).sum())
     }
 
     /// How many connections subscribe something.
@@ -198,6 +242,7 @@ fn subscribes(line: &str) -> bool {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
+    use crate::cleanup::Directory;
 
     crate::own::tests!(lines_of_redis_are_read; a_server_is_frozen_killed_and_started_again_on_its_port);
 
@@ -212,7 +257,7 @@ pub(crate) mod tests {
     }
 
     async fn a_server_is_frozen_killed_and_started_again_on_its_port() {
-        let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join("faults-redis");
+        let directory = Directory::make("own-redis").unwrap();
         let mut redis = Redis::start(&directory, &[]).await.unwrap();
         redis.command::<()>(&["XADD", "a-stream", "1-0", "field", "value"]).await.unwrap();
         assert_eq!(redis.keys("stream", "a-").await.unwrap(), ["a-stream"]);

@@ -1,6 +1,7 @@
 //! What a fault did, in one line that can be compared with that of another run.
 
 use std::fmt::{self, Display};
+use std::path::Path;
 use std::time::Duration;
 
 use crate::oracle::Findings;
@@ -47,6 +48,11 @@ impl Report {
     /// The fault could not be played to its end.
     pub(crate) fn failed(&mut self, error: &anyhow::Error) {
         self.problems.push(format!("{error:#}"));
+    }
+
+    /// Logs are there.
+    pub(crate) fn kept_at(&mut self, directory: &Path) {
+        self.problems.push(format!("see the logs in {}", directory.display()));
     }
 
     pub(crate) fn passed(&self) -> bool {

@@ -2,17 +2,20 @@
 
 use std::collections::HashSet;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
-use serde_json::Value;
+use serde_json::{Value, json};
 
+use crate::certificates::Certificates;
+use crate::cleanup::Directory;
 use crate::fleet::Fleet;
 use crate::http::Http;
 use crate::journal::{End, Entry};
 use crate::node::{Broker, Node};
+use crate::oracle::Verdict;
 use crate::probe::Probe;
 use crate::proxy::Proxy;
 use crate::publisher::{Answered, Desk, Plan, Publisher};
@@ -58,6 +61,10 @@ pub(crate) struct Setup {
     pub(crate) redis: Option<&'static [&'static str]>,
     /// Whether each node reaches Redis through a proxy of its own.
     pub(crate) proxied: bool,
+    /// Whether nodes reach Redis by TLS.
+    pub(crate) is_tls: bool,
+    /// What Redis asks for; the nodes read it from [`Scene::password_file`].
+    pub(crate) password: Option<&'static str>,
     /// Changes the configuration of every node.
     pub(crate) change: fn(&mut Value),
 }
@@ -73,6 +80,8 @@ impl Default for Setup {
             workers: 20,
             redis: Some(&[]),
             proxied: false,
+            is_tls: false,
+            password: None,
             change: |_| {},
         }
     }
@@ -99,24 +108,34 @@ pub(crate) struct Scene {
     pub(crate) channels: Vec<Arc<str>>,
     pub(super) publishers: Vec<Publisher>,
     redis: Option<Redis>,
+    certificates: Option<Certificates>,
     /// Nodes that were killed or frozen: what they say about themselves does not count.
     pub(super) disturbed: HashSet<usize>,
     pub(super) fault_at: Instant,
     /// When the fault was over, and the number of the next publication then.
     pub(super) healed: Option<(Instant, u64)>,
     pub(super) is_judged: bool,
-    directory: PathBuf,
+    pub(super) recovered_in: Option<Duration>,
+    directory: Directory,
 }
 
 impl Scene {
     /// Sets the stage; everybody is connected and has got a publication of each channel that is published to.
     pub(crate) async fn start(name: &str, depth: Depth, setup: &Setup) -> Result<Self> {
-        let directory = format!("faults-{}-{name}", std::process::id());
-        let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join(directory);
-        fs::create_dir_all(&directory)?;
-        let mut scene = Self::empty(depth, directory, setup);
+        let mut scene = Self::empty(depth, Directory::make(name)?, setup);
         if let Some(arguments) = setup.redis {
-            scene.redis = Some(Redis::start(&scene.directory, arguments).await?);
+            let mut redis = Redis::start(&scene.directory, arguments).await?;
+            if setup.is_tls {
+                let certificates = Certificates::make(&scene.directory.join("certificates"))?;
+                redis.speak_tls(&certificates).await?;
+                scene.certificates = Some(certificates);
+            }
+            if let Some(password) = setup.password {
+                redis.set("requirepass", password).await?;
+                redis.password = Some(password.to_owned());
+                fs::write(scene.password_file(), password)?;
+            }
+            scene.redis = Some(redis);
         }
         scene.start_nodes(setup).await?;
         scene.start_clients(setup);
@@ -129,7 +148,7 @@ impl Scene {
         Ok(scene)
     }
 
-    fn empty(depth: Depth, directory: PathBuf, setup: &Setup) -> Self {
+    fn empty(depth: Depth, directory: Directory, setup: &Setup) -> Self {
         Self {
             depth,
             report: Report::default(),
@@ -142,10 +161,12 @@ impl Scene {
             channels: setup.channels.iter().map(|channel| channel.as_str().into()).collect(),
             publishers: Vec::new(),
             redis: None,
+            certificates: None,
             disturbed: HashSet::new(),
             fault_at: Instant::now(),
             healed: None,
             is_judged: false,
+            recovered_in: None,
             directory,
         }
     }
@@ -161,7 +182,19 @@ impl Scene {
                 Some(redis) => Broker::Redis(redis.address()),
             };
             let name = format!("node-{index}");
-            let node = Node::start(&name, &self.directory, broker, setup.change).await?;
+            let tls = self.redis.as_ref().and_then(Redis::tls_port).zip(self.certificates.as_ref());
+            let password_file = setup.password.map(|_| self.password_file());
+            let change = |config: &mut Value| {
+                if let Some((port, certificates)) = tls {
+                    config["broker"]["redis"]["address"] = json!(format!("rediss://127.0.0.1:{port}"));
+                    config["broker"]["redis"]["tls"]["ca_file"] = json!(certificates.file("ca.pem"));
+                }
+                if let Some(file) = password_file {
+                    config["broker"]["redis"]["password_file"] = json!(file);
+                }
+                (setup.change)(config);
+            };
+            let node = Node::start(&name, &self.directory, broker, change).await?;
             self.watches.push(Watch::start(&node));
             self.nodes.push(node);
         }
@@ -218,8 +251,10 @@ impl Scene {
     pub(crate) async fn everybody_got(&self, number: u64, patience: Duration) -> Result<Instant> {
         let mut missing: Vec<(&Probe, Arc<str>)> = Vec::new();
         for probe in &self.probes {
-            let channels: Vec<Arc<str>> = probe.journal().standings.keys().cloned().collect();
-            missing.extend(channels.into_iter().map(|channel| (probe, channel)));
+            let journal = probe.journal();
+            let is_published_to = |channel: &&Arc<str>| self.channels.contains(channel);
+            let channels = journal.standings.keys().filter(is_published_to).cloned();
+            missing.extend(channels.map(|channel| (probe, channel)));
         }
         let mut last = Instant::now();
         let what = format!("publications from number {number} on to reach all");
@@ -240,6 +275,10 @@ impl Scene {
 
     pub(crate) fn redis_mut(&mut self) -> Result<&mut Redis> {
         self.redis.as_mut().context("there is no Redis in this scene")
+    }
+
+    pub(crate) fn certificates(&self) -> Result<&Certificates> {
+        self.certificates.as_ref().context("there is no TLS in this scene")
     }
 
     /// The fault begins now.
@@ -293,6 +332,63 @@ impl Scene {
         self.report.require(closes == 0, format!("{closes} connections ended"));
     }
 
+    /// A requirement of the fault.
+    pub(crate) fn require(&mut self, holds: bool, what: impl Into<String>) {
+        self.report.require(holds, what);
+    }
+
+    /// Every node must have noticed within `limit` that it does not hear the broker.
+    pub(crate) fn require_detection(&mut self, limit: Duration) {
+        let late = self.detections().iter().filter(|at| at.is_none_or(|at| at > limit)).count();
+        self.report.require(late == 0, format!("{late} nodes did not notice within {limit:?}"));
+    }
+
+    /// From the heal to the first publication after it at every subscriber; known once the scene has settled.
+    pub(crate) fn require_recovery(&mut self, limit: Duration) {
+        let in_time = self.recovered_in.is_some_and(|time| time <= limit);
+        self.report.require(in_time, format!("service did not resume within {limit:?}"));
+    }
+
+    /// No request to publish may have taken longer than `limit`, whatever the answer.
+    pub(crate) fn require_answers_within(&mut self, limit: Duration) {
+        let attempts = self.desk.attempts_since(self.fault_at);
+        let slow = attempts.iter().filter(|attempt| attempt.took > limit).count();
+        self.report.require(slow == 0, format!("{slow} publishes took longer than {limit:?}"));
+    }
+
+    /// Nobody may be told 503.
+    pub(crate) fn require_no_unavailability(&mut self) {
+        let unavailable = self.unavailable();
+        self.report.require(unavailable == 0, format!("{unavailable} publishes were answered 503"));
+    }
+
+    /// Somebody must have been told 503: otherwise the fault had no effect.
+    pub(crate) fn require_unavailability(&mut self) {
+        let unavailable = self.unavailable();
+        self.report.require(unavailable > 0, "no publish was answered 503");
+    }
+
+    /// How many subscriptions began with this verdict since the beginning.
+    pub(crate) fn verdicts(&self, verdict: Verdict) -> usize {
+        self.count(|entry| matches!(entry, Entry::Subscribed(its_verdict) if *its_verdict == verdict))
+    }
+
+    /// How many subscriptions there are.
+    pub(crate) fn subscriptions(&self) -> usize {
+        self.probes.iter().map(|probe| probe.journal().standings.len()).sum()
+    }
+
+    /// A metric, summed over the nodes that answer.
+    pub(crate) async fn metric(&self, name: &str) -> f64 {
+        let mut sum = 0.0;
+        for (index, node) in self.nodes.iter().enumerate() {
+            if !self.disturbed.contains(&index) {
+                sum += node.metric(name).await.unwrap_or(0.0);
+            }
+        }
+        sum
+    }
+
     /// How many requests to publish were answered 503 since the beginning.
     pub(crate) fn unavailable(&self) -> usize {
         let attempts = self.desk.attempts_since(self.fault_at);
@@ -304,9 +400,20 @@ impl Scene {
         Http::to(self.nodes[node].internal())
     }
 
-    /// Where logs are kept if something went wrong.
-    pub(crate) fn directory(&self) -> &Path {
-        &self.directory
+    /// Where the nodes read the password of Redis.
+    pub(crate) fn password_file(&self) -> PathBuf {
+        self.directory.join("redis-password")
+    }
+
+    /// Ends everything. If something went wrong, logs are kept where the report says.
+    pub(crate) fn close(self) -> Report {
+        let Self { mut report, directory, nodes, redis, .. } = self;
+        drop((nodes, redis));
+        if !report.passed() {
+            let directory = directory.keep();
+            report.kept_at(&directory);
+        }
+        report
     }
 }
 

@@ -125,7 +125,7 @@ pub(crate) mod tests {
     fn changes_are_noted_once() {
         let mut changes = Changes::default();
         let start = Instant::now();
-        [true, true, false, false, true].map(|value| changes.note(value));
+        [true, true, false, false, true].into_iter().for_each(|value| changes.note(value));
         assert_eq!(changes.count_since(start), 3);
         assert_eq!(changes.now(), Some(true));
         assert!(changes.became(false, start).is_some());
