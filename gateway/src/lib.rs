@@ -62,6 +62,8 @@ pub mod auth;
 pub mod broker;
 pub mod presence;
 
+pub mod redis;
+
 pub mod wire;
 
 pub mod model;

@@ -2,6 +2,8 @@
 //!
 //! A registry per gateway, because tests run several in one process. Labels come from closed sets.
 
+mod broker;
+
 use std::time::Duration;
 
 use prometheus::{
@@ -9,6 +11,8 @@ use prometheus::{
     Registry, TextEncoder,
 };
 
+use self::broker::Broker;
+pub use self::broker::ReconnectReason;
 use crate::config::SlowConsumer;
 
 /// Upper bounds for latencies, in seconds.
@@ -81,7 +85,7 @@ pub struct Metrics {
     outbox_bytes: IntGauge,
     slow_consumers: IntCounterVec,
     recoveries: IntCounterVec,
-    broker_up: IntGauge,
+    broker: Broker,
     draining: IntGauge,
     shard_lag: prometheus::GaugeVec,
 }
@@ -169,7 +173,7 @@ impl Metrics {
                 "Subscribers that asked to catch up.",
                 &["outcome"],
             ),
-            broker_up: make.gauge("broker_up", "Whether the broker is heard."),
+            broker: Broker::register(make),
             draining: make.gauge("draining", "Whether the node is stopping."),
             shard_lag: make.lag("shard_lag_seconds", "How late a shard's timer last fired.", &["shard"]),
             registry: registry.clone(),
@@ -274,11 +278,6 @@ impl Metrics {
     /// A subscriber asked to catch up.
     pub fn recovery(&self, recovered: bool) {
         self.recoveries.with_label_values(&[recovery_label(recovered)]).inc();
-    }
-
-    /// Whether the broker is heard.
-    pub fn broker_up(&self, up: bool) {
-        self.broker_up.set(up.into());
     }
 
     /// Whether the node is stopping.

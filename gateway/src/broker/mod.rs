@@ -7,6 +7,7 @@
 #[cfg(test)]
 mod contract;
 mod memory;
+mod redis;
 #[cfg(test)]
 pub(crate) mod unruly;
 
@@ -16,6 +17,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 pub use memory::MemoryBroker;
+pub use redis::RedisBroker;
 
 use crate::model::{Channel, Epoch, Notice, Position, Publication};
 

@@ -74,6 +74,16 @@ macro_rules! random_id {
                 Self(Uuid::new_v4())
             }
 
+            /// Its 16 bytes.
+            pub fn as_bytes(&self) -> &[u8; 16] {
+                self.0.as_bytes()
+            }
+
+            /// The id of these 16 bytes; `None` if there are more or fewer.
+            pub fn from_slice(bytes: &[u8]) -> Option<Self> {
+                Uuid::from_slice(bytes).ok().map(Self)
+            }
+
             /// Reads the hyphenated form that `Display` writes; `None` if it is not one.
             pub fn parse(text: &str) -> Option<Self> {
                 Uuid::try_parse(text).ok().map(Self)

@@ -20,7 +20,7 @@ pub use close::CloseReason;
 pub use grants::{Capability, ChannelMatch, Permission, TokenGrants};
 pub use identity::{ClientId, ClientInfo, Identity, NodeId, UserId, UserIdError};
 pub use notice::Notice;
-pub use payload::Payload;
+pub use payload::{Json, Payload};
 pub use position::{Epoch, Position};
 pub use publication::{Publication, RawJson, RawJsonError, is_too_deep};
 pub use secret::Secret;

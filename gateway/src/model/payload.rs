@@ -16,8 +16,9 @@ pub struct Payload {
     is_binary: bool,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Json {
+/// Whether data is JSON.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Json {
     /// It is not.
     No,
     /// On one line.
@@ -37,6 +38,16 @@ impl Payload {
     pub fn binary(bytes: Bytes) -> Self {
         let json = json(&bytes);
         Self { bytes, json, is_binary: true }
+    }
+
+    /// Bytes of which another node has found out what they are. Whoever calls this vouches for it.
+    pub fn known(bytes: Bytes, json: Json, is_binary: bool) -> Self {
+        Self { bytes, json, is_binary }
+    }
+
+    /// Whether it is JSON.
+    pub fn json(&self) -> Json {
+        self.json
     }
 
     /// No data at all, which is not JSON.

@@ -1,0 +1,277 @@
+//! One channel on its way from Redis to the node: in order, once, and without a hole that nobody is told of.
+//!
+//! A flow knows up to where everything was delivered. What does not go on from there shows that something was missed;
+//! then what comes is held, what is missing is read from the history once for the node, and delivery goes on where it
+//! stopped. It does no I/O: it says what is to be read and is told what was found.
+
+use std::sync::Arc;
+
+use crate::broker::{History, Receiver};
+use crate::model::{Channel, Epoch, Notice, Position, Publication};
+
+/// Most bytes that are held of a channel while its history is read; above it they are read too.
+const HELD_BYTES_MAX: usize = 1 << 20;
+
+/// See the module's doc.
+#[derive(Debug)]
+pub(super) struct Flow {
+    channel: Channel,
+    /// Everything up to here was delivered, or was there before anybody followed the history. `None` as long as
+    /// nobody does.
+    position: Option<Position>,
+    state: State,
+}
+
+#[derive(Debug)]
+enum State {
+    Live,
+    /// Something may be missing, and the history is being read.
+    Healing {
+        held: Vec<Run>,
+        held_bytes: usize,
+        /// Something came that was not held, or was missed since the reading began: it has to be read again.
+        is_stale: bool,
+    },
+}
+
+/// Publications that came together.
+#[derive(Debug)]
+struct Run {
+    epoch: Epoch,
+    publications: Vec<Arc<Publication>>,
+}
+
+/// What is to be done about a channel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
+pub(super) enum Next {
+    /// Nothing.
+    Nothing,
+    /// Its history is to be read after its [position](Flow::position); [`Flow::found`] is to be told.
+    Read,
+}
+
+/// What came of healing a channel.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Healed {
+    /// So many publications were read and delivered.
+    pub(super) publications: usize,
+    /// Something was missing that is not there any more, and who follows the history is told.
+    pub(super) is_lost: bool,
+}
+
+impl Flow {
+    pub(super) fn new(channel: Channel) -> Self {
+        Self { channel, position: None, state: State::Live }
+    }
+
+    pub(super) fn channel(&self) -> &Channel {
+        &self.channel
+    }
+
+    /// Up to where everything was delivered; `None` if nobody follows the history.
+    pub(super) fn position(&self) -> Option<&Position> {
+        self.position.as_ref()
+    }
+
+    pub(super) fn notice(&self, notice: &Notice, receiver: &dyn Receiver) {
+        receiver.announce(&self.channel, notice);
+    }
+
+    /// Publications came that are in no history.
+    pub(super) fn pass(&self, publications: &[Arc<Publication>], receiver: &dyn Receiver) {
+        receiver.deliver(&self.channel, None, publications);
+    }
+
+    /// Publications came, one after another in the history of `epoch`.
+    pub(super) fn arrive(
+        &mut self,
+        epoch: Epoch,
+        publications: Vec<Arc<Publication>>,
+        receiver: &dyn Receiver,
+    ) -> Next {
+        let run = match self.deliver(Run { epoch, publications }, receiver) {
+            Ok(()) => return Next::Nothing,
+            Err(ahead) => ahead,
+        };
+        let State::Healing { held, held_bytes, is_stale } = &mut self.state else {
+            return self.heal(vec![run]);
+        };
+        *held_bytes += run.cost_bytes();
+        if *held_bytes > HELD_BYTES_MAX {
+            // All that is missing is in the history: also what was held.
+            (*held, *is_stale) = (Vec::new(), true);
+        } else {
+            held.push(run);
+        }
+        Next::Nothing
+    }
+
+    /// Delivers what goes on from the position; gives back what is ahead of it.
+    fn deliver(&mut self, mut run: Run, receiver: &dyn Receiver) -> Result<(), Run> {
+        let (Some(first), Some(last)) = (run.first(), run.last()) else { return Ok(()) };
+        if let Some(position) = &self.position
+            && position.epoch == run.epoch
+        {
+            if first > position.offset + 1 {
+                return Err(run);
+            }
+            run.publications.retain(|publication| publication.offset > position.offset);
+            if run.publications.is_empty() {
+                return Ok(());
+            }
+        }
+        self.forget_held_of_others(&run.epoch);
+        // Of another epoch: nothing that was delivered before goes on, as its receivers see by the epoch.
+        receiver.deliver(&self.channel, Some(&run.epoch), &run.publications);
+        self.position = Some(Position { epoch: run.epoch, offset: last });
+        Ok(())
+    }
+
+    /// What is held of another epoch than this, which is the one of now, must not come after it.
+    fn forget_held_of_others(&mut self, epoch: &Epoch) {
+        if let State::Healing { held, .. } = &mut self.state {
+            held.retain(|run| run.epoch == *epoch);
+        }
+    }
+
+    /// Something may have been missed: what comes from now on and does not go on from the position is held until the
+    /// history was read.
+    pub(super) fn suspect(&mut self) -> Next {
+        match &mut self.state {
+            // Nobody follows the history, so nothing of it is missed.
+            State::Live if self.position.is_none() => Next::Nothing,
+            State::Live => self.heal(Vec::new()),
+            State::Healing { is_stale, .. } => {
+                *is_stale = true;
+                Next::Nothing
+            }
+        }
+    }
+
+    fn heal(&mut self, held: Vec<Run>) -> Next {
+        let held_bytes = held.iter().map(Run::cost_bytes).sum();
+        self.state = State::Healing { held, held_bytes, is_stale: false };
+        Next::Read
+    }
+
+    /// Somebody read the top of the history for a subscriber, which will follow it from there or from before.
+    ///
+    /// `is_old`: something may have been missed since it was asked for.
+    pub(super) fn observe(&mut self, top: &Position, is_old: bool) -> Next {
+        match &self.position {
+            None => {
+                self.position = Some(top.clone());
+                if is_old { self.suspect() } else { Next::Nothing }
+            }
+            // What is above the position may be on its way. Another epoch cannot be.
+            Some(position) if position.epoch == top.epoch => Next::Nothing,
+            Some(_) => self.suspect(),
+        }
+    }
+
+    /// Whether something is missing up to `top`, which was read a while ago.
+    pub(super) fn lags(&self, top: &Position) -> bool {
+        let is_behind = |position: &Position| position.epoch == top.epoch && position.offset < top.offset;
+        matches!(self.state, State::Live) && self.position.as_ref().is_some_and(is_behind)
+    }
+
+    /// The history, read strictly after `since`, which was the position then, and perhaps not to its end. Delivers
+    /// what was missing and what was held, and says what came of it and whether more has to be read.
+    pub(super) fn found(
+        &mut self,
+        since: &Position,
+        history: History,
+        receiver: &dyn Receiver,
+    ) -> (Healed, Next) {
+        let Some(position) = self.position.clone() else { return (Healed::default(), Next::Nothing) };
+        if position.epoch != since.epoch {
+            return (Healed::default(), Next::Read);
+        }
+        let History { top, mut publications } = history;
+        if top.epoch == position.epoch {
+            // Some of it may have come meanwhile.
+            publications.retain(|publication| publication.offset > position.offset);
+        }
+        let mut healed = Healed { publications: publications.len(), is_lost: false };
+        if !goes_on(&position, &top, &publications) {
+            let resumed = self.resume(&top, &publications);
+            receiver.lose(&self.channel, &resumed);
+            self.forget_held_of_others(&resumed.epoch);
+            self.position = Some(resumed);
+            healed.is_lost = true;
+        }
+        let is_all = publications.last().is_none_or(|last| last.offset >= top.offset);
+        // It begins right after the position, as was just seen or brought about.
+        let delivered = self.deliver(Run { epoch: top.epoch, publications }, receiver);
+        if delivered.is_ok() && is_all { (healed, self.go_on(receiver)) } else { (healed, Next::Read) }
+    }
+
+    /// From where there is something to deliver, when what comes before is lost.
+    fn resume(&self, top: &Position, publications: &[Arc<Publication>]) -> Position {
+        let read = publications.first().map(|first| first.offset);
+        let held = match &self.state {
+            State::Healing { held, .. } => {
+                held.iter().find(|run| run.epoch == top.epoch).and_then(Run::first)
+            }
+            State::Live => None,
+        };
+        let offset = read.or(held).map_or(top.offset, |first| (first - 1).min(top.offset));
+        Position { epoch: top.epoch.clone(), offset }
+    }
+
+    /// Whether its history has to be read.
+    pub(super) fn is_healing(&self) -> bool {
+        matches!(self.state, State::Healing { .. })
+    }
+
+    /// `top` is the top of the history. `None` if not everything up to there has come: then it has to be read.
+    pub(super) fn compare(&mut self, top: &Position, receiver: &dyn Receiver) -> Option<Next> {
+        let has_all = |position: &Position| position.epoch == top.epoch && position.offset >= top.offset;
+        self.position.as_ref().is_some_and(has_all).then(|| self.go_on(receiver))
+    }
+
+    /// Nothing is missing up to the position: delivers what was held.
+    fn go_on(&mut self, receiver: &dyn Receiver) -> Next {
+        let State::Healing { held, is_stale, .. } = std::mem::replace(&mut self.state, State::Live) else {
+            return Next::Nothing;
+        };
+        if is_stale {
+            return self.heal(held);
+        }
+        let mut held = held.into_iter();
+        while let Some(run) = held.next() {
+            if let Err(ahead) = self.deliver(run, receiver) {
+                return self.heal(std::iter::once(ahead).chain(held).collect());
+            }
+        }
+        Next::Nothing
+    }
+}
+
+/// Whether `publications`, read after `position`, go on from there, and nothing is missing if there are none.
+fn goes_on(position: &Position, top: &Position, publications: &[Arc<Publication>]) -> bool {
+    let next = publications.first().map(|first| first.offset);
+    position.epoch == top.epoch
+        && match next {
+            Some(next) => next == position.offset + 1,
+            None => position.offset >= top.offset,
+        }
+}
+
+impl Run {
+    fn first(&self) -> Option<u64> {
+        self.publications.first().map(|publication| publication.offset)
+    }
+
+    fn last(&self) -> Option<u64> {
+        self.publications.last().map(|publication| publication.offset)
+    }
+
+    fn cost_bytes(&self) -> usize {
+        self.publications.iter().map(|publication| publication.cost_bytes()).sum()
+    }
+}
+
+#[cfg(test)]
+mod tests;

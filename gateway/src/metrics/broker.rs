@@ -1,0 +1,126 @@
+use std::time::Duration;
+
+use prometheus::{Histogram, IntCounter, IntCounterVec, IntGauge};
+
+use super::{Maker, Metrics};
+
+/// Why a node connects to its broker again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ReconnectReason {
+    /// The connection was closed, or a command on it was not answered.
+    Closed,
+    /// It was open, and no probe came back.
+    Deaf,
+    /// The broker refused what was asked of it.
+    Refused,
+}
+
+impl ReconnectReason {
+    const ALL: [Self; 3] = [Self::Closed, Self::Deaf, Self::Refused];
+
+    /// For metrics and logs.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Closed => "closed",
+            Self::Deaf => "deaf",
+            Self::Refused => "refused",
+        }
+    }
+}
+
+/// What concerns the broker.
+#[derive(Debug)]
+pub(super) struct Broker {
+    up: IntGauge,
+    probe_duration: Histogram,
+    reconnects: IntCounterVec,
+    failures: IntCounterVec,
+    bad_messages: IntCounter,
+    messages_dropped: IntCounter,
+    healed: IntCounter,
+    lost: IntCounter,
+}
+
+impl Broker {
+    pub(super) fn register(make: &Maker<'_>) -> Self {
+        let reconnects = make.counters(
+            "broker_reconnects_total",
+            "Subscription connections to the broker that were given up.",
+            &["reason"],
+        );
+        for reason in ReconnectReason::ALL {
+            reconnects.with_label_values(&[reason.label()]);
+        }
+        Self {
+            up: make.gauge("broker_up", "Whether the broker is heard."),
+            probe_duration: make.histogram(
+                "broker_probe_duration_seconds",
+                "From sending a probe through the broker to hearing it.",
+            ),
+            reconnects,
+            failures: make.counters(
+                "broker_failures_total",
+                "Commands that the broker did not answer or refused.",
+                &["reason"],
+            ),
+            bad_messages: make.counter(
+                "broker_bad_messages_total",
+                "Messages of the broker that are not ours or of a version that is not known.",
+            ),
+            messages_dropped: make.counter(
+                "broker_messages_dropped_total",
+                "Messages of the broker that came faster than they could be delivered.",
+            ),
+            healed: make.counter(
+                "publications_healed_total",
+                "Publications that were missed and read from the history instead.",
+            ),
+            lost: make.counter(
+                "broker_losses_total",
+                "Times that subscribers of a channel were told that something is missing.",
+            ),
+        }
+    }
+}
+
+impl Metrics {
+    /// Whether the broker is heard.
+    pub fn broker_up(&self, up: bool) {
+        self.broker.up.set(up.into());
+    }
+
+    /// A probe came back.
+    pub fn broker_probe(&self, after: Duration) {
+        self.broker.probe_duration.observe(after.as_secs_f64());
+    }
+
+    /// The subscription connection was given up; another one is opened.
+    pub fn broker_reconnects(&self, reason: ReconnectReason) {
+        self.broker.reconnects.with_label_values(&[reason.label()]).inc();
+    }
+
+    /// The broker did not do what was asked, or did not say that it did. `reason` is one of a few.
+    pub fn broker_failed(&self, reason: &'static str) {
+        self.broker.failures.with_label_values(&[reason]).inc();
+    }
+
+    /// A message is not ours.
+    pub fn broker_message_was_bad(&self) {
+        self.broker.bad_messages.inc();
+    }
+
+    /// A message did not fit into the queue.
+    pub fn broker_message_dropped(&self) {
+        self.broker.messages_dropped.inc();
+    }
+
+    /// So many publications were missed and read from the history.
+    pub fn publications_healed(&self, count: usize) {
+        self.broker.healed.inc_by(count as u64);
+    }
+
+    /// Something of a channel was missed and cannot be read.
+    pub fn broker_lost(&self) {
+        self.broker.lost.inc();
+    }
+}

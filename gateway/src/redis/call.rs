@@ -1,0 +1,81 @@
+use std::sync::LazyLock;
+
+use ::redis::{Cmd, FromRedisValue, RedisError, ServerErrorKind, ToRedisArgs};
+
+/// An answer in the shape that is expected of it: tuples, lists, numbers, strings and bytes.
+pub trait Reply: FromRedisValue + Send {}
+
+impl<T: FromRedisValue + Send> Reply for T {}
+
+/// What can be sent: strings, bytes, numbers, and lists of them.
+pub trait Arg: ToRedisArgs {}
+
+impl<T: ToRedisArgs> Arg for T {}
+
+/// A script that Redis runs as one step.
+#[derive(Debug)]
+pub struct Script {
+    code: &'static str,
+    hash: LazyLock<String, fn() -> String>,
+}
+
+/// Makes a [`Script`] of a file under `redis/scripts/`.
+macro_rules! script {
+    ($name:literal) => {{
+        const CODE: &str = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/redis/scripts/", $name));
+        $crate::redis::Script::new(CODE, || $crate::redis::Script::hash_of(CODE))
+    }};
+}
+pub(crate) use script;
+
+impl Script {
+    /// A script of this `code`; `hash` computes its [hash](Self::hash_of). For the macro `script!`.
+    pub(crate) const fn new(code: &'static str, hash: fn() -> String) -> Self {
+        Self { code, hash: LazyLock::new(hash) }
+    }
+
+    /// By what Redis knows a script that it has been told.
+    pub(crate) fn hash_of(code: &str) -> String {
+        ::redis::Script::new(code).get_hash().to_owned()
+    }
+
+    /// Tells Redis the script.
+    pub(super) fn load(&self) -> Cmd {
+        let mut load = ::redis::cmd("SCRIPT");
+        load.arg("LOAD").arg(self.code);
+        load
+    }
+}
+
+/// One command, or one run of a script.
+#[derive(Clone)]
+pub struct Call {
+    pub(super) command: Cmd,
+    pub(super) script: Option<&'static Script>,
+}
+
+impl Call {
+    /// The command called `name`.
+    pub fn command(name: &str) -> Self {
+        Self { command: ::redis::cmd(name), script: None }
+    }
+
+    /// A run of `script` on `keys`, all of which live in one place.
+    pub fn script(script: &'static Script, keys: &[&str]) -> Self {
+        let mut command = ::redis::cmd("EVALSHA");
+        command.arg(script.hash.as_str()).arg(keys.len()).arg(keys);
+        Self { command, script: Some(script) }
+    }
+
+    /// Adds an argument.
+    #[must_use]
+    pub fn arg(mut self, argument: impl Arg) -> Self {
+        self.command.arg(argument);
+        self
+    }
+}
+
+/// Whether Redis does not know the script: it was restarted, or told to forget.
+pub(super) fn is_unknown_script(error: &RedisError) -> bool {
+    error.kind() == ::redis::ErrorKind::Server(ServerErrorKind::NoScript)
+}

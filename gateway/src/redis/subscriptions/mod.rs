@@ -1,0 +1,131 @@
+//! Hearing what is published at one Redis server, and knowing whether we do.
+//!
+//! A supervisor keeps a connection of its own for this, for ever. What comes is put into bounded queues, by worker;
+//! which Redis channels are live is known from the server's confirmations alone. A probe that is published every
+//! second and must come back says whether we hear at all: a connection may be open and deaf.
+
+mod ledger;
+mod queue;
+mod supervisor;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio::sync::{Notify, oneshot, watch};
+use tokio::task::JoinHandle;
+
+use self::ledger::Ledger;
+use self::queue::Room;
+pub use self::queue::{Item, Queue};
+use self::supervisor::Supervisor;
+use super::Failure;
+use super::connect::Connector;
+use super::instance::{Hearing, Lines};
+use crate::metrics::Metrics;
+
+/// How many queues there are: what is heard is worked on by so many at once.
+pub const WORKERS: usize = 4;
+
+/// See the module's doc. Ends with the value.
+pub(super) struct Subscriptions {
+    state: Arc<State>,
+    hearing: watch::Receiver<Hearing>,
+    deadline: Duration,
+    supervisor: JoinHandle<()>,
+}
+
+/// What the supervisor and the others share.
+struct State {
+    ledger: Mutex<Ledger>,
+    /// Something in the ledger is to be told to the server.
+    changed: Notify,
+    queues: Vec<Arc<Queue>>,
+    /// See [`Instance::lineage`](crate::redis::Instance::lineage).
+    lineage: Mutex<Arc<str>>,
+}
+
+impl Subscriptions {
+    /// Starts to connect, on the current runtime. Probes are sent on `lines` and come back on the Redis channel
+    /// `probe`.
+    pub(super) fn start(
+        connector: Arc<Connector>,
+        lines: Arc<Lines>,
+        probe: String,
+        metrics: Arc<Metrics>,
+    ) -> Arc<Self> {
+        let deadline = connector.settings().command_timeout;
+        let room = Room::new(connector.settings().inbox_bytes_max);
+        let queues = (0..WORKERS).map(|_| Queue::new(Arc::clone(&room))).collect();
+        let state = Arc::new(State {
+            ledger: Mutex::default(),
+            changed: Notify::new(),
+            queues,
+            lineage: Mutex::new("".into()),
+        });
+        let (sender, hearing) = watch::channel(Hearing::NotYet);
+        let supervisor = Supervisor::new(connector, lines, Arc::clone(&state), probe, sender, metrics);
+        let supervisor = tokio::spawn(supervisor.run());
+        Arc::new(Self { state, hearing, deadline, supervisor })
+    }
+
+    pub(super) fn queues(&self) -> &[Arc<Queue>] {
+        &self.state.queues
+    }
+
+    pub(super) fn lineage(&self) -> Arc<str> {
+        Arc::clone(&self.state.lineage.lock())
+    }
+
+    pub(super) fn hearing(&self) -> watch::Receiver<Hearing> {
+        self.hearing.clone()
+    }
+
+    pub(super) async fn subscribe(&self, name: &str) -> Result<(), Failure> {
+        let live = self.state.ledger.lock().want(name);
+        self.wait(live).await
+    }
+
+    pub(super) async fn unsubscribe(&self, name: &str) -> Result<(), Failure> {
+        let ended = self.state.ledger.lock().drop_interest(name);
+        self.wait(ended).await
+    }
+
+    async fn wait(&self, done: Option<oneshot::Receiver<()>>) -> Result<(), Failure> {
+        let Some(done) = done else { return Ok(()) };
+        self.state.changed.notify_one();
+        match tokio::time::timeout(self.deadline, done).await {
+            Ok(Ok(())) => Ok(()),
+            // In time, but somebody wants the contrary by now.
+            Ok(Err(_)) | Err(_) => Err(Failure::Unavailable),
+        }
+    }
+}
+
+impl Drop for Subscriptions {
+    fn drop(&mut self) {
+        self.supervisor.abort();
+    }
+}
+
+impl State {
+    /// Puts what came on a Redis channel into the queue of its worker; `false` if it was dropped.
+    fn hear(&self, name: Vec<u8>, payload: Vec<u8>) -> bool {
+        self.queues[worker(&name)].push(Item::Message { name, payload })
+    }
+
+    /// Everything is heard again.
+    fn restore(&self) {
+        for queue in &self.queues {
+            queue.push(Item::Restored);
+        }
+    }
+}
+
+/// FNV-1a: the same worker for the same name, whatever the process.
+fn worker(name: &[u8]) -> usize {
+    let hash = name.iter().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+        (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
+    });
+    (hash >> 32) as usize % WORKERS
+}

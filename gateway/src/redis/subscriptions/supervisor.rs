@@ -1,0 +1,323 @@
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use ::redis::aio::MultiplexedConnection;
+use ::redis::{PushInfo, PushKind, Value};
+use tokio::sync::{Notify, watch};
+use tokio::time::{Instant, MissedTickBehavior};
+
+use super::super::backoff::Backoff;
+use super::super::call::Call;
+use super::super::check::{self, Verdict};
+use super::super::connect::Connector;
+use super::super::instance::{Hearing, Lines};
+use super::super::{Failure, Refusal};
+use super::State;
+use crate::metrics::{Metrics, ReconnectReason};
+
+/// Most channels in one command.
+const BATCH: usize = 512;
+/// While Redis is away, it is said again after this.
+const COMPLAIN_INTERVAL: Duration = Duration::from_secs(10);
+
+/// Keeps one server's subscription connection, for ever.
+pub(super) struct Supervisor {
+    connector: Arc<Connector>,
+    lines: Arc<Lines>,
+    state: Arc<State>,
+    probe: Arc<str>,
+    hearing: watch::Sender<Hearing>,
+    metrics: Arc<Metrics>,
+    complaint: Complaint,
+}
+
+/// What a connection tells while it is open.
+struct Ears {
+    state: Arc<State>,
+    probe: Arc<str>,
+    metrics: Arc<Metrics>,
+    /// When the last probe came back, in milliseconds since `opened_at`; the highest when none has.
+    heard_at: AtomicU64,
+    opened_at: Instant,
+    changed: Notify,
+    is_closed: std::sync::atomic::AtomicBool,
+}
+
+/// Why a connection is given up.
+enum End {
+    /// It was closed, or a command on it failed.
+    Lost(ReconnectReason),
+    Unusable(String),
+}
+
+impl Ears {
+    fn hear(&self, push: PushInfo) {
+        let mut data = push.data.into_iter();
+        match push.kind {
+            PushKind::Message => {
+                let (Some(Value::BulkString(name)), Some(Value::BulkString(payload))) =
+                    (data.next(), data.next())
+                else {
+                    return self.metrics.broker_message_was_bad();
+                };
+                if name == self.probe.as_bytes() {
+                    self.hear_probe(&payload);
+                } else if !self.state.hear(name, payload) {
+                    self.metrics.broker_message_dropped();
+                }
+            }
+            PushKind::Subscribe => {
+                if let Some(Value::BulkString(name)) = data.next() {
+                    self.state.ledger.lock().subscribed(&name);
+                    self.changed.notify_one();
+                }
+            }
+            PushKind::Unsubscribe => {
+                if let Some(Value::BulkString(name)) = data.next() {
+                    self.state.ledger.lock().unsubscribed(&name);
+                }
+            }
+            PushKind::Disconnection => {
+                self.is_closed.store(true, Ordering::Release);
+                self.changed.notify_one();
+            }
+            _ => {}
+        }
+    }
+
+    fn hear_probe(&self, payload: &[u8]) {
+        let sent_at = str::from_utf8(payload).ok().and_then(|text| text.parse::<u64>().ok());
+        let now = self.now();
+        // One of an earlier connection counts as well: it came on this one.
+        if let Some(sent_at) = sent_at {
+            self.metrics.broker_probe(Duration::from_millis(now.saturating_sub(sent_at)));
+        }
+        self.heard_at.store(now, Ordering::Release);
+        self.changed.notify_one();
+    }
+
+    fn now(&self) -> u64 {
+        u64::try_from(self.opened_at.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    /// Whether a probe came back.
+    fn has_heard(&self) -> bool {
+        self.heard_at.load(Ordering::Acquire) != u64::MAX
+    }
+
+    /// For how long no probe came back.
+    fn silent_for(&self) -> Duration {
+        let heard_at = self.heard_at.load(Ordering::Acquire);
+        let since = if heard_at == u64::MAX { 0 } else { heard_at };
+        Duration::from_millis(self.now().saturating_sub(since))
+    }
+}
+
+impl Supervisor {
+    pub(super) fn new(
+        connector: Arc<Connector>,
+        lines: Arc<Lines>,
+        state: Arc<State>,
+        probe: String,
+        hearing: watch::Sender<Hearing>,
+        metrics: Arc<Metrics>,
+    ) -> Self {
+        let complaint = Complaint::default();
+        Self { connector, lines, state, probe: probe.into(), hearing, metrics, complaint }
+    }
+
+    pub(super) async fn run(mut self) {
+        // Its own probes are what a node wants first.
+        drop(self.state.ledger.lock().want(&self.probe));
+        let mut backoff = Backoff::default();
+        loop {
+            let mut is_refused = false;
+            match self.open().await {
+                Ok((ears, connection)) => {
+                    let end = self.serve(&ears, connection, &mut backoff).await;
+                    let reason = match &end {
+                        End::Lost(reason) => *reason,
+                        End::Unusable(_) => ReconnectReason::Refused,
+                    };
+                    self.metrics.broker_reconnects(reason);
+                    self.lose(&end);
+                }
+                Err(verdict) => {
+                    is_refused = matches!(verdict, Verdict::Unsuitable(_));
+                    self.fail(verdict);
+                }
+            }
+            tokio::time::sleep(backoff.next(is_refused)).await;
+        }
+    }
+
+    async fn open(&self) -> Result<(Arc<Ears>, MultiplexedConnection), Verdict> {
+        let ears = Arc::new(Ears {
+            state: Arc::clone(&self.state),
+            probe: Arc::clone(&self.probe),
+            metrics: Arc::clone(&self.metrics),
+            heard_at: AtomicU64::new(u64::MAX),
+            opened_at: Instant::now(),
+            changed: Notify::new(),
+            is_closed: false.into(),
+        });
+        let hearing = Arc::clone(&ears);
+        let on_push = move |push: PushInfo| -> Result<(), ()> {
+            hearing.hear(push);
+            Ok(())
+        };
+        let opened = self.connector.open(Some(Arc::new(on_push))).await;
+        let mut connection = opened.map_err(|error| check::verdict(&error))?;
+        let lineage = check::check(&mut connection).await?;
+        *self.state.lineage.lock() = lineage.into();
+        Ok((ears, connection))
+    }
+
+    /// Uses the connection until it is no good any more.
+    async fn serve(
+        &mut self,
+        ears: &Arc<Ears>,
+        connection: MultiplexedConnection,
+        backoff: &mut Backoff,
+    ) -> End {
+        self.state.ledger.lock().start_anew();
+        let interval = self.connector.settings().probe_interval;
+        let limit = interval + self.connector.settings().command_timeout;
+        let mut ticks = tokio::time::interval(interval);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut is_restored = false;
+        loop {
+            if let Err(end) = self.tell(connection.clone()).await {
+                return end;
+            }
+            if !is_restored && self.state.ledger.lock().is_settled() && ears.has_heard() {
+                is_restored = true;
+                backoff.connected();
+                self.state.restore();
+                self.hear_again();
+            }
+            if ears.is_closed.load(Ordering::Acquire) {
+                return End::Lost(ReconnectReason::Closed);
+            }
+            tokio::select! {
+                () = ears.changed.notified() => {}
+                () = self.state.changed.notified() => {}
+                _ = ticks.tick() => {
+                    if ears.silent_for() > limit {
+                        return End::Lost(ReconnectReason::Deaf);
+                    }
+                    self.send_probe(ears, &connection);
+                }
+            }
+        }
+    }
+
+    /// Tells the server what it does not know yet.
+    async fn tell(&self, mut connection: MultiplexedConnection) -> Result<(), End> {
+        loop {
+            let batch = self.state.ledger.lock().next_batch(BATCH);
+            if batch.is_empty() {
+                return Ok(());
+            }
+            let names =
+                |names: &[super::ledger::Name]| names.iter().map(|name| name.to_string()).collect::<Vec<_>>();
+            if !batch.unsubscribe.is_empty() {
+                let told = connection.unsubscribe(names(&batch.unsubscribe)).await;
+                told.map_err(|error| end_of(&error))?;
+            }
+            if !batch.subscribe.is_empty() {
+                let told = connection.subscribe(names(&batch.subscribe)).await;
+                told.map_err(|error| end_of(&error))?;
+            }
+        }
+    }
+
+    /// Sends a probe through Redis, and a ping on the connection itself, so that the network finds out whether
+    /// anybody is there. Waits for neither: that a probe is missing shows.
+    fn send_probe(&self, ears: &Arc<Ears>, connection: &MultiplexedConnection) {
+        let (lines, mut connection) = (Arc::clone(&self.lines), connection.clone());
+        let probe = Call::command("PUBLISH").arg(&*self.probe).arg(ears.now().to_string());
+        tokio::spawn(async move {
+            let ping = async { ::redis::cmd("PING").query_async::<Value>(&mut connection).await.is_ok() };
+            let (sent, pinged) = tokio::join!(lines.call::<Value>(&probe), ping);
+            if sent.is_err() || !pinged {
+                tracing::debug!(sent = sent.is_ok(), pinged, "a probe of Redis was not answered");
+            }
+        });
+    }
+
+    fn hear_again(&mut self) {
+        self.metrics.broker_up(true);
+        self.hearing.send_replace(Hearing::Heard);
+        if let Some(away_for) = self.complaint.end() {
+            let address = self.connector.address();
+            tracing::info!(redis.address = address, away_for = ?away_for, "hearing from Redis");
+        }
+    }
+
+    /// The connection is gone.
+    fn lose(&mut self, end: &End) {
+        self.metrics.broker_up(false);
+        let was_heard = self.hearing.borrow().is_heard();
+        if was_heard || !matches!(*self.hearing.borrow(), Hearing::NotYet) {
+            self.hearing.send_replace(Hearing::Deaf);
+        }
+        let reason = match end {
+            End::Lost(reason) => reason.label(),
+            End::Unusable(reason) => reason,
+        };
+        self.complaint.say(|| {
+            tracing::warn!(
+                redis.address = self.connector.address(),
+                reason,
+                "not hearing from Redis; connecting again"
+            );
+        });
+    }
+
+    /// No connection could be opened.
+    fn fail(&mut self, verdict: Verdict) {
+        let reason = match verdict {
+            Verdict::Away(reason) => reason,
+            Verdict::Unsuitable(reason) => {
+                self.hearing.send_replace(Hearing::Refused(Refusal::Other));
+                reason
+            }
+        };
+        self.complaint.say(|| {
+            tracing::warn!(redis.address = self.connector.address(), reason, "Redis is away; trying again");
+        });
+    }
+}
+
+fn end_of(error: &::redis::RedisError) -> End {
+    match Failure::from(error) {
+        Failure::Unavailable => End::Lost(ReconnectReason::Closed),
+        failure @ (Failure::Refused(_) | Failure::Full) => End::Unusable(failure.to_string()),
+    }
+}
+
+/// Says once that something is wrong, and then at most every some seconds, until it is over.
+#[derive(Debug, Default)]
+struct Complaint {
+    since: Option<Instant>,
+    said_at: Option<Instant>,
+}
+
+impl Complaint {
+    fn say(&mut self, say: impl FnOnce()) {
+        let now = Instant::now();
+        self.since.get_or_insert(now);
+        if self.said_at.is_none_or(|said_at| now - said_at >= COMPLAIN_INTERVAL) {
+            self.said_at = Some(now);
+            say();
+        }
+    }
+
+    /// How long it lasted; `None` if nothing was wrong.
+    fn end(&mut self) -> Option<Duration> {
+        self.said_at = None;
+        self.since.take().map(|since| since.elapsed())
+    }
+}
