@@ -18,6 +18,7 @@ use axum::extract::Request;
 use axum::http::Response;
 use clap::Parser;
 use clarion::broker::MemoryBroker;
+use clarion::cluster;
 use clarion::metrics::Metrics;
 use clarion::model::{Channel, CloseReason};
 use clarion::node::{Backends, Dispatch, INBOX_BYTES_MAX, Node, Order, PresenceSettings, ShardId};
@@ -101,6 +102,7 @@ async fn serve(arguments: &Arguments) -> anyhow::Result<()> {
         broker,
         presence: Arc::new(MemoryPresence::new()),
         presence_settings: PresenceSettings::default(),
+        cluster: cluster::Options::alone(Arc::default()),
     };
     let node = Node::new("echo".into(), dispatch, backends, Arc::clone(&metrics), backbone);
     let hour = Duration::from_secs(3600);

@@ -3,6 +3,7 @@
 //! A registry per gateway, because tests run several in one process. Labels come from closed sets.
 
 mod broker;
+mod cluster;
 
 use std::time::Duration;
 
@@ -13,6 +14,8 @@ use prometheus::{
 
 use self::broker::Broker;
 pub use self::broker::ReconnectReason;
+use self::cluster::Cluster;
+pub use self::cluster::NodeCommand;
 use crate::config::SlowConsumer;
 
 /// Upper bounds for latencies, in seconds.
@@ -86,6 +89,7 @@ pub struct Metrics {
     slow_consumers: IntCounterVec,
     recoveries: IntCounterVec,
     broker: Broker,
+    cluster: Cluster,
     draining: IntGauge,
     shard_lag: prometheus::GaugeVec,
 }
@@ -174,6 +178,7 @@ impl Metrics {
                 &["outcome"],
             ),
             broker: Broker::register(make),
+            cluster: Cluster::register(make),
             draining: make.gauge("draining", "Whether the node is stopping."),
             shard_lag: make.lag("shard_lag_seconds", "How late a shard's timer last fired.", &["shard"]),
             registry: registry.clone(),

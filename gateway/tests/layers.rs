@@ -47,7 +47,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("prometheus", &["metrics"]),
     (
         "prost",
-        &["protocol/centrifuge/codec/protobuf", "broker/redis/envelope", "presence/redis", "cluster/message"],
+        &["protocol/centrifuge/codec/protobuf", "broker/redis/envelope", "presence/redis", "cluster/codec"],
     ),
     ("opentelemetry", &["telemetry"]),
     ("rustix", &["shard", "transport"]),

@@ -3,6 +3,8 @@
 //! Start: every listener is bound before any accepts. Stop: not ready → close everybody → listeners → requests
 //! of the API end. Both orders matter; see [`Gateway::start`] and [`Gateway::stop`].
 
+mod address;
+mod backends;
 mod machine;
 mod shards;
 
@@ -12,22 +14,21 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::TcpListener;
-use tokio::runtime::{Handle, Runtime};
+use tokio::runtime::Runtime;
 use tokio::sync::Semaphore;
-use tokio::time::MissedTickBehavior;
 
 use self::shards::{Plan, Shards};
 use crate::auth::{ApiKeys, Authority, KeyError};
-use crate::broker::MemoryBroker;
-use crate::config::{Auto, Channels, Config};
+use crate::config::{Auto, Channels, Client, Config, Token};
 use crate::metrics::Metrics;
-use crate::node::{Backends, Dispatch, INBOX_BYTES_MAX, Node, PresenceSettings};
-use crate::presence::MemoryPresence;
+use crate::node::{Dispatch, INBOX_BYTES_MAX, Node};
 use crate::protocol::Context;
+use crate::redis::Unsuitable;
 use crate::server::accept::{self, Options};
 use crate::server::api::{self, Api};
 use crate::server::in_flight::InFlight;
 use crate::server::ops::{self, Ops, Phase};
+use crate::server::v1::{self, V1};
 use crate::server::{Routes, playground, public};
 use crate::shard::{Budget, Settings};
 use crate::transport;
@@ -39,8 +40,6 @@ const CLOSE_DEADLINE: Duration = Duration::from_secs(3);
 const REQUESTS_DEADLINE: Duration = Duration::from_secs(1);
 /// How long the presence may take after that to be told who has left.
 const LEAVE_DEADLINE: Duration = Duration::from_millis(500);
-/// How often the memory of expired histories and leases is given back.
-const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
 /// Threads for everything that is not a socket of a client.
 const BACKBONE_THREADS: usize = 2;
 /// Of the open files, the share that is not for clients but for the API, health, metrics and ourselves.
@@ -72,6 +71,9 @@ pub enum StartError {
     /// A key of the configuration cannot be used.
     #[error("a key of the configuration cannot be used")]
     Key(#[from] KeyError),
+    /// A Redis answers that cannot be used.
+    #[error(transparent)]
+    Redis(#[from] Unsuitable),
     /// Threads or their event loops could not be made.
     #[error("cannot start the event loops")]
     Runtime(#[source] io::Error),
@@ -119,8 +121,8 @@ impl Gateway {
             Some(routes) => parts.serve_internal(config, routes, &backbone)?,
         };
         shards.accept();
+        backbone.block_on(parts.node.cluster().join(address::internal(config, internal_address)));
         parts.phase.start();
-        parts.metrics.broker_up(true);
         let Parts { node, phase, in_flight, .. } = parts;
         Ok(Self { node, phase, in_flight, shards, backbone, internal_address })
     }
@@ -148,6 +150,7 @@ impl Gateway {
         // In time or not: what is left in the presence ends by its lease.
         let settled = async { tokio::time::timeout(LEAVE_DEADLINE, self.node.seats_settled()).await };
         let _in_time = self.backbone.block_on(settled);
+        self.backbone.block_on(self.node.cluster().leave());
         self.backbone.shutdown_timeout(Duration::from_millis(100));
         tracing::info!("stopped");
     }
@@ -170,12 +173,13 @@ impl Parts {
         let shards = config.shards.or_else(machine::cpus);
         let dispatch = Dispatch::new(shards, INBOX_BYTES_MAX, Arc::clone(&metrics));
         let handle = backbone.handle().clone();
-        let backends = in_memory(config, &dispatch, &handle);
-        let node = Node::new(config.node.name.clone(), dispatch, backends, Arc::clone(&metrics), handle);
         let channels = Channels::new(&config.channel);
         let channels = if is_development { channels.with_unknown_namespaces_allowed() } else { channels };
+        let authority = Authority::new(&config.client, channels, config.channel.channel_bytes_max)?;
+        let backends = backends::make(config, &authority, &dispatch, &metrics, backbone)?;
+        let node = Node::new(config.node.name.clone(), dispatch, backends, Arc::clone(&metrics), handle);
         let context = Context {
-            authority: Authority::new(&config.client, channels, config.channel.channel_bytes_max)?,
+            authority,
             channels_max: config.client.channels_max,
             recovery_publications_max: config.client.recovery_publications_max,
             history_publications_max: config.client.history_publications_max,
@@ -218,7 +222,13 @@ impl Parts {
             keys: ApiKeys::new(&config.api.keys),
             config: config.api.clone(),
         };
-        let api = self.in_flight.watch(api::routes(api));
+        let v1 = V1 {
+            node: Arc::clone(&self.node),
+            keys: api.keys.clone(),
+            config: config.api.clone(),
+            token_lifetime_max: token_lifetime_max(&config.client),
+        };
+        let api = self.in_flight.watch(api::routes(api).merge(v1::routes(v1)));
         let routes = ops::routes(ops).merge(api);
         match development {
             Some(development) => {
@@ -280,30 +290,14 @@ impl Parts {
     }
 }
 
-/// What a node needs to stand alone. Its memory is swept on `backbone`.
-fn in_memory(config: &Config, dispatch: &Arc<Dispatch>, backbone: &Handle) -> Backends {
-    let broker = Arc::new(MemoryBroker::new(Arc::clone(dispatch) as _));
-    let presence = Arc::new(MemoryPresence::new());
-    backbone.spawn(sweep(Arc::clone(&broker), Arc::clone(&presence)));
-    Backends {
-        broker,
-        presence,
-        presence_settings: PresenceSettings {
-            ttl: config.channel.presence_ttl,
-            update_interval: config.client.presence_update_interval,
-        },
+/// How long a token can be good from now on; zero: for ever.
+fn token_lifetime_max(client: &Client) -> Duration {
+    let lifetime = |token: &Token| token.lifetime_max.saturating_add(token.leeway);
+    let rules = [&client.token, client.subscription_token_rules()];
+    if rules.iter().any(|token| token.lifetime_max.is_zero()) {
+        return Duration::ZERO;
     }
-}
-
-/// Gives back what broker and presence need not keep any more, for ever.
-async fn sweep(broker: Arc<MemoryBroker>, presence: Arc<MemoryPresence>) {
-    let mut ticks = tokio::time::interval(SWEEP_INTERVAL);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    loop {
-        ticks.tick().await;
-        broker.sweep().await;
-        presence.sweep();
-    }
+    rules.into_iter().map(lifetime).max().unwrap_or_default()
 }
 
 /// How many clients may be connected. Never so many that the API, health and metrics find no file left.

@@ -1,8 +1,9 @@
 use std::fmt;
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use super::terms::{self, Access};
-use super::{Asks, KeyError, Terms, TokenError, TokenVerifier, grants};
+use super::{Asks, KeyError, Revocations, Terms, TokenError, TokenVerifier, grants};
 use crate::broker::{PublishOptions, Retention};
 use crate::config::{ChannelOptions, Channels, Client, DataFormat, PersonalChannel};
 use crate::model::{Channel, ClientId, Identity, Overrides, Secret, SubscriptionGrant, UserId};
@@ -30,7 +31,7 @@ impl From<grants::Denied> for Refusal {
 /// Why a subscription token is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum SubscriptionTokenError {
-    /// Malformed, badly signed, or with claims that are missing or not acceptable.
+    /// Malformed, badly signed, revoked, or with claims that are missing or not acceptable.
     #[error("bad subscription token")]
     Bad,
     /// Good at another time: the client should bring a fresh one.
@@ -54,6 +55,7 @@ impl From<TokenError> for SubscriptionTokenError {
 pub struct Authority {
     connections: TokenVerifier,
     subscriptions: TokenVerifier,
+    revocations: Arc<Revocations>,
     personal: PersonalChannel,
     channels: Channels,
     channel_bytes_max: usize,
@@ -70,6 +72,7 @@ impl Authority {
         Ok(Self {
             connections: TokenVerifier::for_connections(client)?,
             subscriptions: TokenVerifier::for_subscriptions(client)?,
+            revocations: Arc::default(),
             personal: client.subscribe_to_user_personal_channel.clone(),
             channels,
             channel_bytes_max,
@@ -78,12 +81,21 @@ impl Authority {
         })
     }
 
+    /// The tokens that it refuses though they are good. Whoever hears of a revocation adds it there.
+    pub fn revocations(&self) -> &Arc<Revocations> {
+        &self.revocations
+    }
+
     /// Verifies a connection token.
     ///
     /// # Errors
     /// [`TokenError`] with the rule that it breaks.
     pub fn authenticate(&self, token: &Secret) -> Result<Identity, TokenError> {
-        self.connections.verify(token.expose(), SystemTime::now())
+        let identity = self.connections.verify(token.expose(), SystemTime::now())?;
+        if self.revocations.include(&identity.user, identity.mark) {
+            return Err(TokenError::Revoked);
+        }
+        Ok(identity)
     }
 
     /// What a subscription token grants `client` of `identity` for `channel`, whatever the namespace says.
@@ -98,6 +110,9 @@ impl Authority {
         channel: &Channel,
     ) -> Result<SubscriptionGrant, SubscriptionTokenError> {
         let claims = self.subscriptions.verify_subscription(token.expose(), SystemTime::now())?;
+        if self.revocations.include(&claims.user, claims.mark) {
+            return Err(SubscriptionTokenError::Bad);
+        }
         if claims.are_for(&identity.user, client, channel) {
             Ok(claims.grant)
         } else {

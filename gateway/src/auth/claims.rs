@@ -12,7 +12,7 @@ use super::TokenError;
 use super::members::{Members, WrongType};
 use crate::model::{
     Capability, Channel, ChannelMatch, ClientId, ClientInfo, Overrides, Permission, RawJson,
-    SubscriptionGrant, TokenGrants, UserId,
+    SubscriptionGrant, TokenGrants, TokenMark, UserId,
 };
 
 /// The last second of the year 9999: a later time is taken for this.
@@ -29,6 +29,8 @@ pub struct SubscriptionClaims {
     pub client: Option<String>,
     /// What it grants.
     pub grant: SubscriptionGrant,
+    /// What it can be revoked by.
+    pub mark: TokenMark,
 }
 
 impl SubscriptionClaims {

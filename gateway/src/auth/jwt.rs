@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::claims::{self, SubscriptionClaims, read};
 use super::members::Members;
 use crate::config::{Algorithm, Client, KeyKind, PublicKeyError, Token};
-use crate::model::{Identity, Secret, UserId};
+use crate::model::{Identity, Secret, TokenMark, UserId};
 
 /// Longest token, in bytes, looked at before anything is decoded.
 const TOKEN_BYTES_MAX: usize = 4096;
@@ -92,6 +92,9 @@ pub enum TokenError {
     /// A claim that is missing, of the wrong type, or not what it must be.
     #[error("the token's claim `{0}` is missing or not acceptable")]
     Claim(&'static str),
+    /// Good, had it not been revoked.
+    #[error("the token has been revoked")]
+    Revoked,
 }
 
 impl TokenError {
@@ -105,12 +108,13 @@ impl TokenError {
             Self::NotYetValid => "not_yet_valid",
             Self::Lifetime => "lifetime",
             Self::Claim(_) => "claims",
+            Self::Revoked => "revoked",
         }
     }
 
     /// Whether the signature was good, so that the claims are at least whose they say they are.
     pub fn is_authentic(&self) -> bool {
-        matches!(self, Self::Expired | Self::NotYetValid | Self::Lifetime | Self::Claim(_))
+        matches!(self, Self::Expired | Self::NotYetValid | Self::Lifetime | Self::Claim(_) | Self::Revoked)
     }
 }
 
@@ -162,10 +166,11 @@ impl TokenVerifier {
             return Err(TokenError::Claim("channel"));
         }
         let user = self.check_subject(&claims)?;
+        let mark = mark(&claims)?;
         let info = claims::info(&claims)?;
         let grants = claims::grants(&claims)?;
         let expires_at = self.check_times(&claims, now)?;
-        Ok(Identity { user, info, expires_at, grants })
+        Ok(Identity { user, info, expires_at, grants, mark })
     }
 
     /// What the subscription `token` says, at the time `now`. Whether it is for this client and this channel is
@@ -184,9 +189,10 @@ impl TokenVerifier {
         let channel = read::<String>(&claims, "channel")?.ok_or(TokenError::Claim("channel"))?;
         let user = self.check_subject(&claims)?;
         let client = read::<String>(&claims, "client")?.filter(|client| !client.is_empty());
+        let mark = mark(&claims)?;
         let mut grant = claims::subscription_grant(&claims)?;
         grant.expires_at = self.check_times(&claims, now)?;
-        Ok(SubscriptionClaims { user, channel, client, grant })
+        Ok(SubscriptionClaims { user, channel, client, grant, mark })
     }
 
     /// The claims of a token whose signature is good, as JSON text.
@@ -225,7 +231,6 @@ impl TokenVerifier {
     fn check_subject(&self, claims: &Members<'_>) -> Result<UserId, TokenError> {
         let user = read::<String>(claims, "sub")?.unwrap_or_default();
         let user = UserId::parse(&user).map_err(|_| TokenError::Claim("sub"))?;
-        read::<String>(claims, "jti")?;
         self.check_audience_and_issuer(claims)?;
         Ok(user)
     }
@@ -302,6 +307,12 @@ fn keys(config: &Token) -> Result<Vec<Key>, KeyError> {
         keys.push(Key { kind: Kind::Public(material.kind), kid: public.kid.clone(), key });
     }
     Ok(keys)
+}
+
+/// What the token can be revoked by.
+fn mark(claims: &Members<'_>) -> Result<TokenMark, TokenError> {
+    let id = read::<String>(claims, "jti")?;
+    Ok(TokenMark::new(id.as_deref(), claims::date(claims, "iat")?))
 }
 
 /// Refuses a header that changes what the token means.

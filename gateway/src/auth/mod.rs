@@ -9,10 +9,12 @@ mod grants;
 mod jwt;
 mod keys;
 mod members;
+mod revocations;
 mod terms;
 
 pub use authority::{Authority, Refusal, SubscriptionTokenError};
 pub use claims::SubscriptionClaims;
 pub use jwt::{KeyError, TokenError, TokenVerifier, sign};
 pub use keys::ApiKeys;
+pub use revocations::Revocations;
 pub use terms::{Asks, Following, Terms};

@@ -23,6 +23,8 @@ pub enum CloseReason {
     InvalidToken,
     /// The token was good once; the connection outlived it.
     Expired,
+    /// The token was revoked.
+    Revoked,
     /// It missed something that cannot be made good within the connection.
     InsufficientState,
     /// It has more subscriptions than it may.
@@ -72,6 +74,7 @@ impl CloseReason {
             Self::BadRequest => "bad_request",
             Self::InvalidToken => "invalid_token",
             Self::Expired => "expired",
+            Self::Revoked => "revoked",
             Self::InsufficientState => "insufficient_state",
             Self::ChannelLimit => "channel_limit",
             Self::PermissionDenied => "permission_denied",

@@ -4,7 +4,7 @@ use std::time::SystemTime;
 
 use uuid::Uuid;
 
-use super::{Channel, Permission, RawJson, TokenGrants};
+use super::{Channel, Permission, RawJson, TokenGrants, TokenMark};
 
 /// Longest user id, in bytes.
 const USER_ID_BYTES_MAX: usize = 255;
@@ -112,6 +112,12 @@ random_id! {
     /// Names one running gateway process; random at every start.
     NodeId
 }
+random_id! {
+    /// Names one tenure of a node: as long as the others know without a break that it lives.
+    ///
+    /// What a node keeps for others to see belongs to its tenure. Once that ends, what belonged to it is void.
+    NodeEpoch
+}
 
 /// What authentication established about a connection.
 #[derive(Clone, Debug, Default)]
@@ -124,6 +130,8 @@ pub struct Identity {
     pub expires_at: Option<SystemTime>,
     /// What else the token grants; `None` if nothing.
     pub grants: Option<Arc<TokenGrants>>,
+    /// What the token can be revoked by.
+    pub mark: TokenMark,
 }
 
 impl Identity {

@@ -44,3 +44,12 @@ pub struct Position {
     /// The last publication before this place.
     pub offset: u64,
 }
+
+/// Where a client believes to be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Since {
+    /// Empty for whatever epoch there is.
+    pub epoch: String,
+    /// The last publication that the client has; 0 for none.
+    pub offset: u64,
+}

@@ -1,6 +1,6 @@
 //! From the broker to the inboxes.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock, Weak};
 use std::time::Instant;
 
 use smallvec::SmallVec;
@@ -8,6 +8,7 @@ use smallvec::SmallVec;
 use super::interest::Interests;
 use super::{Cargo, Delivery, Inbox, ShardId};
 use crate::broker::Receiver;
+use crate::cluster::Cluster;
 use crate::metrics::{DropReason, Metrics};
 use crate::model::{Channel, Epoch, Notice, Position, Publication};
 
@@ -16,10 +17,11 @@ use crate::model::{Channel, Epoch, Notice, Position, Publication};
 const RUN_BYTES_MAX: usize = 64 << 10;
 
 /// Hands what the broker delivers to the shards that have subscribers for it.
-#[derive(Debug)]
 pub struct Dispatch {
     pub(super) interests: Interests,
     pub(super) inboxes: Vec<Arc<Inbox>>,
+    /// Who hears what comes on channels of the gateway itself.
+    cluster: OnceLock<Weak<Cluster>>,
     metrics: Arc<Metrics>,
 }
 
@@ -27,7 +29,19 @@ impl Dispatch {
     /// For `shards` shards, each with an inbox of at most `inbox_bytes_max` bytes.
     pub fn new(shards: usize, inbox_bytes_max: usize, metrics: Arc<Metrics>) -> Arc<Self> {
         let inboxes = (0..shards).map(|_| Arc::new(Inbox::new(inbox_bytes_max))).collect();
-        Arc::new(Self { interests: Interests::new(shards), inboxes, metrics })
+        Arc::new(Self { interests: Interests::new(shards), inboxes, cluster: OnceLock::new(), metrics })
+    }
+}
+
+impl Dispatch {
+    /// What comes on channels of the gateway itself is for `cluster`.
+    pub(super) fn hand_commands_to(&self, cluster: &Arc<Cluster>) {
+        let is_first = self.cluster.set(Arc::downgrade(cluster)).is_ok();
+        debug_assert!(is_first, "a dispatch is of one node");
+    }
+
+    fn cluster(&self) -> Option<Arc<Cluster>> {
+        self.cluster.get()?.upgrade()
     }
 }
 
@@ -35,6 +49,12 @@ impl Receiver for Dispatch {
     /// One push per shard with subscribers, or several if it is much. A shard whose inbox is full loses its copy,
     /// which is counted.
     fn deliver(&self, channel: &Channel, epoch: Option<&Epoch>, publications: &[Arc<Publication>]) {
+        if channel.is_system() {
+            return self
+                .cluster()
+                .into_iter()
+                .for_each(|cluster| cluster.deliver(channel, epoch, publications));
+        }
         let mut rest = publications;
         while !rest.is_empty() {
             let (run, next) = rest.split_at(count_within(rest, RUN_BYTES_MAX));
@@ -59,6 +79,9 @@ impl Receiver for Dispatch {
 
     /// One push per shard with subscribers. A shard whose inbox is full finds out by the next position check.
     fn lose(&self, channel: &Channel, top: &Position) {
+        if channel.is_system() {
+            return self.cluster().into_iter().for_each(|cluster| cluster.lose(channel, top));
+        }
         let accepted_at = Instant::now();
         let cost_bytes = size_of::<Delivery>();
         self.interests.for_each_shard(channel, |shard: ShardId| {

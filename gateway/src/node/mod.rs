@@ -9,6 +9,7 @@ mod control;
 mod delivery;
 mod inbox;
 mod interest;
+mod local;
 #[cfg(test)]
 mod races;
 pub mod recovery;
@@ -26,14 +27,17 @@ use tokio::time::Instant;
 use self::attendance::Roll;
 use self::interest::Fate;
 use self::users::Users;
+pub use crate::cluster::{Order, Target};
 pub use attendance::{Attendance, Entrant, PresenceSettings, Seat};
-pub use control::{Control, Order, Target};
+pub use control::Control;
 pub use delivery::Dispatch;
 pub use inbox::{Cargo, Delivery, INBOX_BYTES_MAX, Inbox, InboxFull};
 
 use crate::broker::{Broker, BrokerError, Draft, History, PublishOptions, Published, Range};
+use crate::cluster;
+use crate::cluster::{Cluster, Local};
 use crate::metrics::Metrics;
-use crate::model::{Channel, ClientId, ClientInfo, CloseReason, NodeId, UserId};
+use crate::model::{Channel, ClientId, ClientInfo, NodeId, UserId};
 use crate::presence::{Presence, PresenceError, PresenceStats};
 
 /// How long the broker stays subscribed to a channel whose last local subscriber left: reconnects are common.
@@ -83,13 +87,13 @@ pub struct Backends {
     pub presence: Arc<dyn Presence>,
     /// How this node keeps its subscribers there.
     pub presence_settings: PresenceSettings,
+    /// How it knows of other nodes.
+    pub cluster: cluster::Options,
 }
 
 /// One running gateway process, as sessions and the server API see it. Shared by all threads.
 pub struct Node {
-    id: NodeId,
-    name: String,
-    started_at: Instant,
+    cluster: Arc<Cluster>,
     clients: AtomicUsize,
     users: Users,
     dispatch: Arc<Dispatch>,
@@ -150,16 +154,16 @@ impl Node {
         backbone: Handle,
     ) -> Arc<Self> {
         let roll = Roll::open(&backends, &backbone);
-        let Backends { broker, presence, .. } = backends;
-        let id = NodeId::random();
-        let (started_at, clients) = (Instant::now(), AtomicUsize::new(0));
+        let Backends { broker, presence, cluster, .. } = backends;
+        let clients = AtomicUsize::new(0);
         let (leaving, channels) = mpsc::channel(LEAVING_MAX);
         let tasks = backbone.clone();
-        let node = Arc::new(Self {
+        let node = Arc::new_cyclic(|myself: &Weak<Self>| Self {
+            cluster: {
+                let (local, broker) = (Weak::clone(myself) as Weak<dyn Local>, Arc::clone(&broker));
+                Cluster::new(name, cluster, broker, local, Arc::clone(&metrics), backbone.clone())
+            },
             users: Users::new(),
-            id,
-            name,
-            started_at,
             clients,
             dispatch,
             broker,
@@ -169,23 +173,19 @@ impl Node {
             backbone,
             leaving,
         });
+        node.dispatch.hand_commands_to(&node.cluster);
         tasks.spawn(let_go_of(channels, Arc::downgrade(&node)));
         node
     }
 
     /// Its id, random at every start.
     pub fn id(&self) -> NodeId {
-        self.id
+        self.cluster.id()
     }
 
-    /// Its configured name.
-    pub fn name(&self) -> &str {
-        &self.name
-    }
-
-    /// How long it has been running.
-    pub fn uptime(&self) -> Duration {
-        self.started_at.elapsed()
+    /// Its part of the cluster: what all nodes do, and know of one another.
+    pub fn cluster(&self) -> &Arc<Cluster> {
+        &self.cluster
     }
 
     /// The queue of a shard.
@@ -329,22 +329,6 @@ impl Node {
         self.presence.stats(channel).await
     }
 
-    /// Gives `order` to the targeted connections of this node. Success says nothing about how many there are.
-    pub fn order(&self, target: &Target, order: &Order) {
-        for inbox in &self.dispatch.inboxes {
-            inbox.control(Control::Order { target: target.clone(), order: order.clone() });
-        }
-    }
-
-    /// Closes the targeted connections of this node, but for those in `except`.
-    pub fn disconnect(&self, target: &Target, reason: &CloseReason, except: HashSet<ClientId>) {
-        let except = Arc::new(except);
-        for inbox in &self.dispatch.inboxes {
-            let (target, reason, except) = (target.clone(), reason.clone(), Arc::clone(&except));
-            inbox.control(Control::Disconnect { target, reason, except });
-        }
-    }
-
     /// Tells every shard to close its connections, because the node stops.
     pub fn stop(&self) {
         for inbox in &self.dispatch.inboxes {
@@ -356,11 +340,16 @@ impl Node {
     ///
     /// A shard that does not answer within a second, as one that stops, has none.
     pub async fn users(&self) -> HashSet<UserId> {
-        let mut users = HashSet::new();
-        for inbox in &self.dispatch.inboxes {
+        let ask = |inbox: &Arc<Inbox>| {
             let (answer, answered) = oneshot::channel();
             inbox.control(Control::Users(answer));
-            if let Ok(Ok(known)) = tokio::time::timeout(USERS_TIMEOUT, answered).await {
+            answered
+        };
+        let asked: Vec<_> = self.dispatch.inboxes.iter().map(ask).collect();
+        let deadline = Instant::now() + USERS_TIMEOUT;
+        let mut users = HashSet::new();
+        for answered in asked {
+            if let Ok(Ok(known)) = tokio::time::timeout_at(deadline, answered).await {
                 users.extend(known);
             }
         }
@@ -370,18 +359,20 @@ impl Node {
     /// A client has authenticated as `user`; `false` if that user has `connections_max` connections already, and
     /// nothing is counted then. 0 is no limit.
     #[must_use]
-    pub fn client_opened(&self, user: &UserId, connections_max: usize) -> bool {
+    pub fn client_opened(&self, user: &UserId, client: ClientId, connections_max: usize) -> bool {
         let is_admitted = self.users.enter(user, connections_max);
         if is_admitted {
             self.clients.fetch_add(1, Ordering::Relaxed);
+            self.cluster.connection_opened(user, client);
         }
         is_admitted
     }
 
-    /// A client that had authenticated as `user` is gone.
-    pub fn client_closed(&self, user: &UserId) {
+    /// The client, which had authenticated as `user`, is gone.
+    pub fn client_closed(&self, user: &UserId, client: ClientId) {
         self.users.leave(user);
         self.clients.fetch_sub(1, Ordering::Relaxed);
+        self.cluster.connection_closed(user, client);
     }
 
     /// Clients that have authenticated on this node and are not gone.
@@ -481,6 +472,7 @@ mod tests {
             broker: Arc::clone(&broker) as _,
             presence: Arc::new(MemoryPresence::new()),
             presence_settings: PresenceSettings::default(),
+            cluster: cluster::Options::alone(Arc::default()),
         };
         (Node::new("test".into(), dispatch, backends, metrics, backbone), broker)
     }

@@ -40,6 +40,7 @@ impl World {
             broker: Arc::clone(&broker) as Arc<dyn Broker>,
             presence: Arc::new(MemoryPresence::new()),
             presence_settings: PresenceSettings::default(),
+            cluster: crate::cluster::Options::alone(Arc::default()),
         };
         let backbone = tokio::runtime::Handle::current();
         let node = Node::new("test".into(), dispatch, backends, metrics, backbone);

@@ -7,16 +7,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::broker::{History, Range};
+pub use crate::model::Since;
 use crate::model::{Epoch, Position, Publication};
-
-/// Where a client believes to be.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Since {
-    /// Empty for whatever epoch there is.
-    pub epoch: String,
-    /// The last publication that the client has; 0 for none.
-    pub offset: u64,
-}
 
 /// How to catch up.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

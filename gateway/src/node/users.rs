@@ -41,6 +41,17 @@ impl Users {
         true
     }
 
+    /// How many connections `user` has; 0 for who is not counted.
+    pub(super) fn connections_of(&self, user: &UserId) -> usize {
+        self.stripe(user).lock().get(user).copied().unwrap_or_default()
+    }
+
+    /// Everybody who is counted.
+    pub(super) fn all(&self) -> Vec<UserId> {
+        let stripes = self.stripes.iter();
+        stripes.flat_map(|stripe| stripe.lock().keys().cloned().collect::<Vec<_>>()).collect()
+    }
+
     /// Counts a connection out.
     pub(super) fn leave(&self, user: &UserId) {
         let mut stripe = self.stripe(user).lock();

@@ -18,7 +18,7 @@ use crate::auth::Authority;
 use crate::broker::{BrokerError, History, PublishOptions, Range};
 use crate::config::SlowConsumer;
 use crate::metrics::Metrics;
-use crate::model::{Channel, ClientInfo, CloseReason, Identity, Notice, Publication};
+use crate::model::{Channel, ClientInfo, CloseReason, Identity, Notice, Publication, TokenMark};
 use crate::node::recovery::{Follow, Gap, Start};
 use crate::node::{Entrant, Order, PublishError};
 use crate::presence::{PresenceError, PresenceStats};
@@ -100,8 +100,9 @@ pub enum Effect {
     SendDrawn(Drawn),
     /// The client has authenticated: it can be addressed and is pinged from now on.
     Open(Identity, Heartbeat),
-    /// What authenticated the client is good until then; `None`: for ever.
-    Renew(Option<SystemTime>),
+    /// What authenticates the client is this token from now on, or another time for the same, which is good until
+    /// then; `None`: for ever.
+    Renew(TokenMark, Option<SystemTime>),
     /// The client answered a ping.
     Pong,
     /// Subscribe to these channels; answered by [`Outcome::Subscribed`].

@@ -338,7 +338,7 @@ impl<C: Conversation> Bench<C> {
                 self.begin(Slow::Publish(publication));
                 Did::Publish(channel.to_string(), data)
             }
-            Effect::Renew(expires_at) => Did::Renew(expires_at.is_some()),
+            Effect::Renew(_, expires_at) => Did::Renew(expires_at.is_some()),
             Effect::History(..) => panic!("these tests read no history"),
             Effect::Appear(channel, info) => {
                 let text = |info: &Option<RawJson>| {

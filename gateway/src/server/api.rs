@@ -5,7 +5,6 @@
 //!
 //! As the JSON convention of this API says, fields that nothing uses are ignored; `delta` is such a field.
 
-mod access;
 mod batch;
 mod call;
 mod diagnosis;
@@ -27,9 +26,9 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 
-use self::access::Caller;
 use self::call::{Call, Method};
 use self::reply::{ErrorMode, Failure, Outcome};
+use super::access::Caller;
 use super::body;
 use crate::auth::ApiKeys;
 use crate::config;

@@ -4,12 +4,14 @@
 //! server API, metrics and health. In development one listener serves both.
 
 pub mod accept;
+mod access;
 pub mod api;
 mod body;
 pub mod in_flight;
 pub mod ops;
 pub mod playground;
 pub mod public;
+pub mod v1;
 
 /// What a listener serves.
 pub type Routes = axum::Router;

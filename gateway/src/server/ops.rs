@@ -48,19 +48,21 @@ pub struct Ops {
     pub budget: Arc<Budget>,
 }
 
-/// `/livez`, `/readyz` and `/metrics`.
+/// `/livez`, `/readyz`, `/readyz/broker` and `/metrics`.
 pub fn routes(ops: Ops) -> Router {
     Router::new()
         // Whoever answers is alive: this never looks at anything that could be slow or away.
         .route("/livez", get(|| async { "ok\n" }))
         .route("/readyz", get(ready))
+        .route("/readyz/broker", get(hears_broker))
         .route("/metrics", get(metrics))
         .with_state(ops)
 }
 
 /// 200 when every check passes, else 503. `?verbose` lists the checks.
 async fn ready(State(ops): State<Ops>, RawQuery(query): RawQuery) -> Response {
-    let checks = ops.phase.checks();
+    let [started, not_stopping] = ops.phase.checks();
+    let checks = [started, not_stopping, ("broker", ops.node.cluster().is_ready())];
     let is_ready = checks.iter().all(|(_, passes)| *passes);
     let status = if is_ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     let verdict = if is_ready { "ok\n" } else { "not ready\n" };
@@ -69,6 +71,14 @@ async fn ready(State(ops): State<Ops>, RawQuery(query): RawQuery) -> Response {
     }
     let line = |(name, passes): (&str, bool)| format!("[{}] {name}\n", if passes { '+' } else { '-' });
     (status, checks.map(line).concat() + verdict).into_response()
+}
+
+/// 200 if this node hears its broker now, else 503: what other nodes ask that do not.
+async fn hears_broker(State(ops): State<Ops>) -> Response {
+    match ops.node.cluster().hears_broker() {
+        true => "ok\n".into_response(),
+        false => (StatusCode::SERVICE_UNAVAILABLE, "deaf\n").into_response(),
+    }
 }
 
 async fn metrics(State(ops): State<Ops>) -> Response {

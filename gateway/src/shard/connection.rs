@@ -362,7 +362,10 @@ impl Connection {
                 self.draw(drawn);
             }
             Effect::Open(identity, heartbeat) => self.open(&identity, heartbeat),
-            Effect::Renew(expires_at) => self.expire_at(expires_at),
+            Effect::Renew(mark, expires_at) => {
+                self.link.mark.set(mark);
+                self.expire_at(expires_at);
+            }
             Effect::Pong => self.link.awaits_pong.set(false),
             Effect::Appear(channel, info) => self.shard.rename(&channel, &self.link, info),
             Effect::Unsubscribe(channel) => self.shard.unsubscribe(&channel, &self.link),
@@ -422,9 +425,15 @@ impl Connection {
 
     /// The client has authenticated: it can be addressed, is pinged, and ends with its token.
     fn open(&mut self, identity: &Identity, heartbeat: Heartbeat) {
-        if !self.shard.node.client_opened(&identity.user, self.shard.settings.user_connections_max) {
+        let node = &self.shard.node;
+        // The word of it may have come after the token was verified, and before anybody could find this connection.
+        if node.cluster().revocations().include(&identity.user, identity.mark) {
+            return self.link.close(CloseReason::Revoked);
+        }
+        if !node.client_opened(&identity.user, self.link.client, self.shard.settings.user_connections_max) {
             return self.link.close(CloseReason::ConnectionLimit);
         }
+        self.link.mark.set(identity.mark);
         self.shard.add_user(&identity.user, self.key);
         *self.link.user.borrow_mut() = Some(identity.user.clone());
         self.link.heartbeat.set(heartbeat);

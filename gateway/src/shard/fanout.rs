@@ -332,6 +332,7 @@ pub(super) mod bench {
                 broker: Arc::clone(&broker),
                 presence,
                 presence_settings: PresenceSettings::default(),
+                cluster: crate::cluster::Options::alone(Arc::default()),
             };
             let node = Node::new("test".into(), Arc::clone(&dispatch), backends, metrics, backbone);
             let second = std::time::Duration::from_secs(1);
@@ -570,7 +571,7 @@ mod tests {
         let (mut expelled, other) = (bench.join().await, bench.join().await);
         let user = UserId::parse("42").unwrap();
         *expelled.link.user.borrow_mut() = Some(user.clone());
-        assert!(bench.shard.node.client_opened(&user, 0));
+        assert!(bench.shard.node.client_opened(&user, ClientId::random(), 0));
         bench.shard.add_user(&user, expelled.key);
         bench.publish(1).await;
         bench.finish();

@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use super::hub::{ChannelKey, Held};
 use super::outbox::Outbox;
-use crate::model::{ClientId, CloseReason, Epoch, Position, Publication, UserId};
+use crate::model::{ClientId, CloseReason, Epoch, Position, Publication, TokenMark, UserId};
 use crate::node::Order;
 use crate::node::recovery::Aside;
 use crate::protocol::Heartbeat;
@@ -20,6 +20,8 @@ pub(super) struct Link {
     pub(super) outbox: RefCell<Outbox>,
     /// `None` until the client has authenticated.
     pub(super) user: RefCell<Option<UserId>>,
+    /// What the token that authenticated it can be revoked by.
+    pub(super) mark: Cell<TokenMark>,
     pub(super) subscriptions: RefCell<Vec<Held>>,
     pub(super) heartbeat: Cell<Heartbeat>,
     pub(super) awaits_pong: Cell<bool>,
@@ -57,6 +59,7 @@ impl Link {
             client,
             outbox: RefCell::default(),
             user: RefCell::default(),
+            mark: Cell::default(),
             subscriptions: RefCell::default(),
             heartbeat: Cell::new(Heartbeat::Transport),
             awaits_pong: Cell::new(false),

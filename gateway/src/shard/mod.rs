@@ -42,7 +42,7 @@ use self::hub::{Form, Hub};
 use self::link::{Deadline, Link};
 use self::table::{Entry, Key, Sink, Table};
 use crate::metrics::Metrics;
-use crate::model::{Channel, CloseReason, UserId};
+use crate::model::{Channel, CloseReason, UserId, Whose};
 use crate::node::{Control, Inbox, Interest, Node, Order, ShardId, Target};
 use crate::protocol::Heartbeat;
 use crate::wire::{self, Opcode};
@@ -337,6 +337,7 @@ impl Shard {
                     link.close(reason.clone());
                 }
             }),
+            Control::Revoke(whose) => self.close_revoked(&whose),
             Control::Users(answer) => {
                 let users = self.users.borrow().keys().cloned().collect();
                 // Who asked may have gone away; then nobody needs the answer.
@@ -348,6 +349,17 @@ impl Shard {
                     entry.link.close(CloseReason::Shutdown);
                 }
                 self.emptied.notify_waiters();
+            }
+        }
+    }
+
+    /// Closes the connections whose tokens are among those that were revoked.
+    fn close_revoked(&self, whose: &Whose) {
+        for entry in self.table.borrow().entries() {
+            let link = &entry.link;
+            // Who has not authenticated yet is looked at as it does.
+            if link.user.borrow().as_ref().is_some_and(|user| whose.includes(user, link.mark.get())) {
+                link.close(CloseReason::Revoked);
             }
         }
     }
@@ -420,7 +432,7 @@ impl Shard {
             self.remove_subscriber(held);
         }
         if let Some(user) = link.user.borrow_mut().take() {
-            self.node.client_closed(&user);
+            self.node.client_closed(&user, link.client);
             let mut users = self.users.borrow_mut();
             if let Some(keys) = users.get_mut(&user) {
                 keys.retain(|known| *known != key);

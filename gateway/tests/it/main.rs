@@ -18,6 +18,7 @@ mod presence;
 mod protobuf;
 mod recovery;
 mod refused;
+mod revocations;
 mod secrets;
 mod server_side;
 mod slow;

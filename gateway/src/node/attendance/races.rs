@@ -131,6 +131,7 @@ impl World {
             broker: Arc::clone(&announcements) as _,
             presence: Arc::clone(&announcements.presence) as _,
             presence_settings: SETTINGS,
+            cluster: crate::cluster::Options::alone(Arc::default()),
         };
         let roll = Arc::new(Roll::open(&backends, &Handle::current()));
         let clients = (0..CLIENTS).map(|_| (entrant(OPEN), Stage::Away)).collect();

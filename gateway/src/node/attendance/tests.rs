@@ -133,6 +133,7 @@ impl Bench {
             broker: Arc::new(broker),
             presence: Arc::clone(&witness) as _,
             presence_settings: SETTINGS,
+            cluster: crate::cluster::Options::alone(Arc::default()),
         };
         let roll = Roll::open(&backends, &Handle::current());
         Self { witness, roll }

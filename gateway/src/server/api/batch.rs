@@ -7,9 +7,9 @@ use serde::de::{Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
 use super::Api;
-use super::access::Caller;
 use super::call::{Call, Malformed, Method, Publish, object};
 use super::reply::{Answer, Failure, Reply};
+use crate::server::access::Caller;
 
 /// A command, or why it is not carried out.
 pub(super) type Command<'a> = Result<Call<'a>, Failure>;

@@ -8,9 +8,8 @@ use super::history::Member;
 use super::reply::{Answer, Failure};
 use super::{Api, payload};
 use crate::auth::Refusal;
-use crate::model::{Channel, ClientId, CloseReason, SubscriptionGrant, UserId};
-use crate::node::recovery::Since;
-use crate::node::{Order, Target};
+use crate::cluster::{Command, Dismissal, Order, Target};
+use crate::model::{Channel, ClientId, Since, SubscriptionGrant, UserId};
 
 /// What a client is told that is closed without a word of the caller.
 const FORCE_DISCONNECT: (u32, &str) = (3503, "force disconnect");
@@ -33,9 +32,9 @@ impl Api {
         match call {
             Call::Publish(request) => self.publish(request).await,
             Call::Broadcast(channels, request) => self.broadcast(channels, request).await,
-            Call::Subscribe(request) => self.subscribe(request),
-            Call::Unsubscribe(request) => self.unsubscribe(request),
-            Call::Disconnect(request) => self.disconnect(request),
+            Call::Subscribe(request) => self.subscribe(request).await,
+            Call::Unsubscribe(request) => self.unsubscribe(request).await,
+            Call::Disconnect(request) => self.disconnect(request).await,
             Call::Channels(request) => self.channels(&request.pattern).await,
             Call::Info => self.info().await,
             Call::Rpc(request) if request.method.is_empty() => Err(Failure::BadRequest),
@@ -44,7 +43,7 @@ impl Api {
             Call::HistoryRemove(request) => self.remove_history(request).await,
             Call::Presence(request) => self.presence(request).await,
             Call::PresenceStats(request) => self.presence_stats(request).await,
-            Call::Refresh(request) => self.refresh(request),
+            Call::Refresh(request) => self.refresh(request).await,
         }
     }
 
@@ -52,7 +51,7 @@ impl Api {
         Ok(self.context.authority.channel(name)?)
     }
 
-    fn subscribe(&self, request: &Subscribe<'_>) -> Result<Answer, Failure> {
+    async fn subscribe(&self, request: &Subscribe<'_>) -> Result<Answer, Failure> {
         let channel = self.channel(&request.channel)?;
         let grant = SubscriptionGrant {
             info: payload::info(request.info, &request.b64info)?,
@@ -62,25 +61,20 @@ impl Api {
         };
         let since = request.recover_since.as_ref();
         let since = since.map(|since| Since { epoch: since.epoch.clone(), offset: since.offset });
-        if let Some(target) = target(&request.user, &request.client, &request.session) {
-            self.node.order(&target, &Order::Subscribe { channel, grant, since });
-        }
-        Ok(Answer::Done {})
+        let target = target(&request.user, &request.client, &request.session);
+        self.order(target, Order::Subscribe { channel, grant, since }).await
     }
 
     /// What has expired closes; without a time the connections never expire any more.
-    fn refresh(&self, request: &Refresh<'_>) -> Result<Answer, Failure> {
+    async fn refresh(&self, request: &Refresh<'_>) -> Result<Answer, Failure> {
         let info = payload::info(request.info, "")?;
-        let Some(target) = target(&request.user, &request.client, &request.session) else {
-            return Ok(Answer::Done {});
-        };
+        let target = target(&request.user, &request.client, &request.session);
         match future(request.expire_at) {
             Ok(expires_at) if !request.expired => {
-                self.node.order(&target, &Order::Refresh { expires_at, info });
+                self.order(target, Order::Refresh { expires_at, info }).await
             }
-            _ => self.node.disconnect(&target, &CloseReason::Expired, HashSet::new()),
+            _ => self.dismiss(target, Dismissal::Expired, HashSet::new()).await,
         }
-        Ok(Answer::Done {})
     }
 
     async fn presence(&self, request: &OfChannel) -> Result<Answer, Failure> {
@@ -101,19 +95,35 @@ impl Api {
         has_presence.then_some(channel).ok_or(Failure::NotAvailable)
     }
 
-    fn unsubscribe(&self, request: &Unsubscribe) -> Result<Answer, Failure> {
+    async fn unsubscribe(&self, request: &Unsubscribe) -> Result<Answer, Failure> {
         let channel = self.channel(&request.channel)?;
-        if let Some(target) = target(&request.user, &request.client, &request.session) {
-            self.node.order(&target, &Order::Unsubscribe { channel });
+        let target = target(&request.user, &request.client, &request.session);
+        self.order(target, Order::Unsubscribe { channel }).await
+    }
+
+    async fn disconnect(&self, request: &Disconnect) -> Result<Answer, Failure> {
+        let reason = dismissal(&request.disconnect)?;
+        let except = request.whitelist.iter().filter_map(|id| ClientId::parse(id)).collect();
+        self.dismiss(target(&request.user, &request.client, &request.session), reason, except).await
+    }
+
+    /// Gives `order` to the targeted connections of all nodes, if any can be meant.
+    async fn order(&self, target: Option<Target>, order: Order) -> Result<Answer, Failure> {
+        if let Some(target) = target {
+            self.node.cluster().send(Command::Order { target, order }).await?;
         }
         Ok(Answer::Done {})
     }
 
-    fn disconnect(&self, request: &Disconnect) -> Result<Answer, Failure> {
-        let reason = close_reason(&request.disconnect)?;
-        let except: HashSet<_> = request.whitelist.iter().filter_map(|id| ClientId::parse(id)).collect();
-        if let Some(target) = target(&request.user, &request.client, &request.session) {
-            self.node.disconnect(&target, &reason, except);
+    /// Closes the targeted connections of all nodes, if any can be meant.
+    async fn dismiss(
+        &self,
+        target: Option<Target>,
+        reason: Dismissal,
+        except: HashSet<ClientId>,
+    ) -> Result<Answer, Failure> {
+        if let Some(target) = target {
+            self.node.cluster().send(Command::Disconnect { target, reason, except }).await?;
         }
         Ok(Answer::Done {})
     }
@@ -148,14 +158,14 @@ fn target(user: &str, client: &str, session: &str) -> Option<Target> {
 /// # Errors
 /// [`Failure::BadRequest`] for a code outside of 3000–4999, or a reason that is empty, too long for a close
 /// frame, or a JSON object, which SDKs would read as advice of an older protocol.
-fn close_reason(advice: &Advice) -> Result<CloseReason, Failure> {
+fn dismissal(advice: &Advice) -> Result<Dismissal, Failure> {
     let code = advice.code.unwrap_or(FORCE_DISCONNECT.0);
     let reason = advice.reason.as_deref().unwrap_or(FORCE_DISCONNECT.1);
     let is_object =
         reason.trim_start().starts_with('{') && serde_json::from_str::<serde::de::IgnoredAny>(reason).is_ok();
     match u16::try_from(code) {
         Ok(code @ 3000..=4999) if (1..=REASON_BYTES_MAX).contains(&reason.len()) && !is_object => {
-            Ok(CloseReason::Disconnected { code, reason: reason.to_owned() })
+            Ok(Dismissal::Advised { code, reason: reason.to_owned() })
         }
         _ => Err(Failure::BadRequest),
     }

@@ -9,9 +9,10 @@ use serde::ser::{SerializeMap, SerializeStruct};
 use serde::{Serialize, Serializer};
 
 use super::call::Method;
-use super::diagnosis::{NodeInfo, Subscribers};
+use super::diagnosis::{NodeInfo, Subscribers, Unanswered};
 use super::history::{Kept, Member};
 use crate::broker::{self, BrokerError};
+use crate::cluster::Unheard;
 use crate::model::Position;
 use crate::node::PublishError;
 use crate::presence::PresenceError;
@@ -19,9 +20,6 @@ use crate::presence::PresenceError;
 /// Why an operation failed; the code and message are the API's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum Failure {
-    /// A part of the node is gone.
-    #[error("internal server error")]
-    Internal,
     /// The broker or the presence did not do it, or did not say that it did: try again, with the same idempotency
     /// key.
     #[error("broker unavailable")]
@@ -55,7 +53,7 @@ pub(super) enum Failure {
 impl Failure {
     fn code(self) -> u16 {
         match self {
-            Self::Internal | Self::Busy | Self::Unavailable | Self::Full => 100,
+            Self::Busy | Self::Unavailable | Self::Full => 100,
             Self::UnknownChannel => 102,
             Self::PermissionDenied => 103,
             Self::NotFound => 104,
@@ -68,7 +66,6 @@ impl Failure {
     /// The status in transport mode.
     fn status(self) -> StatusCode {
         match self {
-            Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
             Self::Busy | Self::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
             Self::Full => StatusCode::INSUFFICIENT_STORAGE,
             Self::UnknownChannel | Self::NotFound => StatusCode::NOT_FOUND,
@@ -80,7 +77,6 @@ impl Failure {
 
     fn label(self) -> &'static str {
         match self {
-            Self::Internal => "100",
             Self::Busy => "busy",
             Self::Unavailable => "unavailable",
             Self::Full => "full",
@@ -100,6 +96,12 @@ impl From<PublishError> for Failure {
             PublishError::Overloaded => Self::Busy,
             PublishError::Broker(error) => error.into(),
         }
+    }
+}
+
+impl From<Unheard> for Failure {
+    fn from(Unheard(error): Unheard) -> Self {
+        error.into()
     }
 }
 
@@ -147,7 +149,12 @@ pub(super) enum Answer {
     /// What became of each channel of a broadcast, in their order.
     Broadcast { responses: Vec<Wrapped> },
     /// Channels with subscribers.
-    Channels { channels: BTreeMap<String, Subscribers> },
+    Channels {
+        channels: BTreeMap<String, Subscribers>,
+        /// Nodes whose subscribers are missing in the sums; ours.
+        #[serde(skip_serializing_if = "Vec::is_empty")]
+        unanswered: Vec<Unanswered>,
+    },
     /// The nodes.
     Info { nodes: Vec<NodeInfo> },
 }

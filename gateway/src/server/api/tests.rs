@@ -76,6 +76,7 @@ impl Backend {
             broker,
             presence: Arc::new(MemoryPresence::new()),
             presence_settings: PresenceSettings::default(),
+            cluster: crate::cluster::Options::alone(Arc::default()),
         };
         let node = Node::new("one".into(), dispatch, backends, Arc::clone(&metrics), Handle::current());
         let kept = json!({"name": "kept", "history_size": 5, "history_ttl": "60s"});

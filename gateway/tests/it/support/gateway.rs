@@ -137,6 +137,12 @@ impl Gateway {
         serde_json::from_str(&answer.body).expect("the API answers JSON")
     }
 
+    /// `POST /v1/revocations`
+    pub(crate) async fn revoke(&self, body: &Value) -> Answer {
+        let key = [("x-api-key", API_KEY), ("content-type", "application/json")];
+        http::post(self.internal, "/v1/revocations", &key, &body.to_string()).await
+    }
+
     /// All metrics as they are now.
     pub(crate) async fn metrics(&self) -> Samples {
         Samples::parse(&self.get("/metrics").await.body)

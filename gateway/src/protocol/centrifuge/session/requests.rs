@@ -142,7 +142,7 @@ impl Session {
 
     /// The client is `identity` from now on; others see it so where they see it.
     pub(super) fn become_known_as(&mut self, identity: Identity) -> Vec<Effect> {
-        let mut effects = vec![Effect::Renew(identity.expires_at)];
+        let mut effects = vec![Effect::Renew(identity.mark, identity.expires_at)];
         let is_seen_otherwise = identity.info != self.identity.info;
         self.identity = identity;
         if is_seen_otherwise {

@@ -24,9 +24,9 @@ async fn info_describes_the_node() {
     let backend = Backend::new(limits()).with_subscriber("a").await.with_subscriber("a").await;
     let user = UserId::parse("42").unwrap();
     for _ in 0..3 {
-        assert!(backend.node.client_opened(&user, 0));
+        assert!(backend.node.client_opened(&user, ClientId::random(), 0));
     }
-    backend.node.client_closed(&user);
+    backend.node.client_closed(&user, ClientId::random());
     let body = json!({});
     let shard = async {
         backend.node.inbox(ShardId::new(0)).queued().await;

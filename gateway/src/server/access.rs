@@ -1,4 +1,4 @@
-//! Who calls, by the key in the request.
+//! Who calls the server API, by the key in the request.
 
 use axum::http::header::AUTHORIZATION;
 use axum::http::request::Parts;
@@ -22,8 +22,18 @@ impl<'a> Caller<'a> {
         if insecure {
             return Some(Self::Anyone);
         }
-        let in_header = header_key(head).and_then(|key| keys.authenticate(key));
+        let in_header = header_key(head, &["apikey"]).and_then(|key| keys.authenticate(key));
         in_header.or_else(|| keys.authenticate(&query_key(head)?)).map(Self::Holder)
+    }
+
+    /// The same without the query, which proxies log: in `X-API-Key`, or without that in `Authorization`, as
+    /// `Bearer KEY` or `apikey KEY`.
+    pub(super) fn identify_by_header(keys: &'a ApiKeys, insecure: bool, head: &Parts) -> Option<Self> {
+        if insecure {
+            return Some(Self::Anyone);
+        }
+        let key = header_key(head, &["bearer", "apikey"])?;
+        keys.authenticate(key).map(Self::Holder)
     }
 
     /// Whether methods of `scope` are allowed.
@@ -43,13 +53,14 @@ impl<'a> Caller<'a> {
     }
 }
 
-fn header_key(head: &Parts) -> Option<&str> {
+fn header_key<'a>(head: &'a Parts, schemes: &[&str]) -> Option<&'a str> {
     let text = |name: &str| head.headers.get(name).and_then(|value| value.to_str().ok());
     match text("x-api-key") {
         Some(key) if !key.is_empty() => Some(key),
         _ => {
             let (scheme, key) = text(AUTHORIZATION.as_str())?.split_once(' ')?;
-            scheme.eq_ignore_ascii_case("apikey").then(|| key.trim())
+            let is_known = schemes.iter().any(|known| scheme.eq_ignore_ascii_case(known));
+            is_known.then(|| key.trim())
         }
     }
 }

@@ -1,0 +1,225 @@
+//! The heartbeat: this node says that it lives, hears who else does, and sees to what was missed.
+
+use std::collections::HashSet;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Weak};
+use std::time::{Duration, Instant, SystemTime};
+
+use tokio::time::MissedTickBehavior;
+
+use super::process::{self, Gauge, Process};
+use super::registry::{Heard, Lapsed};
+use super::roster::{Load, Report};
+use super::{Cluster, RegistryError};
+use crate::model::{NodeEpoch, Tenure};
+
+/// How long a node that stops tries to say so.
+const LEAVE_TIMEOUT: Duration = Duration::from_millis(500);
+
+/// What is remembered from one beat to the next.
+#[derive(Debug)]
+pub(super) struct Heart {
+    gauge: Gauge,
+    /// Whether the tenure has begun.
+    is_known: bool,
+    /// Whether what belonged to an earlier tenure has to be kept anew.
+    has_lapsed: bool,
+    /// Whether the registry did not answer the last time.
+    is_failing: bool,
+    /// Whether there will be no other beat.
+    has_stopped: bool,
+}
+
+impl Cluster {
+    /// Takes part from now on: hears commands, knows what was revoked, is known to the others. What cannot be done now
+    /// is tried again for ever.
+    ///
+    /// Others are told that its internal listener is at `address`; empty if they cannot reach it.
+    pub async fn join(self: &Arc<Self>, address: String) {
+        // Who joins twice is known by its first address.
+        let _known = self.address.set(address);
+        // Nobody is connected yet, and there may be nobody to ask.
+        self.beat(Load::default()).await;
+        self.backbone.spawn(go_on(Arc::downgrade(self)));
+        self.spawn_quota();
+        self.spawn_readiness();
+    }
+
+    /// Says that this node stops. In time or not: the others notice.
+    pub async fn leave(&self) {
+        let leaving = async {
+            self.heart.lock().await.has_stopped = true;
+            self.options.registry.leave(self.epoch()).await
+        };
+        if !matches!(tokio::time::timeout(LEAVE_TIMEOUT, leaving).await, Ok(Ok(()))) {
+            tracing::warn!("could not tell the other nodes that this one stops");
+        }
+    }
+
+    /// Names the current tenure.
+    pub(super) fn epoch(&self) -> NodeEpoch {
+        self.options.tenure.borrow().epoch
+    }
+
+    /// This node as it is now.
+    pub async fn report(&self) -> Report {
+        let load = match self.local.upgrade() {
+            Some(local) => local.load().await,
+            None => Load::default(),
+        };
+        let process = process::resident_bytes().map(|rss| Process { cpu: *self.cpu.lock(), rss });
+        Report { process, ..self.report_of(load) }
+    }
+
+    fn report_of(&self, load: Load) -> Report {
+        Report {
+            id: self.id,
+            epoch: self.epoch(),
+            name: self.name.clone(),
+            release: env!("CARGO_PKG_VERSION").into(),
+            address: self.address.get().cloned().unwrap_or_default(),
+            uptime: self.uptime(),
+            load,
+            process: None,
+        }
+    }
+
+    async fn beat(self: &Arc<Self>, load: Load) {
+        let mut heart = self.heart.lock().await;
+        if heart.has_stopped {
+            return;
+        }
+        let mut beaten = self.beat_once(&mut heart, load).await;
+        if matches!(beaten, Ok(Err(Lapsed))) {
+            tracing::warn!("this node was taken for dead; what it keeps for others to see is kept anew");
+            self.options.tenure.send_replace(Tenure::unheard());
+            (heart.is_known, heart.has_lapsed) = (false, true);
+            beaten = self.beat_once(&mut heart, load).await;
+        }
+        heart.note(&beaten);
+        match beaten {
+            Ok(Ok(heard)) => {
+                self.hear(heard);
+                if std::mem::take(&mut heart.has_lapsed) {
+                    self.renew().await;
+                }
+            }
+            _ => self.is_behind.store(true, Ordering::Release),
+        }
+        drop(heart);
+        self.see_to_the_rest().await;
+    }
+
+    async fn beat_once(&self, heart: &mut Heart, load: Load) -> Result<Result<Heard, Lapsed>, RegistryError> {
+        let process = heart.gauge.look();
+        *self.cpu.lock() = process.map_or(0.0, |process| process.cpu);
+        let report = Report { process, ..self.report_of(load) };
+        // From before it was said: later the others might think otherwise.
+        let until = Instant::now() + self.options.node_ttl;
+        let beaten = self.options.registry.beat(&report, !heart.is_known, self.options.node_ttl).await?;
+        if beaten.is_ok() {
+            heart.is_known = true;
+            self.options.tenure.send_modify(|tenure| tenure.until = until);
+        }
+        Ok(beaten)
+    }
+
+    /// A new tenure has begun, and nobody knows what belonged to the one before.
+    async fn renew(&self) {
+        // The registry may have lost everything else, too.
+        self.is_behind.store(true, Ordering::Release);
+        self.count_all();
+        if let Some(local) = self.local.upgrade() {
+            local.renew().await;
+        }
+    }
+
+    fn hear(self: &Arc<Self>, heard: Heard) {
+        let Heard { mut others, dead } = heard;
+        others.sort_by(|one, other| {
+            (&one.name, one.epoch.to_string()).cmp(&(&other.name, other.epoch.to_string()))
+        });
+        self.metrics.cluster_nodes(others.len() + 1);
+        tell_changes(&self.others(), &others);
+        *self.others.write() = others;
+        for epoch in dead {
+            let cluster = Arc::clone(self);
+            self.backbone.spawn(async move { cluster.clear_up(epoch).await });
+        }
+    }
+
+    /// Clears up after a node that died. If that fails, somebody is asked to do it again.
+    async fn clear_up(&self, epoch: NodeEpoch) {
+        let Some(local) = self.local.upgrade() else { return };
+        if local.clear_up(epoch).await && self.options.registry.bury(epoch).await.is_err() {
+            tracing::debug!("a node that died is cleared up after once more");
+        }
+    }
+
+    /// Listens if it does not yet, and reads what it may have missed.
+    async fn see_to_the_rest(&self) {
+        self.revocations().forget_expired(SystemTime::now());
+        if !self.is_listening.load(Ordering::Acquire) && self.listen().await.is_err() {
+            return;
+        }
+        // After listening has begun, so that nothing comes in between.
+        if self.is_behind.load(Ordering::Acquire) && self.catch_up().await.is_err() {
+            tracing::debug!("could not read what was revoked; it is tried again");
+        }
+        self.metrics.revocations(self.revocations().len());
+    }
+}
+
+/// Beats until the node is gone.
+async fn go_on(cluster: Weak<Cluster>) {
+    let Some((interval, hurry)) =
+        cluster.upgrade().map(|cluster| (cluster.options.heartbeat_interval, Arc::clone(&cluster.hurry)))
+    else {
+        return;
+    };
+    let mut ticks = tokio::time::interval_at(tokio::time::Instant::now() + interval, interval);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        let is_beat = tokio::select! {
+            _ = ticks.tick() => true,
+            () = hurry.notified() => false,
+        };
+        let Some(cluster) = cluster.upgrade() else { return };
+        let Some(local) = cluster.local.upgrade() else { return };
+        if is_beat {
+            cluster.beat(local.load().await).await;
+        } else {
+            cluster.see_to_the_rest().await;
+        }
+    }
+}
+
+impl Heart {
+    pub(super) fn new() -> Self {
+        let gauge = Gauge::new();
+        Self { gauge, is_known: false, has_lapsed: false, is_failing: false, has_stopped: false }
+    }
+
+    /// Says once that the registry is away, and once that it is back.
+    fn note(&mut self, beaten: &Result<Result<Heard, Lapsed>, RegistryError>) {
+        let was_failing = std::mem::replace(&mut self.is_failing, beaten.is_err());
+        match beaten {
+            Err(error) if !was_failing => {
+                tracing::warn!(%error, "the other nodes do not hear that this one lives")
+            }
+            Ok(_) if was_failing => tracing::info!("the other nodes hear this one again"),
+            _ => {}
+        }
+    }
+}
+
+fn tell_changes(known: &[Report], now: &[Report]) {
+    let ids = |reports: &[Report]| reports.iter().map(|report| report.id).collect::<HashSet<_>>();
+    let (known_ids, ids) = (ids(known), ids(now));
+    for report in now.iter().filter(|report| !known_ids.contains(&report.id)) {
+        tracing::info!(node.id = %report.id, node.name = report.name, "a node is there");
+    }
+    for report in known.iter().filter(|report| !ids.contains(&report.id)) {
+        tracing::info!(node.id = %report.id, node.name = report.name, "a node is gone");
+    }
+}

@@ -1,0 +1,74 @@
+//! Asking other nodes directly, when nothing comes through the broker.
+
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tokio::task::JoinSet;
+
+/// How long a node may take to answer.
+const TIMEOUT: Duration = Duration::from_secs(1);
+/// Most nodes that are asked: in a large cluster some are enough.
+const ASKED_MAX: usize = 16;
+/// What a node answers that hears; a status line is at least so long (RFC 9112 §4).
+const HEARS: &[u8] = b"HTTP/1.1 200 ";
+
+/// Whether one of the nodes whose internal listeners are at `addresses` says that it hears its broker.
+///
+/// Takes a second at the most.
+pub(super) async fn one_hears(mut addresses: Vec<String>) -> bool {
+    addresses.retain(|address| !address.is_empty());
+    let mut asked = JoinSet::new();
+    while asked.len() < ASKED_MAX && !addresses.is_empty() {
+        let address = addresses.swap_remove(rand::random_range(0..addresses.len()));
+        asked.spawn(
+            async move { matches!(tokio::time::timeout(TIMEOUT, hears(&address)).await, Ok(Ok(true))) },
+        );
+    }
+    while let Some(answer) = asked.join_next().await {
+        if matches!(answer, Ok(true)) {
+            return true;
+        }
+    }
+    false
+}
+
+/// Asks for `/readyz/broker` and reads the status line, no more.
+async fn hears(address: &str) -> std::io::Result<bool> {
+    let mut stream = TcpStream::connect(address).await?;
+    let request = format!("GET /readyz/broker HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).await?;
+    let mut status = [0; HEARS.len()];
+    stream.read_exact(&mut status).await?;
+    Ok(status == HEARS)
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    /// A listener that answers every request so, or never if it is empty.
+    async fn peer(answer: &'static str) -> String {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        tokio::spawn(async move {
+            let mut open = Vec::new();
+            while let Ok((mut stream, _)) = listener.accept().await {
+                stream.write_all(answer.as_bytes()).await.unwrap();
+                open.push(stream);
+            }
+        });
+        address
+    }
+
+    #[tokio::test]
+    async fn one_that_hears_is_enough_and_others_do_not_hold_it_up() {
+        let (hears, deaf) = (peer("HTTP/1.1 200 OK\r\n\r\n").await, peer("HTTP/1.1 503 Sorry\r\n\r\n").await);
+        let (silent, gone) = (peer("").await, "127.0.0.1:1".to_owned());
+        assert!(one_hears(vec![silent.clone(), deaf.clone(), String::new(), gone.clone(), hears]).await);
+        assert!(!one_hears(vec![silent, deaf, gone, "nonsense".into()]).await);
+        assert!(!one_hears(Vec::new()).await);
+    }
+}

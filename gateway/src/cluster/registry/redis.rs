@@ -1,0 +1,164 @@
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use async_trait::async_trait;
+
+use super::{Heard, Lapsed, Registry, RegistryError};
+use crate::cluster::roster::Report;
+use crate::cluster::{REVOCATIONS_MAX, codec};
+use crate::model::{NodeEpoch, Revocation, UserId};
+use crate::redis::{Call, Failure, Instance, Redis, Script, script};
+
+/// How long a dead node is one survivor's to clear up after, before another is asked to.
+const CLAIM: Duration = Duration::from_secs(30);
+/// How long the roster outlives the last node.
+const ROSTER_TTL: Duration = Duration::from_secs(24 * 3600);
+/// How long a user's counts live without a change; a multiple of how often all are counted anew.
+const COUNTS_TTL: Duration = Duration::from_secs(24 * 3600);
+/// After that nobody can be there whom this node has not heard of.
+const STRANGER_TTL: Duration = Duration::from_secs(60);
+
+static LEASE: Script = script!("node_lease.lua");
+static ROSTER: Script = script!("node_roster.lua");
+static REMEMBER: Script = script!("revocation_remember.lua");
+static COUNT: Script = script!("user_count.lua");
+
+/// The registry of nodes that share a Redis.
+///
+/// A tenure is a key that lives as long as its node is heard (`PREFIX:node:EPOCH`); that key alone decides who lives.
+/// What nodes say of themselves is in one hash beside it.
+pub struct RedisRegistry {
+    redis: Arc<Redis>,
+}
+
+impl From<Failure> for RegistryError {
+    fn from(failure: Failure) -> Self {
+        match failure {
+            Failure::Unavailable | Failure::Refused(_) => Self::Unavailable,
+            Failure::Full => Self::Full,
+        }
+    }
+}
+
+impl RedisRegistry {
+    /// The registry in `redis`.
+    pub fn new(redis: Arc<Redis>) -> Self {
+        Self { redis }
+    }
+
+    fn home(&self) -> &Instance {
+        self.redis.home()
+    }
+
+    /// The key of a tenure.
+    fn lease(&self, epoch: NodeEpoch) -> String {
+        self.redis.names().of("node", &epoch.to_string())
+    }
+
+    fn roster(&self) -> String {
+        self.redis.names().of("cluster", "nodes")
+    }
+
+    fn revoked(&self) -> String {
+        self.redis.names().of("cluster", "revocations")
+    }
+
+    /// Of those who look dead, those who are.
+    async fn certify(&self, dead: Vec<String>) -> Result<Vec<NodeEpoch>, RegistryError> {
+        let mut certain = Vec::new();
+        for epoch in dead.iter().filter_map(|epoch| NodeEpoch::parse(epoch)) {
+            let lives: bool = self.home().call(Call::command("EXISTS").arg(self.lease(epoch))).await?;
+            if !lives {
+                certain.push(epoch);
+            }
+        }
+        Ok(certain)
+    }
+}
+
+#[async_trait]
+impl Registry for RedisRegistry {
+    fn is_shared(&self) -> bool {
+        true
+    }
+
+    async fn beat(
+        &self,
+        report: &Report,
+        is_first: bool,
+        ttl: Duration,
+    ) -> Result<Result<Heard, Lapsed>, RegistryError> {
+        let lease = Call::script(&LEASE, &[&self.lease(report.epoch)]);
+        let lease = lease.arg(report.id.to_string()).arg(millis(ttl)).arg(u8::from(is_first));
+        let lives: bool = self.home().call(lease).await?;
+        if !lives {
+            return Ok(Err(Lapsed));
+        }
+        // After the lease, so that who is silent here has no lease either.
+        let roster = Call::script(&ROSTER, &[&self.roster()]);
+        let roster = roster.arg(report.epoch.to_string()).arg(codec::report(report));
+        let roster = roster.arg(millis(ttl)).arg(millis(CLAIM)).arg(millis(ROSTER_TTL));
+        let (living, dead): (Vec<Vec<u8>>, Vec<String>) = self.home().call(roster).await?;
+        let others = living.iter().filter_map(|bytes| codec::read_report(bytes).ok()).collect();
+        Ok(Ok(Heard { others, dead: self.certify(dead).await? }))
+    }
+
+    async fn leave(&self, epoch: NodeEpoch) -> Result<(), RegistryError> {
+        let ended = Call::command("DEL").arg(self.lease(epoch));
+        // Seen never: what it left, if it left anything, is seen to at the next heartbeat of another.
+        let gone = Call::command("HSET").arg(self.roster()).arg(epoch.to_string()).arg("0:0:");
+        for answer in self.home().pipeline::<i64>(vec![ended, gone]).await? {
+            answer?;
+        }
+        Ok(())
+    }
+
+    async fn bury(&self, epoch: NodeEpoch) -> Result<(), RegistryError> {
+        let call = Call::command("HDEL").arg(self.roster()).arg(epoch.to_string());
+        let _had: i64 = self.home().call(call).await?;
+        Ok(())
+    }
+
+    async fn remember(&self, revocation: &Revocation) -> Result<(), RegistryError> {
+        let call = Call::script(&REMEMBER, &[&self.revoked()]).arg(codec::whose(&revocation.whose));
+        let call = call.arg(codec::millis(revocation.forget_at)).arg(REVOCATIONS_MAX);
+        let has_room: bool = self.home().call(call).await?;
+        if has_room { Ok(()) } else { Err(RegistryError::Full) }
+    }
+
+    async fn revocations(&self) -> Result<Vec<Revocation>, RegistryError> {
+        let now = codec::millis(SystemTime::now());
+        let call = Call::command("ZRANGE").arg(self.revoked()).arg(now).arg("+inf");
+        let call = call.arg("BYSCORE").arg("WITHSCORES");
+        let known: Vec<(Vec<u8>, f64)> = self.home().call_apart(call).await?;
+        let revocation = |(whose, until): (Vec<u8>, f64)| {
+            // What is negative or no number becomes 0: forgotten.
+            let forget_at = codec::time(until as u64);
+            Some(Revocation { whose: codec::read_whose(&whose).ok()?, forget_at })
+        };
+        Ok(known.into_iter().filter_map(revocation).collect())
+    }
+
+    async fn count(
+        &self,
+        epoch: NodeEpoch,
+        alive: &[NodeEpoch],
+        connections: &[(UserId, usize)],
+    ) -> Result<Vec<usize>, RegistryError> {
+        let alive: Vec<_> = alive.iter().map(ToString::to_string).collect();
+        let call = |(user, count): &(UserId, usize)| {
+            let call = Call::script(&COUNT, &[&self.redis.names().of("user", user.as_str())]);
+            let call = call.arg(epoch.to_string()).arg(*count);
+            call.arg(millis(COUNTS_TTL)).arg(millis(STRANGER_TTL)).arg(&alive)
+        };
+        let answers = self.home().pipeline(connections.iter().map(call).collect()).await?;
+        answers.into_iter().map(|answer| answer.map_err(RegistryError::from)).collect()
+    }
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,490 @@
+//! Several nodes that meet at one broker and in one registry, all in memory.
+
+use std::collections::HashMap;
+use std::sync::atomic::AtomicUsize;
+
+use super::*;
+use crate::broker::{History, MemoryBroker, Published, Range};
+use crate::model::{RawJson, SubscriptionGrant, TokenMark};
+
+/// What a node was asked to do.
+#[derive(Clone, Debug, PartialEq)]
+enum Did {
+    Order(Target, Order),
+    Close(Target, CloseReason),
+    Revoke(Whose),
+    Renew,
+    ClearUp(NodeEpoch),
+}
+
+/// A node without connections that notes what it is asked.
+#[derive(Default)]
+struct Witness {
+    did: Mutex<Vec<Did>>,
+    channels: Vec<(&'static str, usize)>,
+    connections: Mutex<HashMap<UserId, usize>>,
+}
+
+#[async_trait]
+impl Local for Witness {
+    fn order(&self, target: &Target, order: &Order) {
+        self.did.lock().push(Did::Order(target.clone(), order.clone()));
+    }
+
+    fn disconnect(&self, target: &Target, reason: &CloseReason, _: HashSet<ClientId>) {
+        self.did.lock().push(Did::Close(target.clone(), reason.clone()));
+    }
+
+    fn revoke(&self, whose: &Whose) {
+        self.did.lock().push(Did::Revoke(whose.clone()));
+    }
+
+    fn subscribers(&self, glob: &Glob) -> Vec<(Channel, usize)> {
+        let channels = self.channels.iter().map(|(name, count)| (Channel::parse(name, 255).unwrap(), *count));
+        channels.filter(|(channel, _)| glob.matches(channel)).collect()
+    }
+
+    async fn load(&self) -> Load {
+        Load::default()
+    }
+
+    fn connections_of(&self, user: &UserId) -> usize {
+        self.connections.lock().get(user).copied().unwrap_or_default()
+    }
+
+    fn counted_users(&self) -> Vec<UserId> {
+        self.connections.lock().keys().cloned().collect()
+    }
+
+    async fn renew(&self) {
+        self.did.lock().push(Did::Renew);
+    }
+
+    async fn clear_up(&self, epoch: NodeEpoch) -> bool {
+        self.did.lock().push(Did::ClearUp(epoch));
+        true
+    }
+}
+
+/// Gives what comes to every node.
+#[derive(Default)]
+struct Everybody(Mutex<Vec<Weak<Cluster>>>);
+
+impl Receiver for Everybody {
+    fn deliver(&self, channel: &Channel, epoch: Option<&Epoch>, publications: &[Arc<Publication>]) {
+        for node in self.0.lock().iter().filter_map(Weak::upgrade) {
+            if node.is_listening.load(Ordering::SeqCst) {
+                node.deliver(channel, epoch, publications);
+            }
+        }
+    }
+
+    fn announce(&self, _: &Channel, _: &Notice) {}
+
+    fn lose(&self, _: &Channel, _: &Position) {}
+}
+
+/// A broker that can be away.
+struct Fragile {
+    inner: MemoryBroker,
+    is_away: AtomicBool,
+}
+
+#[async_trait]
+impl Broker for Fragile {
+    async fn subscribe(&self, channel: &Channel) -> Result<(), BrokerError> {
+        if self.is_away.load(Ordering::SeqCst) {
+            return Err(BrokerError::Unavailable);
+        }
+        self.inner.subscribe(channel).await
+    }
+
+    async fn unsubscribe(&self, channel: &Channel) -> Result<(), BrokerError> {
+        self.inner.unsubscribe(channel).await
+    }
+
+    async fn publish(
+        &self,
+        channel: &Channel,
+        drafts: Vec<Draft>,
+        options: PublishOptions,
+    ) -> Result<Vec<Published>, BrokerError> {
+        if self.is_away.load(Ordering::SeqCst) {
+            return Err(BrokerError::Unavailable);
+        }
+        self.inner.publish(channel, drafts, options).await
+    }
+
+    async fn announce(&self, channel: &Channel, notice: Notice) -> Result<(), BrokerError> {
+        self.inner.announce(channel, notice).await
+    }
+
+    async fn history(&self, channel: &Channel, range: Range, ttl: Duration) -> Result<History, BrokerError> {
+        self.inner.history(channel, range, ttl).await
+    }
+
+    async fn remove_history(&self, channel: &Channel) -> Result<(), BrokerError> {
+        self.inner.remove_history(channel).await
+    }
+}
+
+/// A registry for several nodes, which a test can change.
+#[derive(Default)]
+struct Shared {
+    alone: Alone,
+    nodes: Mutex<HashMap<NodeEpoch, Report>>,
+    dead: Mutex<Vec<NodeEpoch>>,
+    counts: Mutex<HashMap<(UserId, NodeEpoch), usize>>,
+    beats: AtomicUsize,
+    is_away: AtomicBool,
+}
+
+impl Shared {
+    fn answer(&self) -> Result<(), RegistryError> {
+        if self.is_away.load(Ordering::SeqCst) { Err(RegistryError::Unavailable) } else { Ok(()) }
+    }
+}
+
+#[async_trait]
+impl Registry for Shared {
+    fn is_shared(&self) -> bool {
+        true
+    }
+
+    async fn beat(
+        &self,
+        report: &Report,
+        is_first: bool,
+        _: Duration,
+    ) -> Result<Result<Heard, Lapsed>, RegistryError> {
+        self.answer()?;
+        self.beats.fetch_add(1, Ordering::SeqCst);
+        let mut nodes = self.nodes.lock();
+        if !is_first && !nodes.contains_key(&report.epoch) {
+            return Ok(Err(Lapsed));
+        }
+        nodes.insert(report.epoch, report.clone());
+        let others = nodes.values().filter(|known| known.epoch != report.epoch).cloned().collect();
+        Ok(Ok(Heard { others, dead: std::mem::take(&mut self.dead.lock()) }))
+    }
+
+    async fn leave(&self, epoch: NodeEpoch) -> Result<(), RegistryError> {
+        self.answer()?;
+        self.nodes.lock().remove(&epoch);
+        Ok(())
+    }
+
+    async fn bury(&self, epoch: NodeEpoch) -> Result<(), RegistryError> {
+        self.alone.bury(epoch).await
+    }
+
+    async fn remember(&self, revocation: &Revocation) -> Result<(), RegistryError> {
+        self.answer()?;
+        self.alone.remember(revocation).await
+    }
+
+    async fn revocations(&self) -> Result<Vec<Revocation>, RegistryError> {
+        self.answer()?;
+        self.alone.revocations().await
+    }
+
+    async fn count(
+        &self,
+        epoch: NodeEpoch,
+        _: &[NodeEpoch],
+        connections: &[(UserId, usize)],
+    ) -> Result<Vec<usize>, RegistryError> {
+        self.answer()?;
+        let mut counts = self.counts.lock();
+        let total = |(user, count): &(UserId, usize)| {
+            counts.insert((user.clone(), epoch), *count);
+            counts.iter().filter(|((known, _), _)| known == user).map(|(_, count)| count).sum()
+        };
+        Ok(connections.iter().map(total).collect())
+    }
+}
+
+/// The place where nodes meet.
+struct World {
+    everybody: Arc<Everybody>,
+    broker: Arc<Fragile>,
+    registry: Arc<Shared>,
+}
+
+struct Member {
+    cluster: Arc<Cluster>,
+    witness: Arc<Witness>,
+    tenure: watch::Receiver<Tenure>,
+}
+
+impl World {
+    fn new() -> Self {
+        let everybody = Arc::new(Everybody::default());
+        let inner = MemoryBroker::new(Arc::clone(&everybody) as _);
+        let broker = Arc::new(Fragile { inner, is_away: AtomicBool::new(false) });
+        Self { everybody, broker, registry: Arc::default() }
+    }
+
+    /// A node called `name` with subscribers in these channels, which has not joined.
+    fn stranger(&self, name: &str, channels: &[(&'static str, usize)]) -> Member {
+        let witness = Arc::new(Witness { channels: channels.to_vec(), ..Witness::default() });
+        let local: Weak<dyn Local> = Arc::downgrade(&witness) as _;
+        let options = Options {
+            registry: Arc::clone(&self.registry) as _,
+            user_connections_max: 2,
+            ..Options::alone(Arc::default())
+        };
+        let tenure = options.tenure.subscribe();
+        let broker = Arc::clone(&self.broker) as _;
+        let metrics = Arc::new(Metrics::new());
+        let cluster = Cluster::new(name.into(), options, broker, local, metrics, Handle::current());
+        self.everybody.0.lock().push(Arc::downgrade(&cluster));
+        Member { cluster, witness, tenure }
+    }
+
+    async fn member(&self, name: &str, channels: &[(&'static str, usize)]) -> Member {
+        let member = self.stranger(name, channels);
+        member.cluster.join(format!("{name}:9000")).await;
+        member
+    }
+}
+
+impl Member {
+    fn did(&self) -> Vec<Did> {
+        std::mem::take(&mut self.witness.did.lock())
+    }
+
+    /// Waits until it was asked to do something.
+    async fn does(&self) -> Vec<Did> {
+        loop {
+            let did = self.did();
+            if !did.is_empty() {
+                return did;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+
+    /// How many other nodes it knows, once it knows this many.
+    async fn knows(&self, others: usize) {
+        while self.cluster.others().len() != others {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    }
+}
+
+fn ann() -> Target {
+    Target { user: UserId::parse("ann").unwrap(), client: None }
+}
+
+fn unsubscribe() -> Command {
+    let order = Order::Unsubscribe { channel: Channel::parse("news", 255).unwrap() };
+    Command::Order { target: ann(), order }
+}
+
+fn revocation() -> Revocation {
+    let forget_at = std::time::SystemTime::now() + Duration::from_secs(3_600);
+    Revocation { whose: Whose::User { user: ann().user, issued_before: None }, forget_at }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_command_is_carried_out_once_by_every_node_the_sender_included() {
+    let world = World::new();
+    let (one, two) = (world.member("one", &[]).await, world.member("two", &[]).await);
+    let grant = SubscriptionGrant { data: Some(RawJson::string("x")), ..SubscriptionGrant::default() };
+    let channel = Channel::parse("news", 255).unwrap();
+    let order = Order::Subscribe { channel, grant, since: None };
+    one.cluster.send(Command::Order { target: ann(), order: order.clone() }).await.unwrap();
+    let reason = Dismissal::Advised { code: 4500, reason: "banned".into() };
+    let command = Command::Disconnect { target: ann(), reason: reason.clone(), except: HashSet::new() };
+    two.cluster.send(command).await.unwrap();
+    let expected = [Did::Order(ann(), order), Did::Close(ann(), reason.into())];
+    assert_eq!((one.did(), two.did()), (expected.to_vec(), expected.to_vec()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_a_broker_a_command_is_carried_out_here_and_the_caller_knows() {
+    let world = World::new();
+    let (one, two) = (world.member("one", &[]).await, world.member("two", &[]).await);
+    world.broker.is_away.store(true, Ordering::SeqCst);
+    assert!(one.cluster.send(unsubscribe()).await.is_err());
+    assert_eq!((one.did().len(), two.did().len()), (1, 0));
+    let revoked = one.cluster.revoke(revocation()).await;
+    assert!(matches!(revoked, Err(RevokeError::Unheard(_))), "{revoked:?}");
+    assert!(one.cluster.revocations().include(&ann().user, TokenMark::default()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_that_does_not_listen_yet_carries_out_its_own_commands() {
+    let world = World::new();
+    world.broker.is_away.store(true, Ordering::SeqCst);
+    let one = world.member("one", &[]).await;
+    world.broker.is_away.store(false, Ordering::SeqCst);
+    one.cluster.send(unsubscribe()).await.unwrap();
+    assert_eq!(one.did().len(), 1);
+    // It begins to by itself.
+    while !one.cluster.is_listening.load(Ordering::SeqCst) {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+    one.cluster.send(unsubscribe()).await.unwrap();
+    assert_eq!(one.did().len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_revoked_is_known_to_nodes_that_start_later_and_to_those_that_missed_it() {
+    let world = World::new();
+    let one = world.member("one", &[]).await;
+    one.cluster.revoke(revocation()).await.unwrap();
+    let is_known = |member: &Member| member.cluster.revocations().include(&ann().user, TokenMark::default());
+    let late = world.member("late", &[]).await;
+    assert!(is_known(&one) && is_known(&late));
+    let token = Revocation { whose: Whose::Token("t".into()), ..revocation() };
+    // As if the broker had lost the command.
+    world.registry.remember(&token).await.unwrap();
+    assert_eq!(late.cluster.revocations().len(), 1);
+    late.did();
+    late.cluster.lose(&Channel::system("control"), &Position { epoch: Epoch::new("e"), offset: 9 });
+    assert!(late.does().await.contains(&Did::Revoke(token.whose)));
+    assert_eq!(late.cluster.revocations().len(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_survey_adds_up_and_names_who_did_not_answer() {
+    let world = World::new();
+    let one = world.member("one", &[("chat:a", 2), ("news", 1)]).await;
+    let two = world.member("two", &[("chat:a", 3), ("chat:b", 1)]).await;
+    let three = world.member("three", &[]).await;
+    for member in [&one, &two, &three] {
+        member.knows(2).await;
+    }
+    let glob = Glob::parse("chat:*").unwrap();
+    let survey = one.cluster.survey(&glob).await;
+    let expected = [("chat:a".to_owned(), 5), ("chat:b".to_owned(), 1)];
+    assert_eq!(survey, Survey { channels: expected.clone().into(), unanswered: Vec::new() });
+    three.cluster.is_listening.store(false, Ordering::SeqCst);
+    let survey = one.cluster.survey(&glob).await;
+    let silent = Silent { id: three.cluster.id(), name: "three".into() };
+    assert_eq!(survey, Survey { channels: expected.into(), unanswered: vec![silent] });
+    world.broker.is_away.store(true, Ordering::SeqCst);
+    let survey = one.cluster.survey(&glob).await;
+    assert_eq!((survey.channels.len(), survey.unanswered.len()), (1, 2));
+    assert!(one.cluster.surveys.is_idle());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_large_answer_comes_in_parts() {
+    let world = World::new();
+    let names: Vec<&'static str> = (0..10_000).map(|index| &*format!("c{index}").leak()).collect();
+    let channels: Vec<_> = names.iter().map(|name| (*name, 1)).collect();
+    let (one, two) = (world.member("one", &[]).await, world.member("two", &channels).await);
+    one.knows(1).await;
+    let survey = one.cluster.survey(&Glob::parse("").unwrap()).await;
+    assert_eq!((survey.channels.len(), survey.unanswered.len()), (10_000, 0));
+    drop(two);
+}
+
+#[tokio::test(start_paused = true)]
+async fn nodes_know_one_another_until_they_leave() {
+    let world = World::new();
+    let (one, two) = (world.member("one", &[]).await, world.member("two", &[]).await);
+    one.knows(1).await;
+    let other = &one.cluster.others()[0];
+    assert_eq!((other.id, &*other.name, &*other.address), (two.cluster.id(), "two", "two:9000"));
+    two.cluster.leave().await;
+    one.knows(0).await;
+    let beats = world.registry.beats.load(Ordering::SeqCst);
+    drop(one);
+    tokio::time::sleep(Duration::from_secs(30)).await;
+    assert_eq!(world.registry.beats.load(Ordering::SeqCst), beats, "who has left beats no more");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_taken_for_dead_begins_anew_under_another_name() {
+    let world = World::new();
+    let one = world.member("one", &[]).await;
+    let first = one.tenure.borrow().epoch;
+    assert!(one.tenure.borrow().until > std::time::Instant::now());
+    world.registry.nodes.lock().clear();
+    assert_eq!(one.does().await, [Did::Renew]);
+    let second = one.tenure.borrow().epoch;
+    assert_ne!(first, second);
+    assert!(
+        world.registry.nodes.lock().contains_key(&second),
+        "it is known before anything is kept under it"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_silent_registry_ends_no_tenure() {
+    let world = World::new();
+    let one = world.member("one", &[]).await;
+    let (epoch, until) = {
+        let tenure = one.tenure.borrow();
+        (tenure.epoch, tenure.until)
+    };
+    world.registry.is_away.store(true, Ordering::SeqCst);
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    assert_eq!(
+        (one.tenure.borrow().epoch, one.tenure.borrow().until),
+        (epoch, until),
+        "nor does it prolong it"
+    );
+    world.registry.is_away.store(false, Ordering::SeqCst);
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    assert!(one.tenure.borrow().until > until);
+    assert_eq!(one.did(), []);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_survivor_clears_up_after_the_dead() {
+    let world = World::new();
+    let one = world.member("one", &[]).await;
+    let dead = NodeEpoch::random();
+    world.registry.dead.lock().push(dead);
+    assert_eq!(one.does().await, [Did::ClearUp(dead)]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_newest_connection_above_the_limit_is_closed_wherever_it_is() {
+    let world = World::new();
+    let (one, two) = (world.member("one", &[]).await, world.member("two", &[]).await);
+    let clients: Vec<_> = (0..3).map(|_| ClientId::random()).collect();
+    let user = ann().user;
+    let connect = async |member: &Member, client: ClientId| {
+        *member.witness.connections.lock().entry(user.clone()).or_default() += 1;
+        member.cluster.connection_opened(&user, client);
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        member.did()
+    };
+    assert_eq!(connect(&one, clients[0]).await, []);
+    assert_eq!(connect(&two, clients[1]).await, []);
+    let surplus = Target { user: user.clone(), client: Some(clients[2]) };
+    assert_eq!(connect(&one, clients[2]).await, [Did::Close(surplus, CloseReason::ConnectionLimit)]);
+    // It goes, then another: there is room again.
+    for client in [clients[2], clients[0]] {
+        *one.witness.connections.lock().get_mut(&user).unwrap() -= 1;
+        one.cluster.connection_closed(&user, client);
+    }
+    assert_eq!(connect(&two, ClientId::random()).await, []);
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_came_while_the_registry_was_away_is_counted_when_it_is_back() {
+    let world = World::new();
+    let (one, two) = (world.member("one", &[]).await, world.member("two", &[]).await);
+    let user = ann().user;
+    one.witness.connections.lock().insert(user.clone(), 2);
+    for _ in 0..2 {
+        one.cluster.connection_opened(&user, ClientId::random());
+    }
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    world.registry.is_away.store(true, Ordering::SeqCst);
+    let late = ClientId::random();
+    two.witness.connections.lock().insert(user.clone(), 1);
+    two.cluster.connection_opened(&user, late);
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    assert_eq!(two.did(), []);
+    world.registry.is_away.store(false, Ordering::SeqCst);
+    let surplus = Target { user, client: Some(late) };
+    assert_eq!(two.does().await, [Did::Close(surplus, CloseReason::ConnectionLimit)]);
+}

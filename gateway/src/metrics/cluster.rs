@@ -1,0 +1,77 @@
+use prometheus::{IntCounter, IntCounterVec, IntGauge};
+
+use super::{Maker, Metrics};
+
+/// A command that came from a node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NodeCommand {
+    /// Of this kind, from a closed set.
+    Known(&'static str),
+    /// Of a kind or a version that this node does not know.
+    Unknown,
+    /// Not to be read.
+    Malformed,
+}
+
+impl NodeCommand {
+    fn label(self) -> &'static str {
+        match self {
+            Self::Known(kind) => kind,
+            Self::Unknown => "unknown",
+            Self::Malformed => "malformed",
+        }
+    }
+}
+
+/// What concerns other nodes.
+#[derive(Debug)]
+pub(super) struct Cluster {
+    nodes: IntGauge,
+    commands: IntCounterVec,
+    unanswered: IntCounter,
+    revocations: IntGauge,
+}
+
+impl Cluster {
+    pub(super) fn register(make: &Maker<'_>) -> Self {
+        let commands = make.counters(
+            "node_commands_received_total",
+            "Commands heard from nodes of the cluster, this one included.",
+            &["command"],
+        );
+        for command in [NodeCommand::Unknown, NodeCommand::Malformed] {
+            commands.with_label_values(&[command.label()]);
+        }
+        Self {
+            nodes: make.gauge("cluster_nodes", "Live nodes that this one knows, itself included."),
+            commands,
+            unanswered: make.counter(
+                "surveys_unanswered_total",
+                "Nodes that did not answer a question of this one in time.",
+            ),
+            revocations: make.gauge("revocations", "Revocations of tokens that this node remembers."),
+        }
+    }
+}
+
+impl Metrics {
+    /// How many nodes live, this one included.
+    pub fn cluster_nodes(&self, count: usize) {
+        self.cluster.nodes.set(i64::try_from(count).unwrap_or(i64::MAX));
+    }
+
+    /// A command of a node was heard.
+    pub fn node_command(&self, command: NodeCommand) {
+        self.cluster.commands.with_label_values(&[command.label()]).inc();
+    }
+
+    /// Nodes did not answer in time.
+    pub fn survey_unanswered(&self, nodes: usize) {
+        self.cluster.unanswered.inc_by(nodes as u64);
+    }
+
+    /// How many revocations are remembered.
+    pub fn revocations(&self, count: usize) {
+        self.cluster.revocations.set(i64::try_from(count).unwrap_or(i64::MAX));
+    }
+}

@@ -1,0 +1,22 @@
+use std::time::Instant;
+
+use super::NodeEpoch;
+
+/// How long the others are known to take a node for alive.
+///
+/// What a node keeps for others to see it keeps under its epoch, and changes only until `until`: after that somebody
+/// may have taken it for dead, and cleared away what it kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Tenure {
+    /// Under which name.
+    pub epoch: NodeEpoch,
+    /// Until when, unless the node is heard again before.
+    pub until: Instant,
+}
+
+impl Tenure {
+    /// One that has not begun: nobody has heard of it.
+    pub fn unheard() -> Self {
+        Self { epoch: NodeEpoch::random(), until: Instant::now() }
+    }
+}

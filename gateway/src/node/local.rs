@@ -1,0 +1,60 @@
+//! The node as its cluster sees it.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+
+use super::{Control, Node};
+use crate::cluster::{Glob, Load, Local, Order, Target};
+use crate::model::{Channel, ClientId, CloseReason, NodeEpoch, UserId, Whose};
+
+#[async_trait]
+impl Local for Node {
+    fn order(&self, target: &Target, order: &Order) {
+        for inbox in &self.dispatch.inboxes {
+            inbox.control(Control::Order { target: target.clone(), order: order.clone() });
+        }
+    }
+
+    fn disconnect(&self, target: &Target, reason: &CloseReason, except: HashSet<ClientId>) {
+        let except = Arc::new(except);
+        for inbox in &self.dispatch.inboxes {
+            let (target, reason, except) = (target.clone(), reason.clone(), Arc::clone(&except));
+            inbox.control(Control::Disconnect { target, reason, except });
+        }
+    }
+
+    fn revoke(&self, whose: &Whose) {
+        for inbox in &self.dispatch.inboxes {
+            inbox.control(Control::Revoke(whose.clone()));
+        }
+    }
+
+    fn subscribers(&self, glob: &Glob) -> Vec<(Channel, usize)> {
+        self.channels(|channel| glob.matches(channel))
+    }
+
+    async fn load(&self) -> Load {
+        Load {
+            clients: self.client_count(),
+            users: self.users().await.len(),
+            channels: self.channel_count(),
+            subscriptions: self.subscription_count(),
+        }
+    }
+
+    fn connections_of(&self, user: &UserId) -> usize {
+        self.users.connections_of(user)
+    }
+
+    fn counted_users(&self) -> Vec<UserId> {
+        self.users.all()
+    }
+
+    async fn renew(&self) {}
+
+    async fn clear_up(&self, _: NodeEpoch) -> bool {
+        true
+    }
+}
