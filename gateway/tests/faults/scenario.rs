@@ -88,6 +88,14 @@ impl Default for Setup {
 }
 
 impl Setup {
+    /// Subscribers are told late that they missed something: before that, their node must have healed it.
+    pub(crate) fn patient() -> Self {
+        Self {
+            change: |config| config["client"]["position_check_interval"] = "60s".into(),
+            ..Self::default()
+        }
+    }
+
     /// One node with the memory broker, and no Redis.
     pub(crate) fn memory() -> Self {
         Self { nodes: 1, redis: None, ..Self::default() }
@@ -366,6 +374,12 @@ impl Scene {
     pub(crate) fn require_unavailability(&mut self) {
         let unavailable = self.unavailable();
         self.report.require(unavailable > 0, "no publish was answered 503");
+    }
+
+    /// What was missed was read by the nodes: no subscriber had to ask for it.
+    pub(crate) fn require_healing_by_nodes(&mut self) {
+        let told = self.count(|entry| matches!(entry, Entry::Unsubscribed(_)));
+        self.report.require(told == 0, format!("{told} subscribers were told to catch up by themselves"));
     }
 
     /// How many subscriptions began with this verdict since the beginning.
