@@ -300,15 +300,15 @@ async fn loading(scene: &mut Scene) -> Result<()> {
 
 async fn crash_loop(scene: &mut Scene) -> Result<()> {
     let rounds = scene.depth.pick(5, 20);
+    scene.begins();
+    // After the first time everything is open that is ever needed.
+    crash(scene).await?;
+    scene.everybody_got(scene.desk.next_number(), Duration::from_secs(10)).await?;
     scene.stop_publishing().await?;
     let before = holdings(scene)?;
-    scene.begins();
     scene.publish(50, 5, 0);
     for _ in 0..rounds {
-        scene.redis_mut()?.kill()?;
-        sleep(Duration::from_secs(2)).await;
-        scene.redis_mut()?.restart().await?;
-        sleep(Duration::from_secs(2)).await;
+        crash(scene).await?;
     }
     scene.heals();
     scene.settle().await?;
@@ -324,6 +324,15 @@ async fn crash_loop(scene: &mut Scene) -> Result<()> {
     scene.report.figure("files_threads_after", format!("{now:?}").replace(' ', ""));
     scene.require(back.is_ok(), "a node holds more files or threads than before");
     scene.require_no_closes();
+    Ok(())
+}
+
+/// Redis is away for two seconds, and then there for two.
+async fn crash(scene: &mut Scene) -> Result<()> {
+    scene.redis_mut()?.kill()?;
+    sleep(Duration::from_secs(2)).await;
+    scene.redis_mut()?.restart().await?;
+    sleep(Duration::from_secs(2)).await;
     Ok(())
 }
 

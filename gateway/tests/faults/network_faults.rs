@@ -40,7 +40,7 @@ async fn black_holed(scene: &mut Scene) -> Result<()> {
     let (port, clients) = (redis.port(), redis.client_ports().await?);
     scene.begins();
     let rules = Rules::black_hole(port, &clients)?;
-    scene.all_hear(false, NOTICED).await?;
+    scene.all_notice(NOTICED).await?;
     // New connections work, so that it is up to the nodes.
     scene.all_hear(true, RESUMES).await?;
     scene.heals();

@@ -44,7 +44,7 @@ async fn rotated(scene: &mut Scene) -> Result<()> {
     scene.redis()?.set("requirepass", second).await?;
     scene.redis_mut()?.password = Some(second.to_owned());
     hang_up(scene).await?;
-    scene.all_hear(false, Duration::from_secs(5)).await?;
+    scene.all_notice(Duration::from_secs(5)).await?;
     let before = scene.redis()?.info("total_connections_received").await?;
     let start = Instant::now();
     let all_unready =
@@ -76,7 +76,7 @@ async fn expired(scene: &mut Scene) -> Result<()> {
     certificates.sign("expired", 0)?;
     scene.redis()?.show_certificate(certificates, "expired").await?;
     hang_up(scene).await?;
-    scene.all_hear(false, Duration::from_secs(5)).await?;
+    scene.all_notice(Duration::from_secs(5)).await?;
     sleep(LASTS).await;
     let in_words = |node: &crate::node::Node| node.process().output().to_lowercase().contains("certificate");
     let said = scene.nodes.iter().filter(|node| in_words(node)).count();

@@ -210,6 +210,11 @@ impl Scene {
         for node in &self.nodes {
             wait::until("a node to be ready", PATIENCE, async || node.is_ready().await).await?;
         }
+        let all = self.nodes.len() as f64;
+        for node in &self.nodes {
+            let knows_all = async || Ok(node.metric("clarion_cluster_nodes").await? == all);
+            wait::until("a node to know the others", PATIENCE, knows_all).await?;
+        }
         Ok(())
     }
 
@@ -315,6 +320,12 @@ impl Scene {
             Some(at.duration_since(self.fault_at))
         };
         self.watches.iter().map(detection).collect()
+    }
+
+    /// Waits until every node has said since the beginning that it does not hear the broker.
+    pub(crate) async fn all_notice(&self, patience: Duration) -> Result<()> {
+        let all = async || Ok(self.detections().iter().all(Option::is_some));
+        wait::until("every node to notice", patience, all).await.map(drop)
     }
 
     /// Waits until every node says that it hears the broker, or that it does not; answers how long it took.
