@@ -3,8 +3,12 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
+
+/// A certificate without time is good until the end of the second in which it was signed.
+pub(crate) const EXPIRES: Duration = Duration::from_secs(2);
 
 /// Files in a directory: who signs, and what the server shows.
 #[derive(Debug)]
@@ -29,7 +33,7 @@ impl Certificates {
         self.openssl(&[&key[..], &rest].concat())
     }
 
-    /// Signs a certificate `NAME.pem` with the key `NAME.key`. With 0 days it is expired at once.
+    /// Signs a certificate `NAME.pem` with the key `NAME.key`. With 0 days it has expired when [`EXPIRES`] is over.
     pub(crate) fn sign(&self, name: &str, days: u32) -> Result<()> {
         let (key, request) = (format!("{name}.key"), format!("{name}.csr"));
         let (certificate, days) = (format!("{name}.pem"), days.to_string());
@@ -84,6 +88,7 @@ pub(crate) mod tests {
         let port = redis.tls_port().unwrap();
         assert!(verdict(&certificates, port).contains("Verify return code: 0 (ok)"));
         certificates.sign("expired", 0).unwrap();
+        tokio::time::sleep(EXPIRES).await;
         redis.show_certificate(&certificates, "expired").await.unwrap();
         assert!(verdict(&certificates, port).contains("certificate has expired"));
         certificates.renew_authority().unwrap();

@@ -7,7 +7,7 @@ use std::time::Instant;
 use crate::oracle::{Position, Record, Sight, Verdict};
 
 /// How a connection ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum End {
     /// The gateway closed it, with this code.
     Closed(u16),
@@ -126,6 +126,15 @@ impl Journal {
     /// Entries since `start` that `is_meant`.
     pub(crate) fn count_since(&self, start: Instant, is_meant: impl Fn(&Entry) -> bool) -> usize {
         self.entries.iter().filter(|noted| noted.at >= start && is_meant(&noted.entry)).count()
+    }
+
+    /// How connections ended since `start`.
+    pub(crate) fn ends_since(&self, start: Instant) -> Vec<End> {
+        let end = |noted: &Noted| match noted.entry {
+            Entry::Ended(end) if noted.at >= start => Some(end),
+            _ => None,
+        };
+        self.entries.iter().filter_map(end).collect()
     }
 
     /// For the oracle: one record for each channel with positions.

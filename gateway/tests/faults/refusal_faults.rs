@@ -7,6 +7,7 @@ use anyhow::{Context as _, Result};
 use tokio::time::sleep;
 
 use crate::catalogue::{Fault, fault};
+use crate::certificates::EXPIRES;
 use crate::oracle::Verdict;
 use crate::scenario::{Scene, Setup};
 use crate::wait;
@@ -71,9 +72,11 @@ async fn rotated(scene: &mut Scene) -> Result<()> {
 }
 
 async fn expired(scene: &mut Scene) -> Result<()> {
-    scene.begins();
     let certificates = scene.certificates()?;
     certificates.sign("expired", 0)?;
+    sleep(EXPIRES).await;
+    scene.begins();
+    let certificates = scene.certificates()?;
     scene.redis()?.show_certificate(certificates, "expired").await?;
     hang_up(scene).await?;
     scene.all_notice(Duration::from_secs(5)).await?;

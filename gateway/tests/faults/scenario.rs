@@ -347,8 +347,10 @@ impl Scene {
 
     /// No connection may end because of this fault.
     pub(crate) fn require_no_closes(&mut self) {
-        let closes = self.closes();
-        self.report.require(closes == 0, format!("{closes} connections ended"));
+        let ends = self.probes.iter().flat_map(|probe| probe.journal().ends_since(self.fault_at));
+        let ends: Vec<End> = ends.filter(|end| *end != End::Left).collect();
+        let kinds: HashSet<End> = ends.iter().copied().collect();
+        self.report.require(ends.is_empty(), format!("{} connections ended: {kinds:?}", ends.len()));
     }
 
     /// A requirement of the fault.
