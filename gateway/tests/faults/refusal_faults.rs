@@ -80,7 +80,8 @@ async fn expired(scene: &mut Scene) -> Result<()> {
     scene.redis()?.show_certificate(certificates, "expired").await?;
     hang_up(scene).await?;
     scene.all_notice(Duration::from_secs(5)).await?;
-    sleep(LASTS).await;
+    // A node repeats every 10 s what keeps it from Redis.
+    sleep(Duration::from_secs(12)).await;
     let in_words = |node: &crate::node::Node| node.process().output().to_lowercase().contains("certificate");
     let said = scene.nodes.iter().filter(|node| in_words(node)).count();
     let connected = scene.redis()?.clients().await?.len();

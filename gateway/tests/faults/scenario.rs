@@ -347,8 +347,13 @@ impl Scene {
 
     /// No connection may end because of this fault.
     pub(crate) fn require_no_closes(&mut self) {
+        self.require_no_closes_but(&[]);
+    }
+
+    /// The same, except for ends that the fault may well cause.
+    pub(crate) fn require_no_closes_but(&mut self, expected: &[End]) {
         let ends = self.probes.iter().flat_map(|probe| probe.journal().ends_since(self.fault_at));
-        let ends: Vec<End> = ends.filter(|end| *end != End::Left).collect();
+        let ends: Vec<End> = ends.filter(|end| *end != End::Left && !expected.contains(end)).collect();
         let kinds: HashSet<End> = ends.iter().copied().collect();
         self.report.require(ends.is_empty(), format!("{} connections ended: {kinds:?}", ends.len()));
     }
