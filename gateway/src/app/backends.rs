@@ -14,7 +14,7 @@ use crate::config::{BrokerType, Config};
 use crate::metrics::Metrics;
 use crate::model::{NodeId, Tenure};
 use crate::node::{Backends, Dispatch, PresenceSettings};
-use crate::presence::MemoryPresence;
+use crate::presence::{Heartbeats, MemoryPresence, RedisPresence};
 use crate::redis::{Redis, Unsuitable};
 
 /// How often the memory of expired histories and leases is given back.
@@ -66,6 +66,7 @@ fn in_redis(
     backbone: &Runtime,
 ) -> Result<Backends, Unsuitable> {
     let id = NodeId::random();
+    let _entered = backbone.enter();
     let redis = backbone.block_on(Redis::start(&config.broker.redis, id, metrics))?;
     let broker = RedisBroker::new(
         Arc::clone(&redis),
@@ -73,9 +74,11 @@ fn in_redis(
         Arc::clone(metrics),
         backbone.handle(),
     );
+    // After an outage every node has the time of a heartbeat to say that it lives.
+    let owners = Heartbeats::new(Arc::clone(&redis), config.cluster.node_ttl);
     Ok(Backends {
         broker,
-        presence: Arc::new(MemoryPresence::new()),
+        presence: Arc::new(RedisPresence::new(Arc::clone(&redis), Arc::new(owners))),
         presence_settings: presence_settings(config),
         cluster: cluster::Options {
             id,

@@ -58,7 +58,7 @@ impl Local for Node {
 
     async fn renew(&self) {}
 
-    async fn clear_up(&self, _: NodeEpoch) -> bool {
-        true
+    async fn clear_up(&self, epoch: NodeEpoch) -> bool {
+        self.reap(epoch).await.is_ok()
     }
 }

@@ -141,7 +141,8 @@ impl World {
     async fn step(&mut self, random: &mut Random) {
         match random.below(8) {
             0..=2 => tokio::task::yield_now().await,
-            3 if random.below(8) == 0 => tokio::time::advance(SETTINGS.update_interval / 2).await,
+            // Long enough for a refresh, which may fail many times before it does not.
+            3 if random.below(8) == 0 => tokio::time::sleep(SETTINGS.update_interval / 2).await,
             _ => self.act(random).await,
         }
     }
@@ -158,6 +159,7 @@ impl World {
             Stage::Entering(mut entering) => {
                 match entering.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
                     Poll::Pending => Stage::Entering(entering),
+                    Poll::Ready(Err(PresenceError::Refused)) => unreachable!("it is only unavailable"),
                     Poll::Ready(Err(PresenceError::Unavailable)) => {
                         self.failed += 1;
                         Stage::Away
@@ -181,6 +183,7 @@ impl World {
     /// Everybody goes; answers how many joins there were.
     async fn close(mut self) -> usize {
         self.clients.clear();
+        self.announcements.presence.calm();
         self.roll.settled().await;
         let joins = self.announcements.joins();
         // From here on nothing is renewed, so a removal that failed is made up for by the lease.
