@@ -35,13 +35,13 @@ impl Scene {
         let tops = self.tops().await?;
         let behind =
             wait::until("everybody to reach the top", PATIENCE, async || Ok(self.are_at(&tops))).await;
+        let heard = self.all_hear(true, PATIENCE).await;
         let book = self.desk.book();
         let records: Vec<_> = self.probes.iter().flat_map(|probe| probe.journal().records()).collect();
         let findings = oracle::judge(&book.acks, &records, &tops);
         drop(book);
         self.report.found(findings);
         self.report.require(behind.is_ok(), "not everybody reached the top");
-        let heard = self.all_hear(true, PATIENCE).await;
         self.report.require(heard.is_ok(), "not every node hears its broker");
         self.record_times();
         self.record_answers();

@@ -197,7 +197,7 @@ async fn storm(scene: &mut Scene) -> Result<()> {
     scene.report.seconds("subscribed_p99", times.get(times.len() * 99 / 100).copied());
     let lost = scene.verdicts(Verdict::NotRecovered);
     scene.require(lost == 0, format!("{lost} subscriptions were not recovered, and all was there"));
-    let few = u64::try_from(scene.probes.len())? / 2;
+    let few = u64::try_from(recovered)? / 2;
     scene.require(
         reads <= few,
         format!("histories were read {reads} times: clients of a channel can share a read"),
