@@ -52,6 +52,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use clap::Parser;
+use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::{JoinSet, spawn_blocking};
 
 use catalogue::Fault;
@@ -86,7 +87,7 @@ fn main() -> ExitCode {
     let passed = runtime.block_on(async {
         tokio::select! {
             outcome = play(&options) => outcome,
-            _ = tokio::signal::ctrl_c() => Err(anyhow::anyhow!("interrupted")),
+            () = told_to_stop() => Err(anyhow::anyhow!("interrupted")),
             () = tokio::time::sleep(WATCHDOG) => Err(anyhow::anyhow!("still running after {WATCHDOG:?}")),
         }
     });
@@ -100,6 +101,15 @@ fn main() -> ExitCode {
             say(format_args!("{error:#}"));
             ExitCode::FAILURE
         }
+    }
+}
+
+/// Waits for SIGINT or SIGTERM.
+async fn told_to_stop() {
+    let mut terminate = signal(SignalKind::terminate()).expect("signals can be caught");
+    tokio::select! {
+        _ = tokio::signal::ctrl_c() => {}
+        _ = terminate.recv() => {}
     }
 }
 

@@ -316,6 +316,7 @@ pub(crate) mod tests {
         a_planted_fork_is_found,
         two_subscribers_that_see_different_things_disagree,
         a_loss_of_which_the_subscriber_was_told_is_declared,
+        a_verdict_covers_no_more_than_it_says,
         a_new_epoch_needs_a_verdict,
         a_subscriber_that_is_not_told_of_a_new_epoch_is_found,
         a_publication_that_was_not_promised_may_come_again_in_a_new_epoch
@@ -436,6 +437,13 @@ pub(crate) mod tests {
         // The verdict covers what was before it alone.
         let told = subscribed(Verdict::NotRecovered, "e", 3);
         assert_eq!(judged([fresh(), publication(1), told, publication(5)]).lost_silent, 1);
+    }
+
+    fn a_verdict_covers_no_more_than_it_says() {
+        // Who is subscribed at 0, and told that it is 1, never gets the first one.
+        let (told, start) = (subscribed(Verdict::NotRecovered, "e", 4), subscribed(Verdict::Fresh, "e", 1));
+        let findings = judged([start, publication(2), told, publication(5)]);
+        assert_eq!((findings.lost_silent, findings.lost_declared), (1, 2));
     }
 
     fn a_new_epoch_needs_a_verdict() {
