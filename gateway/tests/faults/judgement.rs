@@ -17,6 +17,10 @@ use crate::wait;
 /// After this everybody must have seen the top.
 const PATIENCE: Duration = Duration::from_secs(10);
 
+/// How long it is looked whether service stays resumed: three position checks. Who is told twice of one loss may lose
+/// the subscription that it made after the first time.
+const AFTERMATH: Duration = Duration::from_secs(3);
+
 impl Scene {
     /// Waits until service has resumed and everybody has caught up, and judges what was seen. Once.
     ///
@@ -57,13 +61,13 @@ impl Scene {
         if self.publishers.is_empty() {
             return None;
         }
-        match self.everybody_got(number, PATIENCE).await {
-            Ok(at) => Some(at.duration_since(healed_at)),
-            Err(error) => {
-                self.report.failed(&error);
-                None
-            }
+        let first = self.everybody_got(number, PATIENCE).await;
+        tokio::time::sleep(AFTERMATH).await;
+        let last = self.everybody_got(self.desk.next_number(), PATIENCE).await;
+        for error in [first.as_ref().err(), last.as_ref().err()].into_iter().flatten() {
+            self.report.failed(error);
         }
+        Some(first.ok()?.duration_since(healed_at))
     }
 
     /// Where the history of each channel that has one ends.
