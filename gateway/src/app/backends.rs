@@ -66,7 +66,6 @@ fn in_redis(
     backbone: &Runtime,
 ) -> Result<Backends, Unsuitable> {
     let id = NodeId::random();
-    let _entered = backbone.enter();
     let redis = backbone.block_on(Redis::start(&config.broker.redis, id, metrics))?;
     let broker = RedisBroker::new(
         Arc::clone(&redis),
@@ -74,11 +73,15 @@ fn in_redis(
         Arc::clone(metrics),
         backbone.handle(),
     );
-    // After an outage every node has the time of a heartbeat to say that it lives.
-    let owners = Heartbeats::new(Arc::clone(&redis), config.cluster.node_ttl);
+    let presence = {
+        let _entered = backbone.enter();
+        // After an outage every node has had time to be heard twice.
+        let heartbeats = Heartbeats::new(Arc::clone(&redis), config.cluster.heartbeat_interval * 2);
+        Arc::new(RedisPresence::new(Arc::clone(&redis), Arc::new(heartbeats)))
+    };
     Ok(Backends {
         broker,
-        presence: Arc::new(RedisPresence::new(Arc::clone(&redis), Arc::new(owners))),
+        presence,
         presence_settings: presence_settings(config),
         cluster: cluster::Options {
             id,

@@ -122,7 +122,7 @@ impl Cluster {
         let beaten = self.options.registry.beat(&report, !heart.is_known, self.options.node_ttl).await?;
         if beaten.is_ok() {
             heart.is_known = true;
-            self.options.tenure.send_modify(|tenure| tenure.until = until);
+            self.options.tenure.send_modify(|tenure| tenure.until = tenure.until.max(until));
         }
         Ok(beaten)
     }

@@ -236,6 +236,7 @@ impl World {
         let options = Options {
             registry: Arc::clone(&self.registry) as _,
             user_connections_max: 2,
+            tenure: watch::Sender::new(Tenure::unheard()),
             ..Options::alone(Arc::default())
         };
         let tenure = options.tenure.subscribe();

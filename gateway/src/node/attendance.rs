@@ -271,6 +271,8 @@ impl Drop for Roll {
 }
 
 #[cfg(test)]
+mod deaths;
+#[cfg(test)]
 mod races;
 #[cfg(test)]
 mod tests;

@@ -37,7 +37,7 @@ use crate::broker::{Broker, BrokerError, Draft, History, PublishOptions, Publish
 use crate::cluster;
 use crate::cluster::{Cluster, Local};
 use crate::metrics::Metrics;
-use crate::model::{Channel, ClientId, ClientInfo, NodeEpoch, NodeId, UserId};
+use crate::model::{Channel, ClientId, ClientInfo, NodeId, UserId};
 use crate::presence::{Presence, PresenceError, PresenceStats};
 use crate::redis::Hearing;
 
@@ -321,15 +321,6 @@ impl Node {
     /// [`PresenceError`] when it cannot be said that it is listed; it is removed again, to be sure.
     pub async fn enter(&self, channel: Channel, entrant: Entrant) -> Result<Seat, PresenceError> {
         self.roll.enter(channel, entrant).await
-    }
-
-    /// Takes the subscribers of a dead node out of the presence, and announces their leaves. Of several nodes that do
-    /// so each announces whom it took out.
-    ///
-    /// # Errors
-    /// [`PresenceError`] when some may be left; nobody sees them all the same.
-    pub async fn reap(&self, epoch: NodeEpoch) -> Result<(), PresenceError> {
-        self.presence.reap(epoch).await
     }
 
     /// Has the entries of all subscribers renewed now: to be called when the presence may have lost them, as a Redis

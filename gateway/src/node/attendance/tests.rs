@@ -141,15 +141,13 @@ impl Bench {
         for name in ["a", "b", "c", "d"] {
             broker.subscribe(&channel(name)).await.unwrap();
         }
-        let tenure = watch::Sender::new(Tenure::endless());
+        let cluster = crate::cluster::Options::alone(Arc::default());
+        let tenure = cluster.tenure.clone();
         let backends = Backends {
             broker: Arc::new(broker),
             presence: Arc::clone(&witness) as _,
             presence_settings: SETTINGS,
-            cluster: crate::cluster::Options {
-                tenure: tenure.clone(),
-                ..crate::cluster::Options::alone(Arc::default())
-            },
+            cluster,
         };
         let roll = Roll::open(&backends, &Handle::current());
         Self { witness, roll, tenure }

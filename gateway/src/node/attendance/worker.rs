@@ -37,8 +37,10 @@ pub(super) struct Worker {
     seats: Seats,
     owed: Owed,
     upkeep: Upkeep,
-    /// Nobody of those who wanted to enter last could; before this nobody tries.
-    away_until: Option<Instant>,
+    /// Nobody of those who wanted to enter last could.
+    is_away: bool,
+    /// Who had asked for a seat up to this one when that was found out is turned away.
+    hopeless: SeatId,
 }
 
 /// What came of somebody's wish to enter: under whose epoch it is a member, if the presence has to know of it.
@@ -89,7 +91,8 @@ impl Worker {
             seats: Seats::default(),
             owed: Owed::default(),
             upkeep: Upkeep::new(epoch, Instant::now() + first_after),
-            away_until: None,
+            is_away: false,
+            hopeless: SeatId(0),
         }
     }
 
@@ -166,14 +169,19 @@ impl Worker {
             self.leave_all_owed().await;
         }
         let lease = self.lease().ok();
-        if self.away_until.is_some_and(|until| until <= Instant::now())
+        let (hopeless, mut entering): (Vec<_>, Vec<_>) =
+            entering.into_iter().partition(|entering| entering.id <= self.hopeless);
+        self.enter_together(hopeless, None).await;
+        if self.is_away
             && let Some(scout) = entering.pop()
         {
-            // One finds out whether it is worth the time of all.
+            // One finds out whether it is worth the time of all who wait by then.
             self.enter_together(vec![scout], lease).await;
-            self.away_until = self.away_until.map(|_| Instant::now() + RETRY_DELAY);
+            if self.is_away {
+                self.hopeless = SeatId(self.desk.queue.lock().given);
+            }
         }
-        let lease = lease.filter(|_| self.away_until.is_none());
+        let lease = lease.filter(|_| !self.is_away);
         self.enter_together(entering, lease).await;
     }
 
@@ -186,11 +194,7 @@ impl Worker {
         let entries = join_all(entering.iter().map(|entering| self.try_to_enter(entering, lease))).await;
         let is_failure = |entry: &Entry| matches!(entry, Some(Err(PresenceError::Unavailable)));
         let is_success = |entry: &Entry| matches!(entry, Some(Ok(Some(_))));
-        if entries.iter().any(is_success) {
-            self.away_until = None;
-        } else if entries.iter().any(is_failure) {
-            self.away_until = Some(Instant::now());
-        }
+        self.is_away = (self.is_away || entries.iter().any(is_failure)) && !entries.iter().any(is_success);
         for (entering, entry) in entering.into_iter().zip(entries) {
             self.seat(entering, entry);
         }

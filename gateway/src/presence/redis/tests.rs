@@ -258,3 +258,14 @@ async fn heartbeats_say_who_is_dead_once_redis_was_heard_for_long_enough() {
         tokio::task::yield_now().await;
     }
 }
+
+#[tokio::test]
+async fn who_moved_between_a_look_and_a_hand_is_left_alone() {
+    let bench = Bench::new().await;
+    let ann = member("ann");
+    bench.add("a", &ann, 0).await;
+    let (name, client) = (channel("a"), ann.client.as_bytes().to_vec());
+    let take = Room::new(bench.redis.names(), &name).take(&[client], owner(1));
+    assert_eq!(bench.redis.home().call::<Entries>(take).await, Ok(Vec::new()));
+    assert_eq!(bench.stats("a").await, (1, 1));
+}

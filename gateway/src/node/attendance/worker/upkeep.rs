@@ -45,7 +45,8 @@ impl Worker {
         let Some(epoch) = self.tenure.borrow_and_update().held() else { return };
         if std::mem::replace(&mut self.upkeep.epoch, epoch) != epoch {
             self.upkeep.behind = self.seats.behind(epoch);
-            self.upkeep.retry_at = None;
+            // Who took this node for dead may be announcing leaves still: no join may come before its leave.
+            self.upkeep.retry_at = Some(Instant::now() + RETRY_DELAY);
         }
     }
 
