@@ -9,7 +9,7 @@ CLIENTS := gateway/tests/clients
 
 .PHONY: help
 help: ## List the commands
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-18s %s\n", $$1, $$2}'
 
 .PHONY: run
 run: ## Start a gateway for development, with its playground
@@ -32,6 +32,16 @@ clients: ## Tests with published clients (JavaScript, Python, Go) and a real bro
 	cd $(CLIENTS) && npm test
 	cd $(CLIENTS)/python && .venv/bin/python -m unittest
 	cd $(CLIENTS)/go && go test -count=1 ./...
+
+.PHONY: test-faults
+test-faults: ## Every fault of Redis and of nodes, as long as it takes
+	gateway/tests/faults/install.sh
+	$(CARGO) test --locked --package clarion --test faults -- all
+
+.PHONY: test-faults-smoke
+test-faults-smoke: ## The faults that matter most, in short
+	gateway/tests/faults/install.sh
+	$(CARGO) test --locked --package clarion --test faults -- smoke
 
 .PHONY: fuzz-check
 fuzz-check: ## Whether the fuzz targets build (as plain programs, without instrumentation)
