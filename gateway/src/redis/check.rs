@@ -122,7 +122,7 @@ async fn try_out(connection: &mut MultiplexedConnection, names: &Names) -> Resul
     ] {
         match ask(connection, &mut command).await {
             Ok(Value::Array(names)) if name == "EVALSHA" => {
-                missing.extend(names.into_iter().filter_map(text))
+                missing.extend(names.into_iter().filter_map(text));
             }
             Err(error) if Failure::from(&error) == Failure::Refused(Refusal::Permission) => {
                 missing.push(name.to_owned());
