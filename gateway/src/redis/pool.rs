@@ -47,8 +47,7 @@ impl Connections {
         if let (Err(error), Some(script)) = (&answer, call.script)
             && is_unknown_script(error)
         {
-            ask(&script.load()).await.map_err(|error| self.failed(&error))?;
-            answer = ask(&call.command).await;
+            answer = ask(&call.with_code(script)).await;
         }
         answer.map_err(|error| self.failed(&error))
     }
