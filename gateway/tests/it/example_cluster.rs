@@ -3,7 +3,9 @@
 use serde_json::json;
 use tokio::net::TcpStream;
 
-use crate::support::{Client, Process, SECRET, Server, config, documented_redis_user, eventually, get, post, sign};
+use crate::support::{
+    Client, Process, SECRET, Server, config, documented_redis_user, eventually, get, post, sign,
+};
 
 const API_KEY: &str = "the-api-key-of-the-example";
 const PASSWORD: &str = "canary-9cQ2";
