@@ -21,7 +21,8 @@ check: ## Format and lints, without tests
 	$(CARGO) clippy --locked --workspace --all-targets -- --deny warnings
 
 .PHONY: unit
-unit: ## Unit, property and integration tests
+unit: ## Unit, property and integration tests, on a redis-server of their own
+	gateway/tests/faults/install.sh
 	$(CARGO) test --locked --workspace
 
 .PHONY: clients
@@ -48,7 +49,7 @@ fuzz-check: ## Whether the fuzz targets build (as plain programs, without instru
 	CARGO_TARGET_DIR="$(TARGET)/fuzz" $(CARGO) check --locked --manifest-path gateway/fuzz/Cargo.toml
 
 .PHONY: test
-test: check unit fuzz-check clients ## Everything that proves the project
+test: check unit fuzz-check clients test-faults-smoke ## Everything that proves the project
 
 .PHONY: release
 release: ## The binary to ship

@@ -73,19 +73,17 @@ fn in_redis(
         Arc::clone(metrics),
         backbone.handle(),
     );
-    let presence = {
-        let _entered = backbone.enter();
-        // After an outage every node has had time to be heard twice.
-        let heartbeats = Heartbeats::new(Arc::clone(&redis), config.cluster.heartbeat_interval * 2);
-        Arc::new(RedisPresence::new(Arc::clone(&redis), Arc::new(heartbeats)))
-    };
+    // After an outage every node has had time to be heard twice.
+    let grace = config.cluster.heartbeat_interval * 2;
+    let heartbeats = Heartbeats::new(Arc::clone(&redis), grace);
+    let presence = Arc::new(RedisPresence::new(Arc::clone(&redis), Arc::new(heartbeats)));
     Ok(Backends {
         broker,
         presence,
         presence_settings: presence_settings(config),
         cluster: cluster::Options {
             id,
-            registry: Arc::new(RedisRegistry::new(Arc::clone(&redis))),
+            registry: Arc::new(RedisRegistry::new(Arc::clone(&redis), grace)),
             revocations: Arc::clone(authority.revocations()),
             heartbeat_interval: config.cluster.heartbeat_interval,
             node_ttl: config.cluster.node_ttl,

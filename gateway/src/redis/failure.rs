@@ -79,6 +79,7 @@ impl From<&RedisError> for Failure {
                 Some("BUSY") => Refusal::Busy,
                 Some("WRONGTYPE") => Refusal::WrongType,
                 Some("MISCONF" | "NOREPLICAS") => Refusal::NoWrites,
+                Some("ERR") if is_refused_in_script(error) => Refusal::Permission,
                 Some(_) => Refusal::Other,
                 // Of our side, as time-outs and broken connections: what was sent may have been done.
                 None => return Self::Unavailable,
@@ -86,4 +87,10 @@ impl From<&RedisError> for Failure {
         };
         Self::Refused(refusal)
     }
+}
+
+/// Whether a script did what its user may not do, in the words of Redis 7.0 or of later ones.
+fn is_refused_in_script(error: &RedisError) -> bool {
+    let said = error.detail().unwrap_or_default();
+    said.starts_with("The user executing the script") || said.starts_with("ACL failure in script")
 }

@@ -6,11 +6,10 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use parking_lot::Mutex;
-use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::model::NodeEpoch;
-use crate::redis::{Call, Hearing, Redis};
+use crate::redis::{Redis, death};
 
 /// How long an answer of Redis about a heartbeat is believed.
 const BELIEVED: Duration = Duration::from_millis(500);
@@ -24,11 +23,11 @@ pub trait Owners: Send + Sync + 'static {
     async fn dead(&self, owners: &[NodeEpoch]) -> Vec<NodeEpoch>;
 }
 
-/// Knows it by the heartbeats of nodes: the key `node` of an epoch lives as long as the node does.
+/// Knows it by the heartbeats of nodes: the key `node` of an epoch lives as long as the node does. Whose key has run
+/// out is declared dead by the look.
 pub struct Heartbeats {
     redis: Arc<Redis>,
     known: Mutex<HashMap<NodeEpoch, Answer>>,
-    heard_since: Arc<Mutex<Option<Instant>>>,
     grace: Duration,
 }
 
@@ -40,15 +39,13 @@ struct Answer {
 
 impl Heartbeats {
     /// Nobody is dead before Redis has been heard for `grace` without a break: after an outage all heartbeats are gone,
-    /// and nodes return one after another. Follows, on the current runtime, whether it is heard.
+    /// and nodes return one after another.
     pub fn new(redis: Arc<Redis>, grace: Duration) -> Self {
-        let heard_since = Arc::new(Mutex::new(None));
-        tokio::spawn(follow(redis.home().hearing(), Arc::clone(&heard_since)));
-        Self { redis, known: Mutex::default(), heard_since, grace }
+        Self { redis, known: Mutex::default(), grace }
     }
 
     fn is_trusted(&self) -> bool {
-        self.heard_since.lock().is_some_and(|since| since.elapsed() >= self.grace)
+        self.redis.home().heard_for() >= self.grace
     }
 
     /// Those whose heartbeat is to be looked at.
@@ -61,8 +58,7 @@ impl Heartbeats {
 
     async fn look(&self, owners: Vec<NodeEpoch>) {
         let names = self.redis.names();
-        let exists = |owner: &NodeEpoch| Call::command("EXISTS").arg(names.of("node", &owner.to_string()));
-        let calls: Vec<_> = owners.iter().map(exists).collect();
+        let calls = owners.iter().map(|owner| death(&names.of("node", &owner.to_string()))).collect();
         let Ok(answers) = self.redis.home().pipeline::<u8>(calls).await else { return };
         let at = Instant::now();
         let mut known = self.known.lock();
@@ -70,7 +66,7 @@ impl Heartbeats {
             known.clear();
         }
         for (owner, answer) in owners.into_iter().zip(answers) {
-            known.extend(answer.map(|count| (owner, Answer { is_alive: count > 0, at })));
+            known.extend(answer.map(|is_dead| (owner, Answer { is_alive: is_dead == 0, at })));
         }
     }
 }
@@ -78,28 +74,17 @@ impl Heartbeats {
 #[async_trait]
 impl Owners for Heartbeats {
     async fn dead(&self, owners: &[NodeEpoch]) -> Vec<NodeEpoch> {
+        if !self.is_trusted() {
+            return Vec::new();
+        }
         let unknown = self.unknown(owners);
         if !unknown.is_empty() {
             self.look(unknown).await;
-        }
-        if !self.is_trusted() {
-            return Vec::new();
         }
         let known = self.known.lock();
         let is_dead = |owner: &NodeEpoch| {
             known.get(owner).is_some_and(|answer| !answer.is_alive && answer.at.elapsed() < BELIEVED)
         };
         owners.iter().filter(|owner| is_dead(owner)).copied().collect()
-    }
-}
-
-/// Notes since when Redis is heard, until the connection to it is given up.
-async fn follow(mut hearing: watch::Receiver<Hearing>, heard_since: Arc<Mutex<Option<Instant>>>) {
-    loop {
-        let is_heard = hearing.borrow_and_update().is_heard();
-        *heard_since.lock() = is_heard.then(Instant::now);
-        if hearing.changed().await.is_err() {
-            return;
-        }
     }
 }

@@ -14,6 +14,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use tokio::sync::{Notify, oneshot, watch};
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 
 use self::ledger::Ledger;
 use self::queue::Room;
@@ -41,6 +42,8 @@ struct State {
     /// Something in the ledger is to be told to the server.
     changed: Notify,
     queues: Vec<Arc<Queue>>,
+    /// Since when everything has been heard; `None` while it is not.
+    heard_since: Mutex<Option<Instant>>,
     /// See [`Instance::lineage`](crate::redis::Instance::lineage).
     lineage: Mutex<Arc<str>>,
 }
@@ -61,6 +64,7 @@ impl Subscriptions {
             ledger: Mutex::default(),
             changed: Notify::new(),
             queues,
+            heard_since: Mutex::default(),
             lineage: Mutex::new("".into()),
         });
         let (sender, hearing) = watch::channel(Hearing::NotYet);
@@ -71,6 +75,10 @@ impl Subscriptions {
 
     pub(super) fn queues(&self) -> &[Arc<Queue>] {
         &self.state.queues
+    }
+
+    pub(super) fn heard_for(&self) -> Duration {
+        self.state.heard_since.lock().map(|since| since.elapsed()).unwrap_or_default()
     }
 
     pub(super) fn lineage(&self) -> Arc<str> {

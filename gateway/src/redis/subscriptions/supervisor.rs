@@ -3,7 +3,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use ::redis::aio::MultiplexedConnection;
-use ::redis::{PushInfo, PushKind, Value};
+use ::redis::{PushInfo, PushKind, RedisError, Value};
+use futures_util::future::try_join_all;
 use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, MissedTickBehavior};
 
@@ -14,10 +15,13 @@ use super::super::connect::Connector;
 use super::super::instance::{Hearing, Lines};
 use super::super::{Failure, Refusal};
 use super::State;
+use super::ledger::{Batch, Name};
 use crate::metrics::{Metrics, ReconnectReason};
 
 /// Most channels in one command.
 const BATCH: usize = 512;
+/// Most commands that are under way at once.
+const BATCHES_AT_ONCE: usize = 8;
 /// While Redis is away, it is said again after this.
 const COMPLAIN_INTERVAL: Duration = Duration::from_secs(10);
 
@@ -190,7 +194,7 @@ impl Supervisor {
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut is_restored = false;
         loop {
-            if let Err(end) = self.tell(connection.clone()).await {
+            if let Err(end) = self.tell(&connection).await {
                 return end;
             }
             if !is_restored && self.state.ledger.lock().is_settled() && ears.has_heard() {
@@ -218,23 +222,20 @@ impl Supervisor {
         }
     }
 
-    /// Tells the server what it does not know yet.
-    async fn tell(&self, mut connection: MultiplexedConnection) -> Result<(), End> {
+    /// Tells the server what it does not know yet: some batches at once, so that a distant one is not waited for after
+    /// each. No channel is in two of them.
+    async fn tell(&self, connection: &MultiplexedConnection) -> Result<(), End> {
         loop {
-            let batch = self.state.ledger.lock().next_batch(BATCH);
-            if batch.is_empty() {
+            let batches = {
+                let mut ledger = self.state.ledger.lock();
+                let next = || Some(ledger.next_batch(BATCH)).filter(|batch| !batch.is_empty());
+                std::iter::from_fn(next).take(BATCHES_AT_ONCE).collect::<Vec<_>>()
+            };
+            if batches.is_empty() {
                 return Ok(());
             }
-            let names =
-                |names: &[super::ledger::Name]| names.iter().map(|name| name.to_string()).collect::<Vec<_>>();
-            if !batch.unsubscribe.is_empty() {
-                let told = connection.unsubscribe(names(&batch.unsubscribe)).await;
-                told.map_err(|error| end_of(&error))?;
-            }
-            if !batch.subscribe.is_empty() {
-                let told = connection.subscribe(names(&batch.subscribe)).await;
-                told.map_err(|error| end_of(&error))?;
-            }
+            let told = batches.into_iter().map(|batch| tell_batch(connection.clone(), batch));
+            try_join_all(told).await.map_err(|error| end_of(&error))?;
         }
     }
 
@@ -254,6 +255,7 @@ impl Supervisor {
 
     fn hear_again(&mut self) {
         self.metrics.broker_up(true);
+        *self.state.heard_since.lock() = Some(Instant::now());
         self.hearing.send_replace(Hearing::Heard);
         if let Some(away_for) = self.complaint.end() {
             let address = self.connector.address();
@@ -264,6 +266,7 @@ impl Supervisor {
     /// The connection is gone.
     fn lose(&mut self, end: &End) {
         self.metrics.broker_up(false);
+        *self.state.heard_since.lock() = None;
         let was_heard = self.hearing.borrow().is_heard();
         if was_heard || !matches!(*self.hearing.borrow(), Hearing::NotYet) {
             self.hearing.send_replace(Hearing::Deaf);
@@ -296,7 +299,18 @@ impl Supervisor {
     }
 }
 
-fn end_of(error: &::redis::RedisError) -> End {
+async fn tell_batch(mut connection: MultiplexedConnection, batch: Batch) -> Result<(), RedisError> {
+    let names = |names: &[Name]| names.iter().map(|name| name.to_string()).collect::<Vec<_>>();
+    if !batch.unsubscribe.is_empty() {
+        connection.unsubscribe(names(&batch.unsubscribe)).await?;
+    }
+    if !batch.subscribe.is_empty() {
+        connection.subscribe(names(&batch.subscribe)).await?;
+    }
+    Ok(())
+}
+
+fn end_of(error: &RedisError) -> End {
     match Failure::from(error) {
         Failure::Unavailable => End::Lost(ReconnectReason::Closed),
         failure @ (Failure::Refused(_) | Failure::Full) => End::Unusable(failure.to_string()),
