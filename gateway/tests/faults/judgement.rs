@@ -102,7 +102,9 @@ impl Scene {
     }
 
     fn record_times(&mut self) {
-        let detection = self.detections().into_iter().flatten().max();
+        let detections = self.detections().into_iter().enumerate();
+        let detections = detections.filter(|(node, _)| !self.disturbed.contains(node));
+        let detection = detections.filter_map(|(_, time)| time).max();
         self.report.seconds("t_detect", detection);
         self.report.seconds("t_recover", self.recovered_in);
         let resident = self.watches.iter().map(|watch| watch.sighting().resident_bytes_max).max();

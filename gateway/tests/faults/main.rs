@@ -29,6 +29,7 @@ mod judgement;
 mod metrics;
 mod network_faults;
 mod node;
+mod observation;
 mod oracle;
 mod own;
 mod probe;
