@@ -1,5 +1,5 @@
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use ::redis::aio::MultiplexedConnection;
@@ -47,7 +47,9 @@ struct Ears {
     heard_at: AtomicU64,
     opened_at: Instant,
     changed: Notify,
-    is_closed: std::sync::atomic::AtomicBool,
+    is_closed: AtomicBool,
+    /// It was given up: what still comes on it comes on the next one as well.
+    is_given_up: AtomicBool,
 }
 
 /// Why a connection is given up.
@@ -58,7 +60,23 @@ enum End {
 }
 
 impl Ears {
+    fn new(state: &Arc<State>, probe: &Arc<str>, metrics: &Arc<Metrics>) -> Arc<Self> {
+        Arc::new(Self {
+            state: Arc::clone(state),
+            probe: Arc::clone(probe),
+            metrics: Arc::clone(metrics),
+            heard_at: AtomicU64::new(u64::MAX),
+            opened_at: Instant::now(),
+            changed: Notify::new(),
+            is_closed: AtomicBool::new(false),
+            is_given_up: AtomicBool::new(false),
+        })
+    }
+
     fn hear(&self, push: PushInfo) {
+        if self.is_given_up.load(Ordering::Acquire) {
+            return;
+        }
         let mut data = push.data.into_iter();
         match push.kind {
             PushKind::Message => {
@@ -142,6 +160,8 @@ impl Supervisor {
             match self.open().await {
                 Ok((ears, connection)) => {
                     let end = self.serve(&ears, connection, &mut backoff).await;
+                    // A ping may hold it open for a while.
+                    ears.is_given_up.store(true, Ordering::Release);
                     let reason = match &end {
                         End::Lost(reason) => *reason,
                         End::Unusable(_) => ReconnectReason::Refused,
@@ -159,15 +179,7 @@ impl Supervisor {
     }
 
     async fn open(&self) -> Result<(Arc<Ears>, MultiplexedConnection), Verdict> {
-        let ears = Arc::new(Ears {
-            state: Arc::clone(&self.state),
-            probe: Arc::clone(&self.probe),
-            metrics: Arc::clone(&self.metrics),
-            heard_at: AtomicU64::new(u64::MAX),
-            opened_at: Instant::now(),
-            changed: Notify::new(),
-            is_closed: false.into(),
-        });
+        let ears = Ears::new(&self.state, &self.probe, &self.metrics);
         let hearing = Arc::clone(&ears);
         let on_push = move |push: PushInfo| -> Result<(), ()> {
             hearing.hear(push);
@@ -338,5 +350,38 @@ impl Complaint {
     fn end(&mut self) -> Option<Duration> {
         self.said_at = None;
         self.since.take().map(|since| since.elapsed())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::VecDeque;
+
+    use super::super::super::subscriptions::Item;
+    use super::*;
+
+    #[tokio::test]
+    async fn nothing_is_heard_of_a_connection_that_was_given_up() {
+        let state = State::new(1 << 20);
+        let (probe, metrics) = (Arc::from("probe"), Arc::new(Metrics::new()));
+        let (old, new) = (Ears::new(&state, &probe, &metrics), Ears::new(&state, &probe, &metrics));
+        let message = |payload: &str| PushInfo {
+            kind: PushKind::Message,
+            data: ["a", payload].map(|text| Value::BulkString(text.into())).into(),
+        };
+        old.is_given_up.store(true, Ordering::Release);
+        for ears in [&old, &new] {
+            ears.hear(message("x"));
+        }
+        let confirmed = PushInfo { kind: PushKind::Subscribe, data: vec![Value::BulkString(b"a".into())] };
+        let mut live = state.ledger.lock().want("a");
+        state.ledger.lock().next_batch(1);
+        old.hear(confirmed.clone());
+        assert!(live.as_mut().is_some_and(|live| live.try_recv().is_err()));
+        new.hear(confirmed);
+        assert!(live.is_some_and(|mut live| live.try_recv().is_ok()));
+        let (mut items, mut dropped) = (VecDeque::new(), Vec::new());
+        state.queues[super::super::worker(b"a")].take(&mut items, &mut dropped).await;
+        assert_eq!(items, [Item::Message { name: b"a".into(), payload: b"x".into() }]);
     }
 }
