@@ -36,6 +36,8 @@ const BYTES_PER_READ: usize = 1 << 20;
 const RETRY_DELAY: Duration = Duration::from_millis(500);
 /// How long a publication may be on its way, from Redis to here, before its channel is suspected.
 const ON_ITS_WAY: Duration = Duration::from_secs(1);
+/// While a crowd comes back to a channel, those who come within so long are read for together.
+const GATHERING: Duration = Duration::from_millis(50);
 /// How long an epoch is kept that was read to heal: it is kept for longer by what is published.
 const META_TTL: Duration = Duration::from_secs(30 * 24 * 3600);
 
@@ -293,6 +295,9 @@ async fn read_for_all(feed: Arc<Feed>, channel: Channel) {
                 // Who came meanwhile does not wait for the same once more: nobody waits for longer than a command.
                 feed.reads.waiting(&channel).into_iter().for_each(|reader| reader.answer(Err(error)));
             }
+        }
+        if feed.reads.is_crowded(&channel) {
+            tokio::time::sleep(GATHERING).await;
         }
     }
 }

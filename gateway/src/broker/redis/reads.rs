@@ -54,6 +54,12 @@ impl Reads {
         self.0.lock().get_mut(channel).map(std::mem::take).unwrap_or_default()
     }
 
+    /// Whether there are some who wait for publications: a crowd is coming back, and more will follow.
+    pub(super) fn is_crowded(&self, channel: &Channel) -> bool {
+        let reads = self.0.lock();
+        reads.get(channel).is_some_and(|waiting| waiting.iter().any(|reader| reader.range.limit != Some(0)))
+    }
+
     /// Those whose turn it is; `None` if there is nobody any more.
     pub(super) fn next(&self, channel: &Channel) -> Option<Vec<Reader>> {
         let mut reads = self.0.lock();
@@ -184,12 +190,17 @@ mod tests {
     fn who_comes_while_a_channel_is_read_waits_for_the_next_read() {
         let reads = Reads::default();
         let channel = Channel::parse("a", 255).unwrap();
+        let (mut crowd, _also_heard) = readers(vec![forward(0, 9)]);
         let (readers, _heard) = readers(vec![top(), top(), top()]);
         let mut readers = readers.into_iter();
         assert!(reads.enter(&channel, readers.next().unwrap()));
         assert_eq!(reads.next(&channel).unwrap().len(), 1);
+        assert!(!reads.is_crowded(&channel));
         assert!(readers.all(|reader| !reads.enter(&channel, reader)));
-        assert_eq!(reads.next(&channel).unwrap().len(), 2);
+        assert!(!reads.is_crowded(&channel), "who wants the top alone is no crowd");
+        assert!(!reads.enter(&channel, crowd.remove(0)));
+        assert!(reads.is_crowded(&channel));
+        assert_eq!(reads.next(&channel).unwrap().len(), 3);
         assert!(reads.next(&channel).is_none());
         assert!(reads.0.lock().is_empty());
     }

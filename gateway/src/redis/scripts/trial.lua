@@ -39,7 +39,6 @@ try('ZREVRANGE', sorted, 0, -1)
 try('ZREMRANGEBYSCORE', sorted, 2, 2)
 try('SET', text, 'a', 'PX', 1000)
 try('GET', text)
-try('EXISTS', text)
 try('TYPE', text)
 try('PEXPIREAT', text, '9999999999999')
 for _, key in ipairs(KEYS) do try('PEXPIRE', key, 1000) end
