@@ -21,6 +21,8 @@ fn channels(config: &mut Config) {
             "allow_history_for_client": true, "presence": true, "allow_presence_for_client": true,
         }),
     ));
+    // What would find out later must not hide that nothing finds out at once.
+    config.client.position_check_interval = Duration::ZERO;
     config.client.ping_interval = PING_INTERVAL;
     config.client.pong_timeout = PING_INTERVAL * 3 / 4;
 }
