@@ -96,7 +96,7 @@ impl Fault {
         let setup = (self.setup)(depth);
         let mut scene = match Scene::start(self.name, depth, &setup).await {
             Ok(scene) => scene,
-            Err(error) => return broken(&error.context("the stage cannot be set")),
+            Err(report) => return *report,
         };
         if let Err(error) = wait::within("the fault to end", PATIENCE, (self.play)(&mut scene)).await {
             scene.report.failed(&error);
@@ -106,12 +106,6 @@ impl Fault {
         }
         scene.close()
     }
-}
-
-fn broken(error: &anyhow::Error) -> Report {
-    let mut report = Report::default();
-    report.failed(error);
-    report
 }
 
 #[cfg(test)]

@@ -162,8 +162,10 @@ fn launch(file: &Path) -> Result<Process> {
 async fn serving(process: &mut Process, skipped: usize) -> Result<(SocketAddr, SocketAddr)> {
     let mut addresses = None;
     wait::until("the node to serve", PATIENCE, async || {
+        // Before its output is read: its last words are in it then.
+        let ended = process.ended()?;
         let output = process.output();
-        ensure!(process.ended()?.is_none(), "the node ended at once: {output}");
+        ensure!(ended.is_none(), "the node ended at once, with {ended:?}: {output}");
         addresses = output.get(skipped..).unwrap_or_default().lines().find_map(addresses_in);
         Ok(addresses.is_some())
     })

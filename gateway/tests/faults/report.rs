@@ -16,6 +16,13 @@ pub(crate) struct Report {
 }
 
 impl Report {
+    /// Of a fault that could not even begin.
+    pub(crate) fn of_failure(error: &anyhow::Error) -> Self {
+        let mut report = Self::default();
+        report.failed(error);
+        report
+    }
+
     /// Takes what the oracle found; findings of several scenes are added up.
     pub(crate) fn found(&mut self, findings: Findings) {
         let sum = &mut self.findings;

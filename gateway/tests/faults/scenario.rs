@@ -127,31 +127,50 @@ pub(crate) struct Scene {
 
 impl Scene {
     /// Sets the stage; everybody is connected and has got a publication of each channel that is published to.
-    pub(crate) async fn start(name: &str, depth: Depth, setup: &Setup) -> Result<Self> {
-        let mut scene = Self::empty(depth, Directory::make(name)?, setup);
+    ///
+    /// # Errors
+    /// The report of what went wrong.
+    pub(crate) async fn start(name: &str, depth: Depth, setup: &Setup) -> Result<Self, Box<Report>> {
+        let directory = Directory::make(name).map_err(|error| Box::new(Report::of_failure(&error)))?;
+        let mut scene = Self::empty(depth, directory, setup);
+        match scene.set(setup).await {
+            Ok(()) => Ok(scene),
+            Err(error) => {
+                scene.report.failed(&error.context("the stage cannot be set"));
+                Err(Box::new(scene.close()))
+            }
+        }
+    }
+
+    async fn set(&mut self, setup: &Setup) -> Result<()> {
         if let Some(arguments) = setup.redis {
-            let mut redis = Redis::start(&scene.directory, arguments).await?;
-            if setup.is_tls {
-                let certificates = Certificates::make(&scene.directory.join("certificates"))?;
-                redis.speak_tls(&certificates).await?;
-                scene.certificates = Some(certificates);
-            }
-            if let Some(password) = setup.password {
-                redis.set("requirepass", password).await?;
-                redis.password = Some(password.to_owned());
-                fs::write(scene.password_file(), password)?;
-            }
-            scene.redis = Some(redis);
+            self.start_redis(arguments, setup).await?;
         }
-        scene.start_nodes(setup).await?;
-        scene.start_clients(setup);
-        scene.everybody_is_live().await?;
+        self.start_nodes(setup).await?;
+        self.start_clients(setup);
+        self.everybody_is_live().await?;
         if setup.per_second > 0 {
-            scene.publish(setup.per_second, setup.workers, 0);
-            scene.everybody_got(1, PATIENCE).await.context("before the fault")?;
+            self.publish(setup.per_second, setup.workers, 0);
+            self.everybody_got(1, PATIENCE).await.context("before the fault")?;
         }
-        scene.fault_at = Instant::now();
-        Ok(scene)
+        self.fault_at = Instant::now();
+        Ok(())
+    }
+
+    async fn start_redis(&mut self, arguments: &[&str], setup: &Setup) -> Result<()> {
+        let mut redis = Redis::start(&self.directory, arguments).await?;
+        if setup.is_tls {
+            let certificates = Certificates::make(&self.directory.join("certificates"))?;
+            redis.speak_tls(&certificates).await?;
+            self.certificates = Some(certificates);
+        }
+        if let Some(password) = setup.password {
+            redis.set("requirepass", password).await?;
+            redis.password = Some(password.to_owned());
+            fs::write(self.password_file(), password)?;
+        }
+        self.redis = Some(redis);
+        Ok(())
     }
 
     fn empty(depth: Depth, directory: Directory, setup: &Setup) -> Self {
