@@ -103,18 +103,17 @@ fn text(value: Value) -> Option<String> {
 /// Runs every command that the gateway runs, so that a right that is missing is found now and not at midnight.
 async fn try_out(connection: &mut MultiplexedConnection, names: &Names) -> Result<(), Verdict> {
     let (key, channel) = (names.of("trial", "key"), names.of("trial", "channel"));
-    let mut load = ::redis::cmd("SCRIPT");
-    load.arg("LOAD").arg(TRIAL);
-    let mut trial = ::redis::cmd("EVALSHA");
-    trial.arg(Script::hash_of(TRIAL)).arg(TRIAL_KEYS.len());
-    for kind in TRIAL_KEYS {
-        trial.arg(format!("{key}:{kind}"));
-    }
-    trial.arg(&channel);
+    let keys: Vec<_> = TRIAL_KEYS.iter().map(|kind| format!("{key}:{kind}")).collect();
+    let trial = |name: &str, script: &str| {
+        let mut trial = ::redis::cmd(name);
+        trial.arg(script).arg(keys.len()).arg(&keys).arg(&channel);
+        trial
+    };
     let mut missing = Vec::new();
     for (name, mut command) in [
-        ("SCRIPT LOAD", load),
-        ("EVALSHA", trial),
+        // Redis knows the script from then on.
+        ("EVAL", trial("EVAL", TRIAL)),
+        ("EVALSHA", trial("EVALSHA", &Script::hash_of(TRIAL))),
         ("SUBSCRIBE", subscribe("SUBSCRIBE", &channel)),
         ("UNSUBSCRIBE", subscribe("UNSUBSCRIBE", &channel)),
         ("PING", ::redis::cmd("PING")),

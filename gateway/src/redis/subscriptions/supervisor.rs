@@ -1,10 +1,11 @@
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use ::redis::aio::MultiplexedConnection;
 use ::redis::{PushInfo, PushKind, RedisError, Value};
-use futures_util::future::try_join_all;
+use futures_util::future::{Fuse, FusedFuture as _, FutureExt as _, try_join_all};
 use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, MissedTickBehavior};
 
@@ -205,9 +206,12 @@ impl Supervisor {
         let mut ticks = tokio::time::interval(interval);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut is_restored = false;
+        let mut telling = pin!(Fuse::terminated());
         loop {
-            if let Err(end) = self.tell(&connection).await {
-                return end;
+            if telling.is_terminated()
+                && let Some(batches) = self.next_batches()
+            {
+                telling.set(tell(connection.clone(), batches).fuse());
             }
             if !is_restored && self.state.ledger.lock().is_settled() && ears.has_heard() {
                 is_restored = true;
@@ -222,6 +226,12 @@ impl Supervisor {
                 return End::Lost(ReconnectReason::Closed);
             }
             tokio::select! {
+                // A distant server takes long to confirm much: it is probed meanwhile.
+                told = &mut telling => {
+                    if let Err(error) = told {
+                        return end_of(&error);
+                    }
+                }
                 () = ears.changed.notified() => {}
                 () = self.state.changed.notified() => {}
                 _ = ticks.tick() => {
@@ -234,21 +244,13 @@ impl Supervisor {
         }
     }
 
-    /// Tells the server what it does not know yet: some batches at once, so that a distant one is not waited for after
-    /// each. No channel is in two of them.
-    async fn tell(&self, connection: &MultiplexedConnection) -> Result<(), End> {
-        loop {
-            let batches = {
-                let mut ledger = self.state.ledger.lock();
-                let next = || Some(ledger.next_batch(BATCH)).filter(|batch| !batch.is_empty());
-                std::iter::from_fn(next).take(BATCHES_AT_ONCE).collect::<Vec<_>>()
-            };
-            if batches.is_empty() {
-                return Ok(());
-            }
-            let told = batches.into_iter().map(|batch| tell_batch(connection.clone(), batch));
-            try_join_all(told).await.map_err(|error| end_of(&error))?;
-        }
+    /// What the server does not know yet: some batches, so that a distant one is not waited for after each. No channel
+    /// is in two of them. `None` if there is nothing.
+    fn next_batches(&self) -> Option<Vec<Batch>> {
+        let mut ledger = self.state.ledger.lock();
+        let next = || Some(ledger.next_batch(BATCH)).filter(|batch| !batch.is_empty());
+        let batches: Vec<_> = std::iter::from_fn(next).take(BATCHES_AT_ONCE).collect();
+        (!batches.is_empty()).then_some(batches)
     }
 
     /// Sends a probe through Redis, and a ping on the connection itself, so that the network finds out whether
@@ -309,6 +311,11 @@ impl Supervisor {
             tracing::warn!(redis.address = self.connector.address(), reason, "Redis is away; trying again");
         });
     }
+}
+
+async fn tell(connection: MultiplexedConnection, batches: Vec<Batch>) -> Result<(), RedisError> {
+    let told = batches.into_iter().map(|batch| tell_batch(connection.clone(), batch));
+    try_join_all(told).await.map(drop)
 }
 
 async fn tell_batch(mut connection: MultiplexedConnection, batch: Batch) -> Result<(), RedisError> {
