@@ -22,7 +22,7 @@ pub use redis::RedisBroker;
 use crate::model::{Channel, Epoch, Notice, Position, Publication};
 
 /// The broker did not do what was asked.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BrokerError {
     /// No answer in time, or nobody to ask; a publication may or may not have been sent.
     #[error("broker unavailable")]
@@ -40,7 +40,8 @@ pub trait Receiver: Send + Sync + 'static {
     /// Takes `publications` of `channel`, in their order. `epoch` is that of their offsets; `None` if they are
     /// in no history.
     ///
-    /// Called for one channel at a time, in the order of the channel; never waits.
+    /// Called for one channel at a time, in the order of the channel; never waits. What was missed and read from the
+    /// history comes in the order of the history, and may so overtake what is in none.
     fn deliver(&self, channel: &Channel, epoch: Option<&Epoch>, publications: &[Arc<Publication>]);
 
     /// Takes a notice of `channel`. Called as [`deliver`](Self::deliver) is, in one order with it.

@@ -14,7 +14,10 @@ use super::{Cluster, RegistryError};
 use crate::model::{NodeEpoch, Tenure};
 
 /// How long a node that stops tries to say so.
-const LEAVE_TIMEOUT: Duration = Duration::from_millis(500);
+const LEAVE_TIMEOUT: Duration = Duration::from_millis(300);
+
+/// How often users are counted, in beats: every shard has to name all of its own.
+const BEATS_PER_COUNT: usize = 5;
 
 /// What is remembered from one beat to the next.
 #[derive(Debug)]
@@ -64,7 +67,7 @@ impl Cluster {
     /// This node as it is now.
     pub async fn report(&self) -> Report {
         let load = match self.local.upgrade() {
-            Some(local) => local.load().await,
+            Some(local) => Load { users: local.count_users().await, ..local.load() },
             None => Load::default(),
         };
         let process = process::resident_bytes().map(|rss| Process { cpu: *self.cpu.lock(), rss });
@@ -179,6 +182,7 @@ async fn go_on(cluster: Weak<Cluster>) {
     };
     let mut ticks = tokio::time::interval_at(tokio::time::Instant::now() + interval, interval);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let (mut beats, mut users) = (0, 0);
     loop {
         let is_beat = tokio::select! {
             _ = ticks.tick() => true,
@@ -186,11 +190,15 @@ async fn go_on(cluster: Weak<Cluster>) {
         };
         let Some(cluster) = cluster.upgrade() else { return };
         let Some(local) = cluster.local.upgrade() else { return };
-        if is_beat {
-            cluster.beat(local.load().await).await;
-        } else {
+        if !is_beat {
             cluster.see_to_the_rest().await;
+            continue;
         }
+        if beats % BEATS_PER_COUNT == 0 {
+            users = local.count_users().await;
+        }
+        beats += 1;
+        cluster.beat(Load { users, ..local.load() }).await;
     }
 }
 
@@ -205,7 +213,7 @@ impl Heart {
         let was_failing = std::mem::replace(&mut self.is_failing, beaten.is_err());
         match beaten {
             Err(error) if !was_failing => {
-                tracing::warn!(%error, "the other nodes do not hear that this one lives")
+                tracing::warn!(%error, "the other nodes do not hear that this one lives");
             }
             Ok(_) if was_failing => tracing::info!("the other nodes hear this one again"),
             _ => {}

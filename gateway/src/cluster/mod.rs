@@ -78,8 +78,11 @@ pub trait Local: Send + Sync + 'static {
     /// The channels of this node that `glob` matches, with the number of subscribers here. Looks at every channel.
     fn subscribers(&self, glob: &Glob) -> Vec<(Channel, usize)>;
 
-    /// What this node has to do.
-    async fn load(&self) -> Load;
+    /// What this node has to do, but for its users.
+    fn load(&self) -> Load;
+
+    /// How many distinct users this node has, the anonymous one included if there is one.
+    async fn count_users(&self) -> usize;
 
     /// How many connections `user` has here; known only where they are limited.
     fn connections_of(&self, user: &UserId) -> usize;
@@ -261,13 +264,23 @@ impl Cluster {
     /// # Errors
     /// [`RevokeError`] when that is true for this node alone.
     pub async fn revoke(&self, revocation: Revocation) -> Result<(), RevokeError> {
-        let remembered = self.options.registry.remember(&revocation).await;
-        if remembered == Err(RegistryError::Full) {
+        match self.options.registry.remember(&revocation).await {
+            Ok(()) => Ok(self.send(Command::Revoke(revocation)).await?),
             // Nor would the memory of the nodes have room for it.
-            return Err(RegistryError::Full.into());
+            Err(RegistryError::Full) => Err(RegistryError::Full.into()),
+            Err(error) => {
+                // Here at once. Whoever else hears of it does so while the caller is told to come again.
+                self.carry_out(self.id, Command::Revoke(revocation.clone()));
+                let cluster = self.myself.clone();
+                self.backbone.spawn(async move {
+                    if let Some(cluster) = cluster.upgrade() {
+                        // Whether it is heard or not, the caller knows that it may not be.
+                        drop(cluster.send(Command::Revoke(revocation)).await);
+                    }
+                });
+                Err(error.into())
+            }
         }
-        self.send(Command::Revoke(revocation)).await?;
-        Ok(remembered?)
     }
 
     async fn publish(
@@ -286,7 +299,7 @@ impl Cluster {
         match command {
             Command::Order { target, order } => local.order(&target, &order),
             Command::Disconnect { target, reason, except } => {
-                local.disconnect(&target, &reason.into(), except)
+                local.disconnect(&target, &reason.into(), except);
             }
             Command::Revoke(revocation) => {
                 // First, so that whoever is not found among the connections is turned away.

@@ -44,8 +44,12 @@ impl Local for Witness {
         channels.filter(|(channel, _)| glob.matches(channel)).collect()
     }
 
-    async fn load(&self) -> Load {
+    fn load(&self) -> Load {
         Load::default()
+    }
+
+    async fn count_users(&self) -> usize {
+        0
     }
 
     fn connections_of(&self, user: &UserId) -> usize {

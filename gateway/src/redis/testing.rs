@@ -9,6 +9,9 @@ use crate::config;
 use crate::metrics::Metrics;
 use crate::model::NodeId;
 
+/// An answer of any shape.
+pub(crate) type Anything = ::redis::Value;
+
 /// For all tests that do no harm to it. Its watch ends it with this process: nobody drops a static.
 static SHARED: OnceLock<Server> = OnceLock::new();
 

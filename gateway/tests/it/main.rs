@@ -4,6 +4,7 @@
 
 mod chat;
 mod cli;
+mod cluster;
 mod commands;
 mod expiry;
 mod frames;

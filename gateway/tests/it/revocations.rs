@@ -97,6 +97,16 @@ async fn a_connection_is_as_good_as_its_newest_token() {
 }
 
 #[tokio::test]
+async fn a_token_revoked_between_the_handshake_and_connect_opens_no_session() {
+    let gateway = Gateway::start().await;
+    let token = gateway.good(json!({"sub": "ann", "jti": "bad"}));
+    let mut client = Client::native_verified(gateway.open().await, &token).await;
+    revoke(&gateway, json!({"token_id": "bad"})).await;
+    client.send(json!({"id": 1, "connect": {}}).to_string()).await;
+    is_closed_as_revoked(&mut client).await;
+}
+
+#[tokio::test]
 async fn a_revoked_subscription_token_subscribes_nobody() {
     let gateway = Gateway::start().await;
     let mut client = gateway.connect("ann").await;

@@ -202,7 +202,7 @@ mod tests {
         sent.iter().for_each(|one| bytes.extend(publication(one)));
         let Parcel::Publications(epoch, came) = open(bytes.clone().into()).unwrap() else { panic!() };
         assert_eq!(epoch, None);
-        assert_eq!(described(&came), described(&sent.clone().map(Arc::new)));
+        assert_eq!(described(&came), described(&sent.map(Arc::new)));
         // As the script adds them.
         bytes.extend(b"\x12\x02ep\x19\x07\0\0\0\0\0\0\0");
         let Parcel::Publications(epoch, came) = open(bytes.into()).unwrap() else { panic!() };

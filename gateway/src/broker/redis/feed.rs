@@ -13,11 +13,13 @@ use bytes::Bytes;
 use futures_util::stream::{self, StreamExt};
 use parking_lot::Mutex;
 use tokio::runtime::Handle;
+use tokio::sync::oneshot;
 use tokio::task::{AbortHandle, JoinHandle};
 
 use super::envelope::{self, Parcel};
 use super::flow::{Flow, Next};
 use super::history;
+use super::reads::{self, Party, Reader, Reads};
 use crate::broker::{BrokerError, History, Range, Receiver};
 use crate::metrics::Metrics;
 use crate::model::{Channel, Epoch, Position};
@@ -45,6 +47,7 @@ pub(super) struct Feed {
     runtime: Handle,
     /// By the name of the Redis channel.
     flows: Mutex<HashMap<Box<[u8]>, Flow>>,
+    reads: Reads,
     /// How often something may have been missed on all channels.
     interruptions: AtomicU64,
     tasks: Mutex<Vec<AbortHandle>>,
@@ -63,6 +66,7 @@ impl Feed {
             metrics,
             runtime: runtime.clone(),
             flows: Mutex::default(),
+            reads: Reads::default(),
             interruptions: AtomicU64::new(0),
             tasks: Mutex::default(),
         });
@@ -96,8 +100,13 @@ impl Feed {
     ) -> Result<History, BrokerError> {
         let name = self.redis.names().relay(channel);
         let before = self.interruptions.load(Ordering::Acquire);
-        let known = self.flows.lock().get(name.as_bytes()).and_then(|flow| flow.position().cloned());
-        let history = history::read(&self.redis, channel, range, meta_ttl, known.as_ref()).await?;
+        let (answer, answered) = oneshot::channel();
+        let reader = Reader { range: range.clone(), meta_ttl, answer };
+        if self.reads.enter(channel, reader) {
+            // In a task of its own: who asked first may give up, and others wait too.
+            self.runtime.spawn(read_for_all(Arc::clone(self), channel.clone()));
+        }
+        let history = answered.await.unwrap_or(Err(BrokerError::Unavailable))?;
         let is_old = self.interruptions.load(Ordering::Acquire) != before;
         let mut flows = self.flows.lock();
         let Some(flow) = flows.get_mut(name.as_bytes()) else { return Ok(history) };
@@ -107,6 +116,29 @@ impl Feed {
             self.runtime.spawn(suspect_later(Arc::downgrade(self), name, history.top.clone()));
         }
         Ok(history)
+    }
+
+    /// Reads a history for those who wait for it together.
+    async fn read_for(&self, channel: &Channel, mut party: Party) -> Result<(), BrokerError> {
+        let readers = std::mem::take(&mut party.readers);
+        let read = async |range: &Range, meta_ttl| {
+            let name = self.redis.names().relay(channel);
+            let known = self.flows.lock().get(name.as_bytes()).and_then(|flow| flow.position().cloned());
+            history::read(&self.redis, channel, range, meta_ttl, known.as_ref()).await
+        };
+        let found = read(&party.range, party.meta_ttl).await;
+        let failure = found.as_ref().err().copied();
+        for reader in readers {
+            let shared = found.as_ref().map(|found| party.share(found, &reader.range));
+            let answer = match shared {
+                Ok(Some(share)) => Ok(share),
+                // What was read for all was too little for this one.
+                Ok(None) => read(&reader.range, reader.meta_ttl).await,
+                Err(error) => Err(*error),
+            };
+            reader.answer(answer);
+        }
+        failure.map_or(Ok(()), Err)
     }
 
     /// Takes what was heard on one Redis channel; says whether it has to be read.
@@ -251,6 +283,18 @@ async fn supervise(task: JoinHandle<()>) {
 fn known(flow: &Flow, epoch: Epoch) -> Epoch {
     let known = flow.position().map(|position| &position.epoch);
     known.filter(|known| **known == epoch).cloned().unwrap_or(epoch)
+}
+
+/// Reads a channel until nobody waits for that any more.
+async fn read_for_all(feed: Arc<Feed>, channel: Channel) {
+    while let Some(readers) = feed.reads.next(&channel) {
+        for party in reads::parties(readers) {
+            if let Err(error) = feed.read_for(&channel, party).await {
+                // Who came meanwhile does not wait for the same once more: nobody waits for longer than a command.
+                feed.reads.waiting(&channel).into_iter().for_each(|reader| reader.answer(Err(error)));
+            }
+        }
+    }
 }
 
 /// Works on one queue, for ever.

@@ -8,6 +8,7 @@ mod envelope;
 mod feed;
 mod flow;
 mod history;
+mod reads;
 
 use std::sync::Arc;
 use std::time::Duration;

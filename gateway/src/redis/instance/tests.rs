@@ -2,7 +2,7 @@ use std::collections::VecDeque;
 
 use super::super::call::{Script, script};
 use super::super::subscriptions::Item;
-use super::super::testing;
+use super::super::testing::{self, Anything};
 use super::*;
 
 static DOUBLE: Script = script!("trial.lua");
@@ -57,9 +57,6 @@ async fn commands_scripts_and_pipelines_are_answered_and_an_unknown_script_is_ma
     assert!(home.call_apart::<Anything>(trial()).await.is_ok());
 }
 
-/// Any answer.
-type Anything = ::redis::Value;
-
 #[tokio::test]
 async fn what_is_subscribed_is_heard_in_order_and_nothing_else_is() {
     let redis = testing::redis().await;
@@ -87,8 +84,9 @@ async fn after_its_connection_was_killed_it_hears_again_by_itself() {
     heard(home).await;
     home.subscribe(&name).await.unwrap();
     let mut hearing = home.hearing();
+    hearing.mark_unchanged();
     home.call::<i64>(Call::command("CLIENT").arg("KILL").arg("TYPE").arg("pubsub")).await.unwrap();
-    hearing.wait_for(|hearing| !hearing.is_heard()).await.unwrap();
+    hearing.changed().await.unwrap();
     heard(home).await;
     home.call::<i64>(publish(&name, "end")).await.unwrap();
     assert_eq!(messages(home, "end").await, [(name, "end".to_owned())]);

@@ -30,6 +30,8 @@ pub(super) struct Supervisor {
     hearing: watch::Sender<Hearing>,
     metrics: Arc<Metrics>,
     complaint: Complaint,
+    /// There was a connection on which everything was heard.
+    has_heard: bool,
 }
 
 /// What a connection tells while it is open.
@@ -124,7 +126,7 @@ impl Supervisor {
         metrics: Arc<Metrics>,
     ) -> Self {
         let complaint = Complaint::default();
-        Self { connector, lines, state, probe: probe.into(), hearing, metrics, complaint }
+        Self { connector, lines, state, probe: probe.into(), hearing, metrics, complaint, has_heard: false }
     }
 
     pub(super) async fn run(mut self) {
@@ -194,7 +196,10 @@ impl Supervisor {
             if !is_restored && self.state.ledger.lock().is_settled() && ears.has_heard() {
                 is_restored = true;
                 backoff.connected();
-                self.state.restore();
+                // On the first connection nothing can have been missed.
+                if std::mem::replace(&mut self.has_heard, true) {
+                    self.state.restore();
+                }
                 self.hear_again();
             }
             if ears.is_closed.load(Ordering::Acquire) {

@@ -53,6 +53,11 @@ impl Client {
         Self::handshake(stream, "/connection/websocket").await
     }
 
+    /// Connects with a token in the address and says nothing yet.
+    pub(crate) async fn native_verified(stream: TcpStream, token: &str) -> Self {
+        Self::handshake(stream, &format!("/connection/websocket?token={token}")).await
+    }
+
     /// Connects to the bare form and reads its connect push.
     pub(crate) async fn bare(stream: TcpStream, token: &str, query: &str) -> Self {
         let mut client = Self::handshake(stream, &format!("/ws?token={token}&{query}")).await;

@@ -9,6 +9,7 @@ mod metrics;
 mod process;
 mod protobuf;
 mod raw;
+mod redis;
 mod token;
 
 use std::time::Duration;
@@ -19,6 +20,7 @@ pub(crate) use http::{Answer, get, post};
 pub(crate) use process::Process;
 pub(crate) use protobuf::{ProtobufClient, replies, schema};
 pub(crate) use raw::{Raw, bare_path, frame, upgrade_request};
+pub(crate) use redis::Redis;
 pub(crate) use token::{SECRET, after, encode, forge, now, sign, sign_claims};
 
 /// How long a fact may take: far more than it does, on a machine that is busy with other tests.
