@@ -1,5 +1,6 @@
 //! A publisher and two subscribers that go on whatever happens, and what became of each publication.
 
+use std::collections::HashSet;
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, Scope, ScopedJoinHandle};
@@ -43,8 +44,10 @@ pub(super) struct Verdict {
     pub(super) published: usize,
     /// In the channel with a history: neither delivered, nor was its subscriber told.
     pub(super) lost: usize,
-    /// In both channels: came twice, or after a later one.
+    /// In both channels: came twice.
     pub(super) repeated: usize,
+    /// In both channels: came after a later one.
+    pub(super) late: usize,
     /// How often the subscriber of the channel with a history had to begin anew.
     pub(super) told: usize,
     /// In the channel without a history, which promises nothing: not delivered.
@@ -88,13 +91,17 @@ impl Watch {
     }
 
     pub(super) fn verdict(&self) -> Verdict {
-        let (published, plain, kept) = (self.published.lock(), self.plain.lock(), self.kept.lock());
+        let published = self.published.lock();
+        let (plain, kept) = (self.plain.lock(), self.kept.lock());
+        let plain_of_known = of_known(&plain, &published);
+        let kept_of_known = of_known(&kept, &published);
         Verdict {
             published: published.len(),
-            lost: undelivered(&published, &kept, true),
-            repeated: repeated(&plain) + repeated(&kept),
+            lost: undelivered(&published, &kept_of_known, true),
+            repeated: twice(&plain) + twice(&kept),
+            late: late(&plain_of_known) + late(&kept_of_known),
             told: kept.iter().filter(|event| matches!(event, Event::Told)).count(),
-            missed: undelivered(&published, &plain, false),
+            missed: undelivered(&published, &plain_of_known, false),
         }
     }
 
@@ -181,16 +188,38 @@ fn next(events: &Mutex<Vec<Event>>, limit: Duration) -> Result<Instant> {
     bail!("nothing is delivered within {} s", limit.as_secs())
 }
 
-/// How many deliveries came twice or after a later one.
-fn repeated(events: &[Event]) -> usize {
-    let (mut last, mut count) = (0, 0);
-    for event in events {
-        if let Event::Delivery(number, _) = event {
-            count += usize::from(*number <= last);
-            last = last.max(*number);
-        }
-    }
-    count
+/// Without the deliveries of publications that were not answered with success: what was sent on a connection that was
+/// cut may reach Redis long after, and nobody has to expect it in its place.
+fn of_known(events: &[Event], published: &[u64]) -> Vec<Event> {
+    let is_known = |event: &&Event| match event {
+        Event::Delivery(number, _) => published.binary_search(number).is_ok(),
+        Event::Told => true,
+    };
+    events.iter().filter(is_known).copied().collect()
+}
+
+fn numbers(events: &[Event]) -> impl Iterator<Item = u64> {
+    events.iter().filter_map(|event| match event {
+        Event::Delivery(number, _) => Some(*number),
+        Event::Told => None,
+    })
+}
+
+/// How many deliveries came twice.
+fn twice(events: &[Event]) -> usize {
+    let mut seen = HashSet::new();
+    numbers(events).filter(|number| !seen.insert(*number)).count()
+}
+
+/// How many deliveries came after a later one.
+fn late(events: &[Event]) -> usize {
+    let mut last = 0;
+    let mut is_late = |number: u64| {
+        let is_late = number < last;
+        last = last.max(number);
+        is_late
+    };
+    numbers(events).filter(|number| is_late(*number)).count()
 }
 
 /// How many of `published` were not delivered; those before and after which the subscriber was told so do not count
