@@ -59,7 +59,9 @@ pub(super) fn measure(options: &Options) -> Result<Vec<Figure>> {
     );
     cluster.stop()?;
     let details = json!({"cut": cut, "killed": killed, "publications": verdict});
-    Ok(figures(&cut, &killed, &details))
+    let mut figures = figures(&cut, &killed, &details);
+    figures.push(Figure::nothing_lost(Question::Outage, verdict.published as u64));
+    Ok(figures)
 }
 
 fn join(thread: thread::ScopedJoinHandle<'_, Result<()>>) -> Result<()> {

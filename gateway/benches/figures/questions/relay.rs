@@ -69,7 +69,7 @@ impl Round {
 
 pub(super) fn measure(options: &Options) -> Result<Vec<Figure>> {
     let cluster = Cluster::start(options)?;
-    let mut figures = Vec::new();
+    let (mut figures, mut publications) = (Vec::new(), 0);
     for (namespace, label) in [(PLAIN, "no history"), (KEPT, "history")] {
         let (mut saturated, mut calm) = (Vec::new(), Vec::new());
         let (saturated_size, calm_size) = if options.quick { (50, 10) } else { (200, 50) };
@@ -80,12 +80,19 @@ pub(super) fn measure(options: &Options) -> Result<Vec<Figure>> {
             calm.push(round(&cluster, &plan).with_context(|| format!("at {CALM_RATE}/s, {label}"))?);
         }
         let rate = TIMED_SHARE * median(saturated.iter().map(Round::rate));
-        let publications = (5.0 * rate) as u32 / CHANNELS + 1;
-        let plan = Plan { publications, rate: Some(rate), is_timed: true, ..plan };
+        let plan = Plan {
+            publications: (5.0 * rate) as u32 / CHANNELS + 1,
+            rate: Some(rate),
+            is_timed: true,
+            ..plan
+        };
         let timed = round(&cluster, &plan).with_context(|| format!("timed, {label}"))?;
+        let rounds = saturated.iter().chain(&calm).chain([&timed]);
+        publications += rounds.map(|round| u64::from(round.publications)).sum::<u64>();
         figures.extend(self::figures(label, &saturated, &calm, &timed));
     }
     cluster.stop()?;
+    figures.push(Figure::nothing_lost(Question::Relay, publications));
     Ok(figures)
 }
 
@@ -102,17 +109,15 @@ fn round(cluster: &Cluster, plan: &Plan) -> Result<Round> {
         swarm.status()?;
     }
 
-    let meters = [&cluster.publishing, &cluster.receiving[0], &cluster.receiving[1]].map(|node| node.cpu());
-    let meters = [meters[0].clone(), meters[1].clone(), meters[2].clone(), cluster.redis.cpu()];
+    let Cluster { publishing, receiving: [one, two], redis } = cluster;
     let own = CpuMeter::new(std::process::id());
-    let before = meters.iter().chain([&own]).map(CpuMeter::settled).collect::<Result<Vec<_>>>()?;
+    let meters = [publishing.cpu(), one.cpu(), two.cpu(), redis.cpu(), own];
+    let before = meters.iter().map(CpuMeter::settled).collect::<Result<Vec<_>>>()?;
     let took = publish(cluster, &spread, &mut swarms, plan.publications, plan.rate)?;
-    let after = meters.iter().chain([&own]).map(CpuMeter::settled).collect::<Result<Vec<_>>>()?;
+    let after = meters.iter().map(CpuMeter::settled).collect::<Result<Vec<_>>>()?;
     let publications = plan.publications * CHANNELS;
-    let used = |index: usize| {
-        let used: Duration = after[index].since(&before[index]);
-        used.as_secs_f64() * 1e6 / f64::from(publications)
-    };
+    let used =
+        |index: usize| after[index].since(&before[index]).as_secs_f64() * 1e6 / f64::from(publications);
     Ok(Round {
         seconds: took.as_secs_f64(),
         publications,

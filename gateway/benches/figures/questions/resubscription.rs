@@ -98,8 +98,10 @@ fn figures(channels: usize, rounds: &[Round]) -> Vec<Figure> {
     };
     let subscribed = median(rounds.iter().map(|round| round.subscribed));
     let delivered = median(rounds.iter().map(|round| round.delivered));
+    let publications = channels * rounds.len();
     vec![
         figure(format!("connection closed: {channels} channels subscribed again"), subscribed),
         figure("the same: what was published to each meanwhile is delivered".to_owned(), delivered),
+        Figure::nothing_lost(Question::Resubscription, publications as u64),
     ]
 }
