@@ -9,7 +9,7 @@ CLIENTS := gateway/tests/clients
 
 .PHONY: help
 help: ## List the commands
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-18s %s\n", $$1, $$2}'
 
 .PHONY: run
 run: ## Start a gateway for development, with its playground
@@ -21,7 +21,8 @@ check: ## Format and lints, without tests
 	$(CARGO) clippy --locked --workspace --all-targets -- --deny warnings
 
 .PHONY: unit
-unit: ## Unit, property and integration tests
+unit: ## Unit, property and integration tests, on a redis-server of their own
+	gateway/tests/faults/install.sh
 	$(CARGO) test --locked --workspace
 
 .PHONY: clients
@@ -33,12 +34,22 @@ clients: ## Tests with published clients (JavaScript, Python, Go) and a real bro
 	cd $(CLIENTS)/python && .venv/bin/python -m unittest
 	cd $(CLIENTS)/go && go test -count=1 ./...
 
+.PHONY: test-faults
+test-faults: ## Every fault of Redis and of nodes, as long as it takes
+	gateway/tests/faults/install.sh
+	$(CARGO) test --locked --package clarion --test faults -- all
+
+.PHONY: test-faults-smoke
+test-faults-smoke: ## The faults that matter most, in short
+	gateway/tests/faults/install.sh
+	$(CARGO) test --locked --package clarion --test faults -- smoke
+
 .PHONY: fuzz-check
 fuzz-check: ## Whether the fuzz targets build (as plain programs, without instrumentation)
 	CARGO_TARGET_DIR="$(TARGET)/fuzz" $(CARGO) check --locked --manifest-path gateway/fuzz/Cargo.toml
 
 .PHONY: test
-test: check unit fuzz-check clients ## Everything that proves the project
+test: check unit fuzz-check clients test-faults-smoke ## Everything that proves the project
 
 .PHONY: release
 release: ## The binary to ship

@@ -7,7 +7,8 @@ const SCHEMAS: &str = "proto";
 
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo::rerun-if-changed={SCHEMAS}");
-    let schemas = protox::compile(["client.proto", "control.proto", "envelope.proto"], [SCHEMAS])?;
+    let schemas =
+        protox::compile(["client.proto", "control.proto", "envelope.proto", "presence.proto"], [SCHEMAS])?;
     // Payloads are kept as they come: shared, not copied.
     prost_build::Config::new().bytes(["."]).compile_fds(schemas)?;
     Ok(())

@@ -108,7 +108,7 @@ impl Bench {
                 Effect::Presence(_) => self.begin(Slow::Presence),
                 Effect::PresenceStats(_) => self.begin(Slow::PresenceStats),
                 Effect::Open(..)
-                | Effect::Renew(_)
+                | Effect::Renew(..)
                 | Effect::Remind(_)
                 | Effect::Appear(..)
                 | Effect::Pong

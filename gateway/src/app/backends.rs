@@ -14,7 +14,7 @@ use crate::config::{BrokerType, Config};
 use crate::metrics::Metrics;
 use crate::model::{NodeId, Tenure};
 use crate::node::{Backends, Dispatch, PresenceSettings};
-use crate::presence::MemoryPresence;
+use crate::presence::{Heartbeats, MemoryPresence, RedisPresence};
 use crate::redis::{Redis, Unsuitable};
 
 /// How often the memory of expired histories and leases is given back.
@@ -73,13 +73,17 @@ fn in_redis(
         Arc::clone(metrics),
         backbone.handle(),
     );
+    // After an outage every node has had time to be heard twice.
+    let grace = config.cluster.heartbeat_interval * 2;
+    let heartbeats = Heartbeats::new(Arc::clone(&redis), grace);
+    let presence = Arc::new(RedisPresence::new(Arc::clone(&redis), Arc::new(heartbeats)));
     Ok(Backends {
         broker,
-        presence: Arc::new(MemoryPresence::new()),
+        presence,
         presence_settings: presence_settings(config),
         cluster: cluster::Options {
             id,
-            registry: Arc::new(RedisRegistry::new(Arc::clone(&redis))),
+            registry: Arc::new(RedisRegistry::new(Arc::clone(&redis), grace)),
             revocations: Arc::clone(authority.revocations()),
             heartbeat_interval: config.cluster.heartbeat_interval,
             node_ttl: config.cluster.node_ttl,

@@ -14,9 +14,17 @@ pub struct Revocations(RwLock<Known>);
 #[derive(Debug, Default)]
 struct Known {
     /// By fingerprint, until when.
-    tokens: HashMap<u64, SystemTime>,
+    tokens: HashMap<u64, Ended>,
     users: HashMap<UserId, Vec<Bound>>,
     everybody: Vec<Bound>,
+}
+
+/// One token.
+#[derive(Clone, Debug)]
+struct Ended {
+    /// Its `jti`, for other nodes to hear.
+    id: String,
+    forget_at: SystemTime,
 }
 
 /// Tokens that were issued before some time.
@@ -49,9 +57,10 @@ impl Revocations {
         let forget_at = revocation.forget_at;
         let mut known = self.0.write();
         match &revocation.whose {
-            whose @ Whose::Token(_) => {
-                let until = known.tokens.entry(whose.token().expect("it names one")).or_insert(forget_at);
-                *until = forget_at.max(*until);
+            whose @ Whose::Token(id) => {
+                let ended = known.tokens.entry(whose.token().expect("it names one"));
+                let ended = ended.or_insert_with(|| Ended { id: id.clone(), forget_at });
+                ended.forget_at = ended.forget_at.max(forget_at);
             }
             Whose::User { user, issued_before } => {
                 let bounds = known.users.entry(user.clone()).or_default();
@@ -71,15 +80,32 @@ impl Revocations {
         }
         let now = SystemTime::now();
         let is_included = |bounds: &[Bound]| bounds.iter().any(|bound| bound.includes(mark, now));
-        mark.id().and_then(|id| known.tokens.get(&id)).is_some_and(|forget_at| *forget_at > now)
+        mark.id().and_then(|id| known.tokens.get(&id)).is_some_and(|ended| ended.forget_at > now)
             || known.users.get(user).is_some_and(|bounds| is_included(bounds))
             || is_included(&known.everybody)
+    }
+
+    /// All that are remembered.
+    pub fn all(&self) -> Vec<Revocation> {
+        let known = self.0.read();
+        let tokens = known.tokens.values();
+        let tokens = tokens.map(|Ended { id, forget_at }| (Whose::Token(id.clone()), *forget_at));
+        let users =
+            known.users.iter().flat_map(|(user, bounds)| bounds.iter().map(move |bound| (user, bound)));
+        let users = users.map(|(user, Bound { issued_before, forget_at })| {
+            (Whose::User { user: user.clone(), issued_before: *issued_before }, *forget_at)
+        });
+        let everybody = known.everybody.iter().filter_map(|Bound { issued_before, forget_at }| {
+            Some((Whose::Everybody { issued_before: (*issued_before)? }, *forget_at))
+        });
+        let all = tokens.chain(users).chain(everybody);
+        all.map(|(whose, forget_at)| Revocation { whose, forget_at }).collect()
     }
 
     /// Gives back the memory of those whose time has come.
     pub fn forget_expired(&self, now: SystemTime) {
         let mut known = self.0.write();
-        known.tokens.retain(|_, forget_at| *forget_at > now);
+        known.tokens.retain(|_, ended| ended.forget_at > now);
         known.users.retain(|_, bounds| {
             bounds.retain(|bound| bound.forget_at > now);
             !bounds.is_empty()

@@ -96,15 +96,18 @@ impl Cluster {
         if matches!(beaten, Ok(Err(Lapsed))) {
             tracing::warn!("this node was taken for dead; what it keeps for others to see is kept anew");
             self.options.tenure.send_replace(Tenure::unheard());
-            (heart.is_known, heart.has_lapsed) = (false, true);
+            heart.has_lapsed = true;
             beaten = self.beat_once(&mut heart, load).await;
         }
         heart.note(&beaten);
         match beaten {
             Ok(Ok(heard)) => {
+                let is_forgotten = std::mem::replace(&mut heart.is_known, true) && heard.is_new;
                 self.hear(heard);
                 if std::mem::take(&mut heart.has_lapsed) {
                     self.renew().await;
+                } else if is_forgotten {
+                    self.remind().await;
                 }
             }
             _ => self.is_behind.store(true, Ordering::Release),
@@ -119,10 +122,9 @@ impl Cluster {
         let report = Report { process, ..self.report_of(load) };
         // From before it was said: later the others might think otherwise.
         let until = Instant::now() + self.options.node_ttl;
-        let beaten = self.options.registry.beat(&report, !heart.is_known, self.options.node_ttl).await?;
+        let beaten = self.options.registry.beat(&report, self.options.node_ttl).await?;
         if beaten.is_ok() {
-            heart.is_known = true;
-            self.options.tenure.send_modify(|tenure| tenure.until = until);
+            self.options.tenure.send_modify(|tenure| tenure.until = tenure.until.max(until));
         }
         Ok(beaten)
     }
@@ -137,8 +139,20 @@ impl Cluster {
         }
     }
 
+    /// The registry has lost what it held: it is told again what this node knows of it.
+    async fn remind(&self) {
+        tracing::warn!("the registry of the cluster has lost what it held; it is told again");
+        for revocation in self.revocations().all() {
+            if let Err(error) = self.options.registry.remember(&revocation).await {
+                tracing::warn!(%error, "a node that starts later may not know what was revoked");
+                break;
+            }
+        }
+        self.count_all();
+    }
+
     fn hear(self: &Arc<Self>, heard: Heard) {
-        let Heard { mut others, dead } = heard;
+        let Heard { mut others, dead, .. } = heard;
         others.sort_by(|one, other| {
             (&one.name, one.epoch.to_string()).cmp(&(&other.name, other.epoch.to_string()))
         });

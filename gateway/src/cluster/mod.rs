@@ -128,7 +128,8 @@ impl Options {
             heartbeat_interval: Duration::from_secs(3),
             node_ttl: Duration::from_secs(15),
             user_connections_max: 0,
-            tenure: watch::Sender::new(Tenure::unheard()),
+            // There is nobody who could take it for dead.
+            tenure: watch::Sender::new(Tenure::endless()),
             hearing: None,
         }
     }

@@ -33,9 +33,11 @@ pub struct Heard {
     /// Tenures that have ended without a word, for this node to [clear up](Registry::bury) after. Each is given to one
     /// node at a time, until one has done it.
     pub dead: Vec<NodeEpoch>,
+    /// This tenure was unknown there: it has just begun, or the registry has lost what it held.
+    pub is_new: bool,
 }
 
-/// A heartbeat came too late: the tenure had ended, and what belonged to it is void.
+/// The node was declared dead: the tenure has ended, and what belonged to it is void.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the tenure has ended")]
 pub struct Lapsed;
@@ -46,17 +48,12 @@ pub trait Registry: Send + Sync + 'static {
     /// Whether other nodes may look there as well.
     fn is_shared(&self) -> bool;
 
-    /// Tells the others that this node lives for `ttl` from now on, and who it is; hears of them. The first heartbeat
-    /// of a tenure begins it.
+    /// Tells the others that this node lives for `ttl` from now on, and who it is; hears of them. One that comes too
+    /// late is good as long as nobody has declared the node dead.
     ///
     /// # Errors
     /// [`RegistryError`] when it cannot be said that they know.
-    async fn beat(
-        &self,
-        report: &Report,
-        is_first: bool,
-        ttl: Duration,
-    ) -> Result<Result<Heard, Lapsed>, RegistryError>;
+    async fn beat(&self, report: &Report, ttl: Duration) -> Result<Result<Heard, Lapsed>, RegistryError>;
 
     /// Ends a tenure of this node: it is not seen any more, and a survivor clears up what it left.
     ///

@@ -138,6 +138,7 @@ struct Shared {
     alone: Alone,
     nodes: Mutex<HashMap<NodeEpoch, Report>>,
     dead: Mutex<Vec<NodeEpoch>>,
+    declared: Mutex<Vec<NodeEpoch>>,
     counts: Mutex<HashMap<(UserId, NodeEpoch), usize>>,
     beats: AtomicUsize,
     is_away: AtomicBool,
@@ -155,21 +156,16 @@ impl Registry for Shared {
         true
     }
 
-    async fn beat(
-        &self,
-        report: &Report,
-        is_first: bool,
-        _: Duration,
-    ) -> Result<Result<Heard, Lapsed>, RegistryError> {
+    async fn beat(&self, report: &Report, _: Duration) -> Result<Result<Heard, Lapsed>, RegistryError> {
         self.answer()?;
         self.beats.fetch_add(1, Ordering::SeqCst);
         let mut nodes = self.nodes.lock();
-        if !is_first && !nodes.contains_key(&report.epoch) {
+        if self.declared.lock().contains(&report.epoch) {
             return Ok(Err(Lapsed));
         }
-        nodes.insert(report.epoch, report.clone());
+        let is_new = nodes.insert(report.epoch, report.clone()).is_none();
         let others = nodes.values().filter(|known| known.epoch != report.epoch).cloned().collect();
-        Ok(Ok(Heard { others, dead: std::mem::take(&mut self.dead.lock()) }))
+        Ok(Ok(Heard { others, dead: std::mem::take(&mut self.dead.lock()), is_new }))
     }
 
     async fn leave(&self, epoch: NodeEpoch) -> Result<(), RegistryError> {
@@ -236,6 +232,7 @@ impl World {
         let options = Options {
             registry: Arc::clone(&self.registry) as _,
             user_connections_max: 2,
+            tenure: watch::Sender::new(Tenure::unheard()),
             ..Options::alone(Arc::default())
         };
         let tenure = options.tenure.subscribe();
@@ -408,7 +405,7 @@ async fn a_node_taken_for_dead_begins_anew_under_another_name() {
     let one = world.member("one", &[]).await;
     let first = one.tenure.borrow().epoch;
     assert!(one.tenure.borrow().until > std::time::Instant::now());
-    world.registry.nodes.lock().clear();
+    world.registry.declared.lock().push(first);
     assert_eq!(one.does().await, [Did::Renew]);
     let second = one.tenure.borrow().epoch;
     assert_ne!(first, second);
@@ -416,6 +413,23 @@ async fn a_node_taken_for_dead_begins_anew_under_another_name() {
         world.registry.nodes.lock().contains_key(&second),
         "it is known before anything is kept under it"
     );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_registry_that_lost_everything_is_told_again() {
+    let world = World::new();
+    let one = world.member("one", &[]).await;
+    let forget_at = std::time::SystemTime::now() + Duration::from_secs(3600);
+    let revocation = Revocation { whose: Whose::Token("t".into()), forget_at };
+    one.cluster.revoke(revocation.clone()).await.unwrap();
+    one.did();
+    let epoch = one.tenure.borrow().epoch;
+    world.registry.nodes.lock().clear();
+    world.registry.alone.forget();
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    let known = world.registry.revocations().await.unwrap();
+    assert_eq!(known.iter().map(|known| &known.whose).collect::<Vec<_>>(), [&revocation.whose]);
+    assert_eq!((one.tenure.borrow().epoch, one.did()), (epoch, vec![]), "nobody has taken it for dead");
 }
 
 #[tokio::test(start_paused = true)]

@@ -22,6 +22,11 @@ pub(super) fn read_all(config: &mut Config) -> Result<(), ConfigError> {
             problems.extend(read(file, &path, !key.key.is_empty(), |text| key.key = Secret::new(text)));
         }
     }
+    let redis = &config.broker.redis;
+    if let Some(file) = &redis.password_file {
+        // Read again for each connection: here it is only looked at.
+        problems.extend(read(file, "broker.redis.password", !redis.password.is_empty(), |_| {}));
+    }
     if problems.is_empty() { Ok(()) } else { Err(ConfigError { problems }) }
 }
 

@@ -313,6 +313,10 @@ fn a_value_out_of_range_is_refused_with_its_path() {
         ("api: {keys: [{key: a, scopes: []}]}", "api.keys[0]"),
         ("api: {keys: [a, b, a]}", "api.keys[2]"),
         ("api: {keys: [{name: n, key: a}, {name: n, key: b}]}", "api.keys[1]"),
+        ("broker: {redis: {address: 'localhost:6379'}}", "broker.redis.address"),
+        ("broker: {redis: {tls: {ca_file: a.pem}}}", "broker.redis.tls.ca_file"),
+        ("broker: {redis: {address: 'rediss://a', tls: {cert_file: a.pem}}}", "broker.redis.tls.key_file"),
+        ("broker: {redis: {address: 'rediss://a', tls: {key_file: a.pem}}}", "broker.redis.tls.cert_file"),
         ("broker: {redis: {prefix: ''}}", "broker.redis.prefix"),
         ("broker: {redis: {connect_timeout: 0s}}", "broker.redis.connect_timeout"),
         ("broker: {redis: {command_timeout: 0s}}", "broker.redis.command_timeout"),
@@ -493,6 +497,61 @@ fn a_secret_may_be_in_a_file_but_not_in_both() {
         error.starts_with("client.token.hmac_secret_key_file: /nonexistent/key cannot be read"),
         "{error}"
     );
+}
+
+#[test]
+fn redis_is_reached_by_host_port_and_database_alone() {
+    let load = |address: &str| load(&format!("broker: {{redis: {{address: '{address}'}}}}"));
+    for good in [
+        "redis://localhost",
+        "redis://127.0.0.1:6379",
+        "rediss://redis.example.com:6380/3",
+        "redis://[::1]:6379/0",
+        "redis://Redis_1/",
+    ] {
+        assert!(load(good).is_ok(), "{good}");
+    }
+    for bad in [
+        "",
+        "localhost",
+        "http://localhost",
+        "redis+unix:///run/redis.sock",
+        "redis://",
+        "redis://:6379",
+        "redis://a b",
+        "redis://a:0",
+        "redis://a:65536",
+        "redis://a:",
+        "redis://a/x",
+        "redis://a/-1",
+        "redis://a/1/2",
+        "redis://[::g]",
+        "redis://[::1]6379",
+        "redis://a?protocol=resp3",
+        "rediss://a/#insecure",
+    ] {
+        let error = problem(load(bad));
+        assert!(error.starts_with("broker.redis.address: "), "{bad}: {error}");
+    }
+    for bad in ["redis://user:canary@a", "redis://:canary@a", "redis://canary@a:6379/0"] {
+        let error = problem(load(bad));
+        assert!(error.contains("broker.redis.username and broker.redis.password"), "{error}");
+        assert!(!error.contains("canary"), "{error}");
+    }
+}
+
+#[test]
+fn the_password_of_redis_is_in_the_configuration_or_in_a_file_that_is_there() {
+    let secret = TempFile::new("redis", "canary-password\n");
+    let file = format!("password_file: {}", secret.0.display());
+    let load = |more: &str| load(&format!("broker: {{redis: {{{more}}}}}"));
+    assert!(load("password: canary-password").is_ok());
+    assert!(load(&file).is_ok());
+    let error = problem(load("password_file: /nonexistent/password"));
+    assert!(error.starts_with("broker.redis.password_file: /nonexistent/password cannot be read"), "{error}");
+    let error = problem(load(&format!("{file}, password: canary-password")));
+    assert!(error.starts_with("broker.redis.password: is given, and so is"), "{error}");
+    assert!(!error.contains("canary"), "{error}");
 }
 
 #[test]

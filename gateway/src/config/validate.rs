@@ -1,11 +1,13 @@
 //! What the types cannot say: ranges, and settings that contradict each other.
 
+mod broker;
+
 use std::collections::HashSet;
 use std::time::Duration;
 
 use super::{
-    Api, ApiKey, Auto, ChannelOptions, ChannelSection, Client, Cluster, Config, ConfigError, Problem,
-    RecoveryMode, Redis, Reject, Token,
+    Api, ApiKey, Auto, ChannelOptions, ChannelSection, Client, Config, ConfigError, Problem, RecoveryMode,
+    Reject, Token,
 };
 use crate::model::Secret;
 
@@ -62,24 +64,6 @@ impl Problems {
     }
 }
 
-/// Least room for what Redis delivers: a message may be large.
-const REDIS_INBOX_BYTES_MIN: usize = 64 << 10;
-
-fn check_redis(redis: &Redis, problems: &mut Problems) {
-    problems.require(!redis.prefix.is_empty(), "broker.redis.prefix", "must not be empty");
-    problems.above_zero("broker.redis.connect_timeout", redis.connect_timeout);
-    problems.above_zero("broker.redis.command_timeout", redis.command_timeout);
-    problems.above_zero("broker.redis.probe_interval", redis.probe_interval);
-    let has_room = redis.inbox_bytes_max >= REDIS_INBOX_BYTES_MIN;
-    problems.require(has_room, "broker.redis.inbox_bytes_max", "must be at least 65536");
-}
-
-fn check_cluster(cluster: &Cluster, problems: &mut Problems) {
-    problems.above_zero("cluster.heartbeat_interval", cluster.heartbeat_interval);
-    let lasts = cluster.node_ttl >= cluster.heartbeat_interval.saturating_mul(2);
-    problems.require(lasts, "cluster.node_ttl", "must be at least twice `cluster.heartbeat_interval`");
-}
-
 /// Refuses a configuration that could not work or would not do what it says.
 pub(super) fn check(config: &Config) -> Result<(), ConfigError> {
     let mut problems = Problems::default();
@@ -92,8 +76,8 @@ pub(super) fn check(config: &Config) -> Result<(), ConfigError> {
     check_channel(&config.channel, &mut problems);
     check_presence(config, &mut problems);
     check_api(&config.api, &mut problems);
-    check_redis(&config.broker.redis, &mut problems);
-    check_cluster(&config.cluster, &mut problems);
+    broker::check_redis(&config.broker.redis, &mut problems);
+    broker::check_cluster(&config.cluster, &mut problems);
     if problems.0.is_empty() { Ok(()) } else { Err(ConfigError { problems: problems.0 }) }
 }
 

@@ -8,7 +8,14 @@
 //! Announcing and leaving never wait, because a shard's thread does both. The queues are bounded all the same: who
 //! enters waits for one of a limited number of places in the queue, and only who has entered can be announced
 //! and leave, once each.
+//!
+//! Everybody sits under the epoch of the node's tenure. A node that lost its tenure was taken for dead, and its
+//! subscribers were said to have left: under the next epoch who still sits enters again, and joins again where a leave
+//! was announced. While no tenure is held nothing is said, and nobody enters.
 
+mod departures;
+mod owed;
+mod seats;
 mod worker;
 
 use std::collections::VecDeque;
@@ -19,11 +26,12 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, oneshot};
+use tokio::task::AbortHandle;
 
 use self::worker::Worker;
 use super::Backends;
 use crate::model::{Channel, ClientInfo};
-use crate::presence::PresenceError;
+use crate::presence::{Member, PresenceError};
 
 /// How many workers the channels are spread over: a presence that is slow for one channel is not for all.
 const WORKERS: usize = 16;
@@ -54,6 +62,13 @@ pub struct Attendance {
     pub is_announced: bool,
 }
 
+impl Attendance {
+    /// Whether the presence has to know of it.
+    fn is_kept(self) -> bool {
+        self.is_listed || self.is_announced
+    }
+}
+
 /// A subscriber that others may see.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Entrant {
@@ -61,6 +76,13 @@ pub struct Entrant {
     pub info: Arc<ClientInfo>,
     /// How they see it.
     pub attendance: Attendance,
+}
+
+impl Entrant {
+    fn member(&self) -> Member {
+        let Attendance { is_listed, is_announced } = self.attendance;
+        Member { info: Arc::clone(&self.info), is_listed, is_announced }
+    }
 }
 
 /// A subscriber's presence in a channel. Dropping it ends that: the entry is removed, and the leave is announced
@@ -103,7 +125,7 @@ impl Drop for Seat {
 }
 
 /// Names a seat among those of its worker.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 struct SeatId(u64);
 
 /// What happened to a seat.
@@ -117,6 +139,8 @@ enum Event {
     Renamed(SeatId, Arc<Mutex<Option<Arc<ClientInfo>>>>),
     /// It was dropped.
     Left(SeatId),
+    /// The entries may be gone.
+    Forgotten,
     /// Somebody wants to know when everything before is done.
     Asked(oneshot::Sender<()>),
 }
@@ -194,6 +218,8 @@ impl Desk {
 pub(super) struct Roll {
     hasher: RandomState,
     desks: Vec<Arc<Desk>>,
+    /// Announces who departed without their seat's doing.
+    announcer: AbortHandle,
 }
 
 impl Roll {
@@ -207,7 +233,9 @@ impl Roll {
             let worker = Worker::new(Arc::clone(desk), backends, first_after);
             backbone.spawn(worker.run());
         }
-        Self { hasher: RandomState::new(), desks }
+        let (broker, presence) = (Arc::clone(&backends.broker), Arc::clone(&backends.presence));
+        let announcer = backbone.spawn(departures::announce(broker, presence)).abort_handle();
+        Self { hasher: RandomState::new(), desks, announcer }
     }
 
     pub(super) async fn enter(&self, channel: Channel, entrant: Entrant) -> Result<Seat, PresenceError> {
@@ -215,7 +243,12 @@ impl Roll {
         self.desks[hash as usize % WORKERS].enter(channel, entrant).await
     }
 
-    /// Waits until what was asked before is done.
+    /// Has all entries renewed now rather than in their turn.
+    pub(super) fn refresh(&self) {
+        self.desks.iter().for_each(|desk| desk.push(Event::Forgotten));
+    }
+
+    /// Waits until what was asked before is done, or known to wait for the presence.
     pub(super) async fn settled(&self) {
         for desk in &self.desks {
             let (answer, answered) = oneshot::channel();
@@ -228,6 +261,7 @@ impl Roll {
 
 impl Drop for Roll {
     fn drop(&mut self) {
+        self.announcer.abort();
         for desk in &self.desks {
             desk.queue.lock().is_closed = true;
             desk.places.close();
@@ -236,6 +270,8 @@ impl Drop for Roll {
     }
 }
 
+#[cfg(test)]
+mod deaths;
 #[cfg(test)]
 mod races;
 #[cfg(test)]

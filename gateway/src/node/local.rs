@@ -58,7 +58,8 @@ impl Local for Node {
 
     async fn renew(&self) {}
 
-    async fn clear_up(&self, _: NodeEpoch) -> bool {
-        true
+    async fn clear_up(&self, epoch: NodeEpoch) -> bool {
+        // Of several nodes that do so each announces whom it took out.
+        self.presence.reap(epoch).await.is_ok()
     }
 }

@@ -21,7 +21,7 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use tokio::runtime::Handle;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 
 use self::attendance::Roll;
@@ -39,6 +39,7 @@ use crate::cluster::{Cluster, Local};
 use crate::metrics::Metrics;
 use crate::model::{Channel, ClientId, ClientInfo, NodeId, UserId};
 use crate::presence::{Presence, PresenceError, PresenceStats};
+use crate::redis::Hearing;
 
 /// How long the broker stays subscribed to a channel whose last local subscriber left: reconnects are common.
 const UNSUBSCRIBE_GRACE: Duration = Duration::from_secs(5);
@@ -125,6 +126,16 @@ async fn let_go_of(mut channels: mpsc::Receiver<Leaving>, node: Weak<Node>) {
     }
 }
 
+/// Renews what the presence may have lost, whenever the Redis that keeps it is back. Ends with the node.
+async fn refresh_after_outages(mut hearing: watch::Receiver<Hearing>, node: Weak<Node>) {
+    while hearing.wait_for(|hearing| !hearing.is_heard()).await.is_ok()
+        && hearing.wait_for(|hearing| hearing.is_heard()).await.is_ok()
+        && let Some(node) = node.upgrade()
+    {
+        node.refresh_presence();
+    }
+}
+
 /// A local subscriber's claim on a channel: while it lives, the node holds the channel.
 ///
 /// Dropping it counts the subscriber out; the broker is unsubscribed some seconds after the last one.
@@ -155,6 +166,7 @@ impl Node {
     ) -> Arc<Self> {
         let roll = Roll::open(&backends, &backbone);
         let Backends { broker, presence, cluster, .. } = backends;
+        let hearing = cluster.hearing.clone();
         let clients = AtomicUsize::new(0);
         let (leaving, channels) = mpsc::channel(LEAVING_MAX);
         let tasks = backbone.clone();
@@ -174,6 +186,9 @@ impl Node {
             leaving,
         });
         node.dispatch.hand_commands_to(&node.cluster);
+        if let Some(hearing) = hearing {
+            tasks.spawn(refresh_after_outages(hearing, Arc::downgrade(&node)));
+        }
         tasks.spawn(let_go_of(channels, Arc::downgrade(&node)));
         node
     }
@@ -308,7 +323,14 @@ impl Node {
         self.roll.enter(channel, entrant).await
     }
 
+    /// Has the entries of all subscribers renewed now: to be called when the presence may have lost them, as a Redis
+    /// that was started anew has. Whoever is missing comes back without a join.
+    pub fn refresh_presence(&self) {
+        self.roll.refresh();
+    }
+
     /// Waits until everything is done that was asked of seats before this call: entries removed, leaves announced.
+    /// What the presence does not answer is not waited for.
     pub async fn seats_settled(&self) {
         self.roll.settled().await;
     }

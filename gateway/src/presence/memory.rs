@@ -1,6 +1,7 @@
 //! The embedded presence: one node, nothing to install.
 //!
-//! The members live in the memory of the process and end with it.
+//! The members live in the memory of the process and end with it. Each has a lease of its own, which its owner never
+//! fails to renew: one that ran out all the same ends without a word.
 
 mod stripe;
 
@@ -13,8 +14,9 @@ use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use self::stripe::Stripe;
-use super::{Presence, PresenceError, PresenceStats};
-use crate::model::{Channel, ClientId, ClientInfo};
+use super::departures::{Departed, Departures};
+use super::{Holding, Lease, Member, Presence, PresenceError, PresenceStats};
+use crate::model::{Channel, ClientId, ClientInfo, NodeEpoch};
 
 /// How many locks the channels are spread over.
 const STRIPES: usize = 64;
@@ -28,13 +30,14 @@ const TTL_MAX: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
 pub struct MemoryPresence {
     hasher: RandomState,
     stripes: Box<[Mutex<Stripe>]>,
+    departures: Departures,
 }
 
 impl MemoryPresence {
     /// Nobody is present anywhere.
     pub fn new() -> Self {
         let stripes = (0..STRIPES).map(|_| Mutex::default()).collect();
-        Self { hasher: RandomState::new(), stripes }
+        Self { hasher: RandomState::new(), stripes, departures: Departures::default() }
     }
 
     /// Gives back the memory of what has expired. To be called every second or so, by one task.
@@ -52,9 +55,10 @@ impl MemoryPresence {
         &self.stripes[hash as usize % STRIPES]
     }
 
-    fn put(&self, channel: &Channel, info: &Arc<ClientInfo>, ttl: Duration) {
+    fn put(&self, channel: &Channel, member: Member, lease: Lease) -> bool {
         let now = Instant::now();
-        self.stripe(channel).lock().put(channel, Arc::clone(info), now, now + ttl.min(TTL_MAX));
+        let expires_at = now + lease.ttl.min(TTL_MAX);
+        self.stripe(channel).lock().put(channel, member, lease.owner, now, expires_at)
     }
 }
 
@@ -66,30 +70,23 @@ impl Default for MemoryPresence {
 
 #[async_trait]
 impl Presence for MemoryPresence {
-    async fn add(
-        &self,
-        channel: &Channel,
-        info: Arc<ClientInfo>,
-        ttl: Duration,
-    ) -> Result<(), PresenceError> {
-        self.put(channel, &info, ttl);
-        Ok(())
+    async fn add(&self, channel: &Channel, member: Member, lease: Lease) -> Result<bool, PresenceError> {
+        Ok(self.put(channel, member, lease))
     }
 
-    async fn refresh(
-        &self,
-        leases: &[(Channel, Arc<ClientInfo>)],
-        ttl: Duration,
-    ) -> Result<(), PresenceError> {
-        for (channel, info) in leases {
-            self.put(channel, info, ttl);
+    async fn refresh(&self, holdings: &[Holding], lease: Lease) -> Result<(), PresenceError> {
+        for Holding { channel, members } in holdings {
+            for member in members {
+                self.put(channel, member.clone(), lease);
+            }
+            let forgotten = self.stripe(channel).lock().take_others(channel, lease.owner, members);
+            self.departures.push(forgotten.iter().filter_map(|member| Departed::of(channel, member)));
         }
         Ok(())
     }
 
-    async fn remove(&self, channel: &Channel, client: ClientId) -> Result<(), PresenceError> {
-        self.stripe(channel).lock().remove(channel, client);
-        Ok(())
+    async fn remove(&self, channel: &Channel, client: ClientId, _: NodeEpoch) -> Result<bool, PresenceError> {
+        Ok(self.stripe(channel).lock().remove(channel, client).is_some())
     }
 
     async fn members(&self, channel: &Channel) -> Result<Vec<Arc<ClientInfo>>, PresenceError> {
@@ -98,6 +95,19 @@ impl Presence for MemoryPresence {
 
     async fn stats(&self, channel: &Channel) -> Result<PresenceStats, PresenceError> {
         Ok(self.stripe(channel).lock().stats(channel, Instant::now()))
+    }
+
+    async fn reap(&self, owner: NodeEpoch) -> Result<(), PresenceError> {
+        for stripe in &self.stripes {
+            let taken = stripe.lock().take_all(owner);
+            let departed = taken.iter().filter_map(|(channel, member)| Departed::of(channel, member));
+            self.departures.push(departed);
+        }
+        Ok(())
+    }
+
+    async fn departed(&self) -> Vec<Departed> {
+        self.departures.next().await
     }
 }
 

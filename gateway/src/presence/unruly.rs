@@ -1,14 +1,13 @@
 //! A presence for tests that is late and unreliable, as the trait allows: see `broker/unruly.rs`.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use async_trait::async_trait;
 use parking_lot::Mutex;
 
-use super::{MemoryPresence, Presence, PresenceError, PresenceStats};
+use super::{Departed, Holding, Lease, Member, MemoryPresence, Presence, PresenceError, PresenceStats};
 use crate::model::chance::{Failure, Manners, Random, turns};
-use crate::model::{Channel, ClientId, ClientInfo};
+use crate::model::{Channel, ClientId, ClientInfo, NodeEpoch};
 
 /// In memory, with manners.
 pub(crate) struct UnrulyPresence {
@@ -52,25 +51,21 @@ impl UnrulyPresence {
 
 #[async_trait]
 impl Presence for UnrulyPresence {
-    async fn add(
+    async fn add(&self, channel: &Channel, member: Member, lease: Lease) -> Result<bool, PresenceError> {
+        self.call(self.memory.add(channel, member, lease)).await
+    }
+
+    async fn refresh(&self, holdings: &[Holding], lease: Lease) -> Result<(), PresenceError> {
+        self.call(self.memory.refresh(holdings, lease)).await
+    }
+
+    async fn remove(
         &self,
         channel: &Channel,
-        info: Arc<ClientInfo>,
-        ttl: Duration,
-    ) -> Result<(), PresenceError> {
-        self.call(self.memory.add(channel, info, ttl)).await
-    }
-
-    async fn refresh(
-        &self,
-        leases: &[(Channel, Arc<ClientInfo>)],
-        ttl: Duration,
-    ) -> Result<(), PresenceError> {
-        self.call(self.memory.refresh(leases, ttl)).await
-    }
-
-    async fn remove(&self, channel: &Channel, client: ClientId) -> Result<(), PresenceError> {
-        self.call(self.memory.remove(channel, client)).await
+        client: ClientId,
+        owner: NodeEpoch,
+    ) -> Result<bool, PresenceError> {
+        self.call(self.memory.remove(channel, client, owner)).await
     }
 
     async fn members(&self, channel: &Channel) -> Result<Vec<Arc<ClientInfo>>, PresenceError> {
@@ -79,6 +74,14 @@ impl Presence for UnrulyPresence {
 
     async fn stats(&self, channel: &Channel) -> Result<PresenceStats, PresenceError> {
         self.call(self.memory.stats(channel)).await
+    }
+
+    async fn reap(&self, owner: NodeEpoch) -> Result<(), PresenceError> {
+        self.call(self.memory.reap(owner)).await
+    }
+
+    async fn departed(&self) -> Vec<Departed> {
+        self.memory.departed().await
     }
 }
 

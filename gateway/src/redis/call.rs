@@ -38,13 +38,6 @@ impl Script {
     pub(crate) fn hash_of(code: &str) -> String {
         ::redis::Script::new(code).get_hash().to_owned()
     }
-
-    /// Tells Redis the script.
-    pub(super) fn load(&self) -> Cmd {
-        let mut load = ::redis::cmd("SCRIPT");
-        load.arg("LOAD").arg(self.code);
-        load
-    }
 }
 
 /// One command, or one run of a script.
@@ -65,6 +58,20 @@ impl Call {
         let mut command = ::redis::cmd("EVALSHA");
         command.arg(script.hash.as_str()).arg(keys.len()).arg(keys);
         Self { command, script: Some(script) }
+    }
+
+    /// The same run with the script in it, for a Redis that does not know it. In one step: between telling it and
+    /// running it, it could be told to forget.
+    pub(super) fn with_code(&self, script: &Script) -> Cmd {
+        let mut command = ::redis::cmd("EVAL");
+        command.arg(script.code);
+        // After the name and the hash.
+        for argument in self.command.args_iter().skip(2) {
+            if let ::redis::Arg::Simple(argument) = argument {
+                command.arg(argument);
+            }
+        }
+        command
     }
 
     /// Adds an argument.

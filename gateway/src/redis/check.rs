@@ -1,18 +1,25 @@
 //! Whether a Redis can be used at all.
 
+use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use ::redis::aio::{ConnectionLike, MultiplexedConnection};
 use ::redis::{Cmd, ErrorKind, RedisError, Value};
 
-use super::connect::{ConnectError, Connector};
-use super::{Failure, Names, Refusal};
+use super::connect::{self, ConnectError, Connector};
+use super::{Failure, Names, Refusal, Script};
 
 /// The oldest Redis that has what we use, and whose scripts report errors as we read them.
 const VERSION_MIN: u64 = 7;
 
-/// Does what the gateway does, in small, on a key of its own that goes by itself.
+/// How long a server that took a connection may say nothing and still be a Redis that is busy.
+const SILENCE: Duration = Duration::from_secs(5);
+
+/// Does what the gateway does, in small, on keys of its own that go by themselves.
 const TRIAL: &str = include_str!("scripts/trial.lua");
+/// What the keys are.
+const TRIAL_KEYS: [&str; 5] = ["hash", "stream", "set", "sorted", "text"];
 
 /// A server answers that cannot be used, or the settings cannot. One sentence, without secrets.
 #[derive(Debug, thiserror::Error)]
@@ -30,14 +37,10 @@ pub(super) enum Verdict {
     Unsuitable(String),
 }
 
-/// Refuses a server that cannot be used. One that is away may be good.
+/// Refuses a server that cannot be used. One that is away may be good; who keeps the connections says that it is.
 pub(super) async fn at_start(connector: &Arc<Connector>, names: &Names) -> Result<(), Unsuitable> {
     match look(connector, names).await {
-        Ok(()) => Ok(()),
-        Err(Verdict::Away(reason)) => {
-            tracing::warn!(redis.address = connector.address(), reason, "Redis is away; waiting for it");
-            Ok(())
-        }
+        Ok(()) | Err(Verdict::Away(_)) => Ok(()),
         Err(Verdict::Unsuitable(reason)) => {
             Err(Unsuitable { address: connector.address().to_owned(), reason })
         }
@@ -45,7 +48,15 @@ pub(super) async fn at_start(connector: &Arc<Connector>, names: &Names) -> Resul
 }
 
 async fn look(connector: &Connector, names: &Names) -> Result<(), Verdict> {
-    let mut connection = connector.open(None).await.map_err(|error| verdict(&error))?;
+    let mut connection = match connector.open(None).await {
+        Ok(connection) => connection,
+        Err(error) if connector.is_silent(&error, SILENCE).await => {
+            let what =
+                "it takes connections and says nothing: it is not Redis, or one that wants TLS or none";
+            return Err(Verdict::Unsuitable(what.into()));
+        }
+        Err(error) => return Err(verdict(&error)),
+    };
     check(&mut connection).await?;
     try_out(&mut connection, names).await
 }
@@ -53,61 +64,83 @@ async fn look(connector: &Connector, names: &Names) -> Result<(), Verdict> {
 /// Looks whether the server that was connected to is one that can be used, which may change while we run. Answers the
 /// lineage of its data.
 pub(super) async fn check(connection: &mut MultiplexedConnection) -> Result<String, Verdict> {
-    let mut role = ::redis::cmd("ROLE");
-    // Who may not ask finds out by the first write.
-    if let Ok(Value::Array(role)) = ask(connection, &mut role).await
-        && let Some(Value::BulkString(role)) = role.first()
-        && role != b"master"
-    {
-        return Err(Verdict::Unsuitable(
-            "it is a replica, which takes no writes; give the address of its master".into(),
-        ));
+    // Everybody may ask this, whatever the rights.
+    let hello = ask(connection, &mut ::redis::cmd("HELLO")).await.ok().and_then(fields).unwrap_or_default();
+    let field = |name: &str| hello.get(name).map(String::as_str).unwrap_or_default();
+    if field("role") == "replica" {
+        let what = "it is a replica, which takes no writes; give the address of its master";
+        return Err(Verdict::Unsuitable(what.into()));
     }
-    let info = ask(connection, ::redis::cmd("INFO").arg("server").arg("replication")).await;
-    let info = info.ok().and_then(text).unwrap_or_default();
-    let field = |name: &str| info.lines().find_map(|line| line.strip_prefix(name)).map(str::trim);
-    let version = field("redis_version:").unwrap_or_default();
+    let version = field("version");
     let major = version.split('.').next().and_then(|major| major.parse::<u64>().ok());
     if major.is_some_and(|major| major < VERSION_MIN) {
-        return Err(Verdict::Unsuitable(format!(
-            "its version is {version}, and {VERSION_MIN}.0 or newer is needed"
-        )));
+        return Err(too_old(&format!("its version is {version}")));
     }
-    Ok(field("master_replid:").unwrap_or_default().to_owned())
+    let info = ask(connection, ::redis::cmd("INFO").arg("replication")).await;
+    let info = info.ok().and_then(text).unwrap_or_default();
+    let lineage = info.lines().find_map(|line| line.strip_prefix("master_replid:"));
+    Ok(lineage.map(str::trim).unwrap_or_default().to_owned())
 }
 
-fn text(info: Value) -> Option<String> {
-    match info {
+fn too_old(why: &str) -> Verdict {
+    Verdict::Unsuitable(format!("{why}, and {VERSION_MIN}.0 or newer is needed"))
+}
+
+/// The fields of a map whose values are texts.
+fn fields(map: Value) -> Option<HashMap<String, String>> {
+    let Value::Map(pairs) = map else { return None };
+    Some(pairs.into_iter().filter_map(|(name, value)| Some((text(name)?, text(value)?))).collect())
+}
+
+fn text(value: Value) -> Option<String> {
+    match value {
         Value::BulkString(text) => String::from_utf8(text).ok(),
-        Value::VerbatimString { text, .. } => Some(text),
+        Value::SimpleString(text) | Value::VerbatimString { text, .. } => Some(text),
         _ => None,
     }
 }
 
+/// Runs every command that the gateway runs, so that a right that is missing is found now and not at midnight.
 async fn try_out(connection: &mut MultiplexedConnection, names: &Names) -> Result<(), Verdict> {
     let (key, channel) = (names.of("trial", "key"), names.of("trial", "channel"));
-    let mut trial = ::redis::cmd("EVAL");
-    trial.arg(TRIAL).arg(2).arg(format!("{key}:hash")).arg(format!("{key}:stream")).arg(&channel);
-    let tried = [
-        ("run scripts, write hashes and streams, and publish", trial),
-        ("subscribe to channels", subscribe("SUBSCRIBE", &channel)),
-        ("unsubscribe", subscribe("UNSUBSCRIBE", &channel)),
-    ];
-    for (what, mut command) in tried {
+    let mut load = ::redis::cmd("SCRIPT");
+    load.arg("LOAD").arg(TRIAL);
+    let mut trial = ::redis::cmd("EVALSHA");
+    trial.arg(Script::hash_of(TRIAL)).arg(TRIAL_KEYS.len());
+    for kind in TRIAL_KEYS {
+        trial.arg(format!("{key}:{kind}"));
+    }
+    trial.arg(&channel);
+    let mut missing = Vec::new();
+    for (name, mut command) in [
+        ("SCRIPT LOAD", load),
+        ("EVALSHA", trial),
+        ("SUBSCRIBE", subscribe("SUBSCRIBE", &channel)),
+        ("UNSUBSCRIBE", subscribe("UNSUBSCRIBE", &channel)),
+        ("PING", ::redis::cmd("PING")),
+        ("UNWATCH", ::redis::cmd("UNWATCH")),
+    ] {
         match ask(connection, &mut command).await {
+            Ok(Value::Array(names)) if name == "EVALSHA" => {
+                missing.extend(names.into_iter().filter_map(text));
+            }
             Err(error) if Failure::from(&error) == Failure::Refused(Refusal::Permission) => {
-                let right = format!("the user lacks a right: it must be able to {what}");
-                let where_ = format!(
-                    "on keys and channels that begin with `{}`",
-                    names.of("", "").trim_end_matches(':')
-                );
-                return Err(Verdict::Unsuitable(format!("{right} {where_}")));
+                missing.push(name.to_owned());
             }
             // Full or loading: that passes.
             _ => {}
         }
     }
-    Ok(())
+    if missing.is_empty() { Ok(()) } else { Err(lacks(&missing, names)) }
+}
+
+fn lacks(missing: &[String], names: &Names) -> Verdict {
+    let prefix = names.of("", "");
+    let prefix = prefix.trim_end_matches(':');
+    let missing = missing.join(", ");
+    Verdict::Unsuitable(format!(
+        "the user lacks a right: it must be able to run {missing} on keys and channels that begin with `{prefix}:`"
+    ))
 }
 
 fn subscribe(command: &str, channel: &str) -> Cmd {
@@ -120,8 +153,8 @@ async fn ask(connection: &mut MultiplexedConnection, command: &mut Cmd) -> Resul
     connection.req_packed_command(command).await?.extract_error()
 }
 
-/// In words that name what to change. The library's own text may repeat what the server said, but no secret is ever
-/// in what it said.
+/// In words that name what to change. What the server says is repeated where it is all there is; a secret is never in
+/// it.
 pub(super) fn verdict(error: &ConnectError) -> Verdict {
     let error = match error {
         ConnectError::Redis(error) => error,
@@ -130,21 +163,71 @@ pub(super) fn verdict(error: &ConnectError) -> Verdict {
         }
         ConnectError::Settings(problem) => return Verdict::Unsuitable(problem.clone()),
     };
+    if let Some(problem) = connect::tls_problem(error) {
+        return Verdict::Unsuitable(format!("TLS fails: {problem}"));
+    }
     match (Failure::from(error), error.kind()) {
         (Failure::Refused(Refusal::Credentials), _) => Verdict::Unsuitable(
             "it refuses the user or the password; see broker.redis.username and broker.redis.password".into(),
         ),
         (Failure::Refused(Refusal::Permission), _) => {
-            Verdict::Unsuitable("the user lacks the right to connect as we do (HELLO, CLIENT)".into())
+            Verdict::Unsuitable("the user lacks the right to connect as we do (HELLO, CLIENT, SELECT)".into())
         }
-        (_, ErrorKind::RESP3NotSupported) => {
-            Verdict::Unsuitable(format!("it is too old: {VERSION_MIN}.0 or newer is needed"))
+        (_, ErrorKind::RESP3NotSupported) => too_old("it does not know HELLO"),
+        (Failure::Refused(Refusal::Other), _) if says(error).starts_with("unknown command") => {
+            too_old("it does not know HELLO")
         }
-        (_, ErrorKind::Parse) => Verdict::Unsuitable("what answers there is not Redis".into()),
+        (_, ErrorKind::Parse) => {
+            Verdict::Unsuitable("what answers there is not Redis, or one that wants TLS (rediss://)".into())
+        }
         (_, ErrorKind::InvalidClientConfig) => {
             Verdict::Unsuitable("the address, a certificate or a key cannot be used".into())
         }
+        (Failure::Refused(Refusal::Other), _) => Verdict::Away(format!("it says: {}", says(error))),
         (Failure::Refused(refusal), _) => Verdict::Away(refusal.to_string()),
-        _ => Verdict::Away(error.category().to_owned()),
+        _ => Verdict::Away(connect::io_problem(error)),
+    }
+}
+
+/// What the server said, on one line.
+fn says(error: &RedisError) -> String {
+    let said = error.detail().unwrap_or_else(|| error.category());
+    said.chars().filter(|character| !character.is_control()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+    use std::path::Path;
+
+    use super::*;
+
+    /// What stands between `before` and the next quote that is like its last character.
+    fn quoted<'a>(text: &'a str, before: &str) -> impl Iterator<Item = &'a str> {
+        let quote = before.chars().last().expect("there is a quote");
+        text.split(before).skip(1).filter_map(move |rest| Some(rest.split_once(quote)?.0))
+    }
+
+    /// The commands that scripts and calls of the gateway run, in all files under `directory`.
+    fn used(directory: &Path, commands: &mut BTreeSet<String>) {
+        for entry in std::fs::read_dir(directory).expect("it is a directory") {
+            let path = entry.expect("it is there").path();
+            if path.is_dir() {
+                used(&path, commands);
+            } else if !path.to_string_lossy().contains("test") && !path.ends_with("trial.lua") {
+                let text = std::fs::read_to_string(&path).unwrap_or_default();
+                let found = quoted(&text, "call('").chain(quoted(&text, "Call::command(\""));
+                let is_command = |name: &&str| name.bytes().all(|byte| byte.is_ascii_uppercase());
+                commands.extend(found.filter(is_command).map(str::to_owned));
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_tried_at_the_start_is_what_is_used_later() {
+        let mut commands = BTreeSet::new();
+        used(Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/src")), &mut commands);
+        let tried = quoted(TRIAL, "try('").map(str::to_owned).collect();
+        assert_eq!(commands, tried);
     }
 }

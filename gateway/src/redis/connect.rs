@@ -1,16 +1,18 @@
 //! How a connection to Redis is opened: where, as whom, over what.
 
-use std::fs;
+use std::error::Error;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
+use std::{fs, io};
 
 use ::redis::aio::{AsyncPushSender, MultiplexedConnection};
 use ::redis::io::tcp::{TcpSettings, socket2::TcpKeepalive};
 use ::redis::{
-    AsyncConnectionConfig, Client, ClientTlsConfig, ConnectionInfo, IntoConnectionInfo, ProtocolVersion,
-    RedisConnectionInfo, RedisError, TlsCertificates,
+    AsyncConnectionConfig, Client, ClientTlsConfig, ConnectionAddr, ConnectionInfo, IntoConnectionInfo,
+    ProtocolVersion, RedisConnectionInfo, RedisError, TlsCertificates,
 };
+use tokio::net::TcpStream;
 
 use crate::config;
 
@@ -29,7 +31,7 @@ const PIPELINE_BUFFER: usize = 1024;
 pub(super) enum ConnectError {
     /// A file that the configuration names cannot be read.
     #[error("{setting} cannot be read")]
-    File { setting: &'static str, source: std::io::Error },
+    File { setting: &'static str, source: io::Error },
     /// The address, a certificate or a key cannot be used.
     #[error("{0}")]
     Settings(String),
@@ -67,8 +69,39 @@ impl Connector {
         if let Some(pushes) = pushes {
             options = options.set_push_sender(pushes);
         }
+        self.open_with(&options).await
+    }
+
+    async fn open_with(
+        &self,
+        options: &AsyncConnectionConfig,
+    ) -> Result<MultiplexedConnection, ConnectError> {
         let client = Client::open(self.target()?)?;
-        Ok(client.get_multiplexed_async_connection_with_config(&options).await?)
+        Ok(client.get_multiplexed_async_connection_with_config(options).await?)
+    }
+
+    /// Whether somebody is there who takes connections and says nothing for `patience`; `error` is what came of the
+    /// first attempt.
+    pub(super) async fn is_silent(&self, error: &ConnectError, patience: Duration) -> bool {
+        let is_timeout =
+            |error: &ConnectError| matches!(error, ConnectError::Redis(error) if error.is_timeout());
+        if !is_timeout(error) || !self.is_taken().await {
+            return false;
+        }
+        let options = self.options();
+        let options = options.set_connection_timeout(Some(patience)).set_response_timeout(Some(patience));
+        self.open_with(&options).await.is_err_and(|error| is_timeout(&error))
+    }
+
+    /// Whether somebody takes connections.
+    async fn is_taken(&self) -> bool {
+        let Ok(target) = self.target() else { return false };
+        let (ConnectionAddr::Tcp(host, port) | ConnectionAddr::TcpTls { host, port, .. }) = target.addr()
+        else {
+            return false;
+        };
+        let connecting = TcpStream::connect((host.as_str(), *port));
+        matches!(tokio::time::timeout(self.settings.connect_timeout, connecting).await, Ok(Ok(_)))
     }
 
     pub(super) fn options(&self) -> AsyncConnectionConfig {
@@ -133,10 +166,32 @@ fn read(file: &Path, setting: &'static str) -> Result<Vec<u8>, ConnectError> {
     fs::read(file).map_err(|source| ConnectError::File { setting, source })
 }
 
+/// Why a connection could not be protected; `None` if that was not what failed.
+pub(super) fn tls_problem(error: &RedisError) -> Option<&rustls::Error> {
+    // The library shares what caused its errors, so that the cause itself hides behind its `Arc`.
+    let shared = error.source()?.downcast_ref::<Arc<dyn Error + Send + Sync>>()?;
+    let cause: &(dyn Error + 'static) = &**shared;
+    let inner = cause.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
+    let inner = inner.map(|inner| inner as &(dyn Error + 'static));
+    inner.unwrap_or(cause).downcast_ref()
+}
+
+/// What the network said.
+pub(super) fn io_problem(error: &RedisError) -> String {
+    match error {
+        _ if error.is_timeout() => "no answer in time".into(),
+        // What wants TLS does so as well.
+        _ if error.is_connection_dropped() => "it closes the connection without an answer".into(),
+        _ => error.to_string(),
+    }
+}
+
 /// Whether an operator has to act before a connection can be opened.
 pub(super) fn is_for_an_operator(error: &ConnectError) -> bool {
     match error {
-        ConnectError::Redis(error) => super::Failure::from(error).is_for_an_operator(),
+        ConnectError::Redis(error) => {
+            super::Failure::from(error).is_for_an_operator() || tls_problem(error).is_some()
+        }
         ConnectError::File { .. } | ConnectError::Settings(_) => true,
     }
 }

@@ -79,11 +79,36 @@ impl From<&RedisError> for Failure {
                 Some("BUSY") => Refusal::Busy,
                 Some("WRONGTYPE") => Refusal::WrongType,
                 Some("MISCONF" | "NOREPLICAS") => Refusal::NoWrites,
+                Some("ERR") if is_refused_in_script(error) => Refusal::Permission,
                 Some(_) => Refusal::Other,
                 // Of our side, as time-outs and broken connections: what was sent may have been done.
                 None => return Self::Unavailable,
             },
         };
         Self::Refused(refusal)
+    }
+}
+
+/// Whether a script did what its user may not do, in the words of Redis 7.0 or of later ones.
+fn is_refused_in_script(error: &RedisError) -> bool {
+    let said = error.detail().unwrap_or_default();
+    said.starts_with("The user executing the script") || said.starts_with("ACL failure in script")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_right_that_is_missing_is_known_in_the_words_of_every_version() {
+        for said in [
+            "-NOPERM this user has no permissions to run the 'publish' command\r\n",
+            "-ERR The user executing the script can't run this command or subcommand script: 1, on @user_script:1.\r\n",
+            "-ERR ACL failure in script: User clarion has no permissions to run the 'publish' command\r\n",
+        ] {
+            let answer = ::redis::parse_redis_value(said.as_bytes()).expect("it is an answer");
+            let error = answer.extract_error().expect_err("it is a refusal");
+            assert_eq!(Failure::from(&error), Failure::Refused(Refusal::Permission), "{said}");
+        }
     }
 }

@@ -1,5 +1,6 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use ::redis::Value;
 use tokio::sync::watch;
@@ -137,6 +138,11 @@ impl Instance {
     /// [`Failure`] when it is not confirmed in time; something may still come.
     pub async fn unsubscribe(&self, name: &str) -> Result<(), Failure> {
         self.subscriptions.unsubscribe(name).await
+    }
+
+    /// For how long it has been heard without a break; zero if it is not.
+    pub fn heard_for(&self) -> Duration {
+        self.subscriptions.heard_for()
     }
 
     /// Names the data that the server holds, as far as we know: it changes when another server takes its place.

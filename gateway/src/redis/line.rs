@@ -91,10 +91,7 @@ impl Line {
             if let (Err(error), Some(script)) = (&answer, call.script)
                 && is_unknown_script(error)
             {
-                answer = match ask(&mut open, &script.load()).await {
-                    Ok(_) => ask(&mut open, &call.command).await,
-                    refused => refused,
-                };
+                answer = ask(&mut open, &call.with_code(script)).await;
             }
             self.note(open.generation, answer)
         });
@@ -113,9 +110,7 @@ impl Line {
                 if let (Err(error), Some(script)) = (&*answer, call.script)
                     && is_unknown_script(error)
                 {
-                    let loaded = ask(&mut open, &script.load()).await;
-                    self.note(open.generation, loaded)?;
-                    *answer = ask(&mut open, &call.command).await;
+                    *answer = ask(&mut open, &call.with_code(script)).await;
                 }
             }
             let failure = |answer: Result<Value, RedisError>| answer.map_err(|error| Failure::from(&error));

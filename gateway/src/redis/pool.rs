@@ -37,7 +37,11 @@ impl Connections {
         let pool = self.pool()?;
         let mut connection = match pool.get().await {
             Ok(connection) => connection,
-            Err(PoolError::Backend(error)) => return Err(self.failed(&error)),
+            Err(PoolError::Backend(error)) => {
+                // A pool keeps the password and the certificates that it was made with.
+                self.forget();
+                return Err(Failure::from(&error));
+            }
             Err(_) => return Err(Failure::Unavailable),
         };
         let mut ask = async |command: &::redis::Cmd| -> Result<Value, RedisError> {
@@ -47,8 +51,7 @@ impl Connections {
         if let (Err(error), Some(script)) = (&answer, call.script)
             && is_unknown_script(error)
         {
-            ask(&script.load()).await.map_err(|error| self.failed(&error))?;
-            answer = ask(&call.command).await;
+            answer = ask(&call.with_code(script)).await;
         }
         answer.map_err(|error| self.failed(&error))
     }
@@ -56,10 +59,14 @@ impl Connections {
     fn failed(&self, error: &RedisError) -> Failure {
         let failure = Failure::from(error);
         if failure.is_for_an_operator() {
-            // A pool keeps the password that it was made with.
-            *self.pool.lock() = None;
+            self.forget();
         }
         failure
+    }
+
+    /// The next call makes a new pool.
+    fn forget(&self) {
+        *self.pool.lock() = None;
     }
 
     fn pool(&self) -> Result<Pool, Failure> {

@@ -22,10 +22,14 @@ use super::fanout::bench::{Bench, Random};
 use super::{Arrival, Shard};
 use crate::broker::PublishOptions;
 use crate::config::SlowConsumer;
-use crate::model::{Channel, ClientId, ClientInfo, CloseReason, Identity, Publication, RawJson, UserId};
+use crate::model::{
+    Channel, ClientId, ClientInfo, CloseReason, Identity, NodeEpoch, Publication, RawJson, UserId,
+};
 use crate::node::recovery::{Follow, Mode, Since};
 use crate::node::{Attendance, Entrant, Order};
-use crate::presence::{MemoryPresence, Presence, PresenceError, PresenceStats};
+use crate::presence::{
+    Departed, Holding, Lease, Member, MemoryPresence, Presence, PresenceError, PresenceStats,
+};
 use crate::protocol::{
     Conversation, Effect, Encoding, Framing, Heartbeat, Message, Outcome, SubscribeError, Wanted,
 };
@@ -53,27 +57,23 @@ impl Erratic {
 
 #[async_trait]
 impl Presence for Erratic {
-    async fn add(
+    async fn add(&self, channel: &Channel, member: Member, lease: Lease) -> Result<bool, PresenceError> {
+        self.take_time(channel).await?;
+        self.memory.add(channel, member, lease).await
+    }
+
+    async fn refresh(&self, holdings: &[Holding], lease: Lease) -> Result<(), PresenceError> {
+        self.memory.refresh(holdings, lease).await
+    }
+
+    async fn remove(
         &self,
         channel: &Channel,
-        info: Arc<ClientInfo>,
-        ttl: Duration,
-    ) -> Result<(), PresenceError> {
+        client: ClientId,
+        owner: NodeEpoch,
+    ) -> Result<bool, PresenceError> {
         self.take_time(channel).await?;
-        self.memory.add(channel, info, ttl).await
-    }
-
-    async fn refresh(
-        &self,
-        leases: &[(Channel, Arc<ClientInfo>)],
-        ttl: Duration,
-    ) -> Result<(), PresenceError> {
-        self.memory.refresh(leases, ttl).await
-    }
-
-    async fn remove(&self, channel: &Channel, client: ClientId) -> Result<(), PresenceError> {
-        self.take_time(channel).await?;
-        self.memory.remove(channel, client).await
+        self.memory.remove(channel, client, owner).await
     }
 
     async fn members(&self, channel: &Channel) -> Result<Vec<Arc<ClientInfo>>, PresenceError> {
@@ -82,6 +82,14 @@ impl Presence for Erratic {
 
     async fn stats(&self, channel: &Channel) -> Result<PresenceStats, PresenceError> {
         self.memory.stats(channel).await
+    }
+
+    async fn reap(&self, owner: NodeEpoch) -> Result<(), PresenceError> {
+        self.memory.reap(owner).await
+    }
+
+    async fn departed(&self) -> Vec<Departed> {
+        self.memory.departed().await
     }
 }
 

@@ -103,9 +103,9 @@ mod tests {
     use super::super::Arrival;
     use super::super::fanout::bench::Bench;
     use super::*;
-    use crate::model::{ClientId, CloseReason, Identity};
+    use crate::model::{ClientId, CloseReason, Identity, NodeEpoch};
     use crate::node::Order;
-    use crate::presence::{MemoryPresence, Presence};
+    use crate::presence::{Departed, Holding, Lease, Member, MemoryPresence, Presence};
     use crate::protocol::{Conversation, Effect, Encoding, Framing, Heartbeat, Message, Outcome};
 
     const OUTBOX_BYTES: usize = 32 << 20;
@@ -119,25 +119,21 @@ mod tests {
 
     #[async_trait]
     impl Presence for Late {
-        async fn add(
+        async fn add(&self, channel: &Channel, member: Member, lease: Lease) -> Result<bool, PresenceError> {
+            self.memory.add(channel, member, lease).await
+        }
+
+        async fn refresh(&self, holdings: &[Holding], lease: Lease) -> Result<(), PresenceError> {
+            self.memory.refresh(holdings, lease).await
+        }
+
+        async fn remove(
             &self,
             channel: &Channel,
-            info: Arc<ClientInfo>,
-            ttl: Duration,
-        ) -> Result<(), PresenceError> {
-            self.memory.add(channel, info, ttl).await
-        }
-
-        async fn refresh(
-            &self,
-            leases: &[(Channel, Arc<ClientInfo>)],
-            ttl: Duration,
-        ) -> Result<(), PresenceError> {
-            self.memory.refresh(leases, ttl).await
-        }
-
-        async fn remove(&self, channel: &Channel, client: ClientId) -> Result<(), PresenceError> {
-            self.memory.remove(channel, client).await
+            client: ClientId,
+            owner: NodeEpoch,
+        ) -> Result<bool, PresenceError> {
+            self.memory.remove(channel, client, owner).await
         }
 
         async fn members(&self, channel: &Channel) -> Result<Vec<Arc<ClientInfo>>, PresenceError> {
@@ -150,6 +146,14 @@ mod tests {
 
         async fn stats(&self, channel: &Channel) -> Result<PresenceStats, PresenceError> {
             self.memory.stats(channel).await
+        }
+
+        async fn reap(&self, owner: NodeEpoch) -> Result<(), PresenceError> {
+            self.memory.reap(owner).await
+        }
+
+        async fn departed(&self) -> Vec<Departed> {
+            self.memory.departed().await
         }
     }
 

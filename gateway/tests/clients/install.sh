@@ -4,14 +4,7 @@
 set -eu
 cd "$(dirname "$0")"
 
-as_root() {
-    if [ "$(id -u)" -eq 0 ]; then "$@"; else sudo "$@"; fi
-}
-
-needed() {
-    echo "needed and not installed from here: $1" >&2
-    exit 1
-}
+. ../../../tools/debian.sh
 
 command -v npm >/dev/null 2>&1 || needed "Node.js 20 or newer, with npm"
 
@@ -22,20 +15,11 @@ go_found=$(cd go && go env GOVERSION 2>/dev/null | sed 's/^go//')
 [ "$(printf '%s\n' "$go_needed" "$go_found" | sort -V | head -n 1)" = "$go_needed" ] ||
     needed "Go $go_needed or newer (found: ${go_found:-none})"
 
-missing=""
-# program:package
-for pair in chromium:chromium php:php-cli curl:curl python3:python3; do
-    command -v "${pair%%:*}" >/dev/null 2>&1 || missing="$missing ${pair##*:}"
-done
+missing=$(missing_packages chromium php:php-cli curl python3)
 # Debian's Python makes no virtual environments without this.
 python3 -c 'import ensurepip' >/dev/null 2>&1 || missing="$missing python3-venv"
-if [ -n "$missing" ]; then
-    echo "installing:$missing"
-    install="env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends"
-    # The package lists may be absent or old: only then is it worth fetching them.
-    # shellcheck disable=SC2086 # words on purpose
-    as_root $install $missing || { as_root apt-get update && as_root $install $missing; }
-fi
+# shellcheck disable=SC2086 # words on purpose
+install_packages $missing
 python3 -c 'import sys; sys.exit(sys.version_info < (3, 11))' || needed "Python 3.11 or newer"
 
 # npm writes this file when it has installed the lock file; an older one is stale.

@@ -2,10 +2,12 @@
 //!
 //! One file for each behavior; `support` is the only place with plumbing.
 
+mod any_node;
 mod chat;
 mod cli;
 mod cluster;
 mod commands;
+mod example_cluster;
 mod expiry;
 mod frames;
 mod handshake;
@@ -18,6 +20,10 @@ mod policies;
 mod presence;
 mod protobuf;
 mod recovery;
+mod recovery_elsewhere;
+mod redis_access;
+mod redis_away;
+mod redis_unsuitable;
 mod refused;
 mod revocations;
 mod secrets;

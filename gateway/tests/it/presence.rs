@@ -1,12 +1,13 @@
 //! Who is in a channel: asked by commands and by the API, and told as it changes.
 
 use std::collections::HashMap;
+use std::time::Duration;
 
 use clarion::config::Config;
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
-use crate::support::{Client, Gateway, Raw, eventually, namespace, now};
+use crate::support::{Client, Gateway, Raw, Redis, eventually, namespace, now};
 
 /// In `room:` subscribers may see who is there, in `lobby:` everybody may, in `loud:` all are told and nobody
 /// may ask, in `blind:` nobody may know, in `still:` nothing is announced.
@@ -328,4 +329,68 @@ async fn others_see_what_a_newer_token_says() {
         presence(&mut watching, "lobby:a").await[&id]["conn_info"] == 3
     })
     .await;
+}
+
+/// A node that others take for dead soon.
+async fn node(redis: &Redis, name: &str) -> Gateway {
+    Gateway::start_with(|config| {
+        rooms(config);
+        redis.configure(config);
+        config.node.name = name.into();
+        config.cluster.heartbeat_interval = Duration::from_millis(250);
+        config.cluster.node_ttl = Duration::from_secs(2);
+    })
+    .await
+}
+
+/// Connects, subscribes and asks to be told, once the node has been heard.
+async fn watcher(gateway: &Gateway, user: &str, channel: &str) -> Client {
+    eventually("to be ready", async || gateway.get("/readyz").await.status == 200).await;
+    let mut client = gateway.connect(user).await;
+    watch(&mut client, channel).await;
+    let id = client.id().to_owned();
+    hears(&mut client, "join", channel, &id).await;
+    client
+}
+
+#[tokio::test]
+async fn clients_of_different_nodes_are_present_together_and_hear_of_one_another() {
+    let redis = Redis::shared();
+    let (left, right) = (node(&redis, "left").await, node(&redis, "right").await);
+    let mut here = watcher(&left, "ann", "room:a").await;
+    let mut there = watcher(&right, "ann", "room:a").await;
+    hears(&mut here, "join", "room:a", there.id()).await;
+    for client in [&mut here, &mut there] {
+        assert_eq!(presence(client, "room:a").await.as_object().unwrap().len(), 2);
+        assert_eq!(stats(client, "room:a").await, json!({"num_clients": 2, "num_users": 1}));
+    }
+    let id = there.id().to_owned();
+    there.leave().await;
+    hears(&mut here, "leave", "room:a", &id).await;
+    assert_eq!(stats(&mut here, "room:a").await, json!({"num_clients": 1, "num_users": 1}));
+}
+
+#[tokio::test]
+async fn who_is_on_a_node_that_others_take_for_dead_is_gone_once_and_comes_back_with_it() {
+    let redis = Redis::shared();
+    let (by_proxy, proxy) = redis.proxied().await;
+    let (left, middle, right) =
+        (node(&redis, "left").await, node(&redis, "middle").await, node(&by_proxy, "right").await);
+    let mut here = watcher(&left, "ann", "room:a").await;
+    let mut witness = watcher(&middle, "eve", "room:a").await;
+    hears(&mut here, "join", "room:a", witness.id()).await;
+    let there = watcher(&right, "ann", "room:a").await;
+    for client in [&mut here, &mut witness] {
+        hears(client, "join", "room:a", there.id()).await;
+    }
+    proxy.cut();
+    for client in [&mut here, &mut witness] {
+        hears(client, "leave", "room:a", there.id()).await;
+        assert_eq!(stats(client, "room:a").await, json!({"num_clients": 2, "num_users": 2}));
+    }
+    proxy.mend();
+    for client in [&mut here, &mut witness] {
+        hears(client, "join", "room:a", there.id()).await;
+        assert_eq!(stats(client, "room:a").await, json!({"num_clients": 3, "num_users": 2}));
+    }
 }

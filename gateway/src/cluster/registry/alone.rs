@@ -16,13 +16,21 @@ pub struct Alone {
     revocations: Mutex<HashMap<Whose, SystemTime>>,
 }
 
+#[cfg(test)]
+impl Alone {
+    /// Loses everything.
+    pub(in crate::cluster) fn forget(&self) {
+        self.revocations.lock().clear();
+    }
+}
+
 #[async_trait]
 impl Registry for Alone {
     fn is_shared(&self) -> bool {
         false
     }
 
-    async fn beat(&self, _: &Report, _: bool, _: Duration) -> Result<Result<Heard, Lapsed>, RegistryError> {
+    async fn beat(&self, _: &Report, _: Duration) -> Result<Result<Heard, Lapsed>, RegistryError> {
         let now = SystemTime::now();
         self.revocations.lock().retain(|_, forget_at| *forget_at > now);
         Ok(Ok(Heard::default()))

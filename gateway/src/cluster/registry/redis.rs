@@ -7,7 +7,7 @@ use super::{Heard, Lapsed, Registry, RegistryError};
 use crate::cluster::roster::Report;
 use crate::cluster::{REVOCATIONS_MAX, codec};
 use crate::model::{NodeEpoch, Revocation, UserId};
-use crate::redis::{Call, Failure, Instance, Redis, Script, script};
+use crate::redis::{Call, Failure, Instance, Redis, Script, death, script};
 
 /// How long a dead node is one survivor's to clear up after, before another is asked to.
 const CLAIM: Duration = Duration::from_secs(30);
@@ -26,9 +26,11 @@ static COUNT: Script = script!("user_count.lua");
 /// The registry of nodes that share a Redis.
 ///
 /// A tenure is a key that lives as long as its node is heard (`PREFIX:node:EPOCH`); that key alone decides who lives.
-/// What nodes say of themselves is in one hash beside it.
+/// Where it has run out, somebody declares the node dead in its place, and until then it may take it up again. What
+/// nodes say of themselves is in one hash beside it.
 pub struct RedisRegistry {
     redis: Arc<Redis>,
+    grace: Duration,
 }
 
 impl From<Failure> for RegistryError {
@@ -41,9 +43,9 @@ impl From<Failure> for RegistryError {
 }
 
 impl RedisRegistry {
-    /// The registry in `redis`.
-    pub fn new(redis: Arc<Redis>) -> Self {
-        Self { redis }
+    /// The registry in `redis`. Nobody is declared dead before that was heard for `grace` without a break.
+    pub fn new(redis: Arc<Redis>, grace: Duration) -> Self {
+        Self { redis, grace }
     }
 
     fn home(&self) -> &Instance {
@@ -63,12 +65,11 @@ impl RedisRegistry {
         self.redis.names().of("cluster", "revocations")
     }
 
-    /// Of those who look dead, those who are.
+    /// Of those who look dead, those who are, as is declared with this.
     async fn certify(&self, dead: Vec<String>) -> Result<Vec<NodeEpoch>, RegistryError> {
         let mut certain = Vec::new();
         for epoch in dead.iter().filter_map(|epoch| NodeEpoch::parse(epoch)) {
-            let lives: bool = self.home().call(Call::command("EXISTS").arg(self.lease(epoch))).await?;
-            if !lives {
+            if self.home().call(death(&self.lease(epoch))).await? {
                 certain.push(epoch);
             }
         }
@@ -82,14 +83,9 @@ impl Registry for RedisRegistry {
         true
     }
 
-    async fn beat(
-        &self,
-        report: &Report,
-        is_first: bool,
-        ttl: Duration,
-    ) -> Result<Result<Heard, Lapsed>, RegistryError> {
+    async fn beat(&self, report: &Report, ttl: Duration) -> Result<Result<Heard, Lapsed>, RegistryError> {
         let lease = Call::script(&LEASE, &[&self.lease(report.epoch)]);
-        let lease = lease.arg(report.id.to_string()).arg(millis(ttl)).arg(u8::from(is_first));
+        let lease = lease.arg(report.id.to_string()).arg(millis(ttl));
         let lives: bool = self.home().call(lease).await?;
         if !lives {
             return Ok(Err(Lapsed));
@@ -98,16 +94,19 @@ impl Registry for RedisRegistry {
         let roster = Call::script(&ROSTER, &[&self.roster()]);
         let roster = roster.arg(report.epoch.to_string()).arg(codec::report(report));
         let roster = roster.arg(millis(ttl)).arg(millis(CLAIM)).arg(millis(ROSTER_TTL));
-        let (living, dead): (Vec<Vec<u8>>, Vec<String>) = self.home().call(roster).await?;
+        // After an outage all are late, and return one after another.
+        let roster = roster.arg(u8::from(self.home().heard_for() >= self.grace));
+        let (living, dead, was_known): (Vec<Vec<u8>>, Vec<String>, bool) = self.home().call(roster).await?;
         let others = living.iter().filter_map(|bytes| codec::read_report(bytes).ok()).collect();
-        Ok(Ok(Heard { others, dead: self.certify(dead).await? }))
+        Ok(Ok(Heard { others, dead: self.certify(dead).await?, is_new: !was_known }))
     }
 
     async fn leave(&self, epoch: NodeEpoch) -> Result<(), RegistryError> {
         let ended = Call::command("DEL").arg(self.lease(epoch));
         // Seen never: what it left, if it left anything, is seen to at the next heartbeat of another.
         let gone = Call::command("HSET").arg(self.roster()).arg(epoch.to_string()).arg("0:0:");
-        for answer in self.home().pipeline::<i64>(vec![ended, gone]).await? {
+        let calls = vec![ended, death(&self.lease(epoch)), gone];
+        for answer in self.home().pipeline::<i64>(calls).await? {
             answer?;
         }
         Ok(())

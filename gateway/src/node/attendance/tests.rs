@@ -5,8 +5,8 @@ use tokio::sync::watch;
 
 use super::*;
 use crate::broker::{Broker, MemoryBroker, Receiver};
-use crate::model::{ClientId, Epoch, Notice, Position, Publication, RawJson, UserId};
-use crate::presence::{MemoryPresence, Presence, PresenceStats};
+use crate::model::{ClientId, Epoch, NodeEpoch, Notice, Position, Publication, RawJson, Tenure, UserId};
+use crate::presence::{Departed, Holding, Lease, MemoryPresence, Presence, PresenceStats};
 
 pub(super) const OPEN: Attendance = Attendance { is_listed: true, is_announced: true };
 pub(super) const SETTINGS: PresenceSettings =
@@ -19,6 +19,8 @@ struct Witness {
     last_notice: Mutex<Option<Notice>>,
     refreshed: AtomicU64,
     is_failing: AtomicBool,
+    /// How long a call takes that fails, in milliseconds.
+    hangs_for: AtomicU64,
     /// Calls wait while it is `true`.
     is_stuck: watch::Sender<bool>,
     /// The longest that a call takes.
@@ -33,6 +35,7 @@ impl Witness {
             last_notice: Mutex::default(),
             refreshed: AtomicU64::new(0),
             is_failing: AtomicBool::new(false),
+            hangs_for: AtomicU64::new(0),
             is_stuck: watch::Sender::new(false),
             delay_max,
         })
@@ -54,7 +57,10 @@ impl Witness {
             tokio::time::sleep(self.delay_max.mul_f64(rand::random_range(0.0..1.0))).await;
         }
         match self.is_failing.load(Ordering::SeqCst) {
-            true => Err(PresenceError::Unavailable),
+            true => {
+                tokio::time::sleep(Duration::from_millis(self.hangs_for.load(Ordering::SeqCst))).await;
+                Err(PresenceError::Unavailable)
+            }
             false => Ok(()),
         }
     }
@@ -78,31 +84,28 @@ impl Receiver for Witness {
 
 #[async_trait]
 impl Presence for Witness {
-    async fn add(
+    async fn add(&self, channel: &Channel, member: Member, lease: Lease) -> Result<bool, PresenceError> {
+        self.take_time().await?;
+        self.note("add", member.info.client);
+        self.memory.add(channel, member, lease).await
+    }
+
+    async fn refresh(&self, holdings: &[Holding], lease: Lease) -> Result<(), PresenceError> {
+        self.take_time().await?;
+        let leases: usize = holdings.iter().map(|holding| holding.members.len()).sum();
+        self.refreshed.fetch_add(leases as u64, Ordering::SeqCst);
+        self.memory.refresh(holdings, lease).await
+    }
+
+    async fn remove(
         &self,
         channel: &Channel,
-        info: Arc<ClientInfo>,
-        ttl: Duration,
-    ) -> Result<(), PresenceError> {
-        self.take_time().await?;
-        self.note("add", info.client);
-        self.memory.add(channel, info, ttl).await
-    }
-
-    async fn refresh(
-        &self,
-        leases: &[(Channel, Arc<ClientInfo>)],
-        ttl: Duration,
-    ) -> Result<(), PresenceError> {
-        self.take_time().await?;
-        self.refreshed.fetch_add(leases.len() as u64, Ordering::SeqCst);
-        self.memory.refresh(leases, ttl).await
-    }
-
-    async fn remove(&self, channel: &Channel, client: ClientId) -> Result<(), PresenceError> {
+        client: ClientId,
+        owner: NodeEpoch,
+    ) -> Result<bool, PresenceError> {
         self.note("remove", client);
         self.take_time().await?;
-        self.memory.remove(channel, client).await
+        self.memory.remove(channel, client, owner).await
     }
 
     async fn members(&self, channel: &Channel) -> Result<Vec<Arc<ClientInfo>>, PresenceError> {
@@ -112,11 +115,20 @@ impl Presence for Witness {
     async fn stats(&self, channel: &Channel) -> Result<PresenceStats, PresenceError> {
         self.memory.stats(channel).await
     }
+
+    async fn reap(&self, owner: NodeEpoch) -> Result<(), PresenceError> {
+        self.memory.reap(owner).await
+    }
+
+    async fn departed(&self) -> Vec<Departed> {
+        self.memory.departed().await
+    }
 }
 
 struct Bench {
     witness: Arc<Witness>,
     roll: Roll,
+    tenure: watch::Sender<Tenure>,
 }
 
 impl Bench {
@@ -129,14 +141,16 @@ impl Bench {
         for name in ["a", "b", "c", "d"] {
             broker.subscribe(&channel(name)).await.unwrap();
         }
+        let cluster = crate::cluster::Options::alone(Arc::default());
+        let tenure = cluster.tenure.clone();
         let backends = Backends {
             broker: Arc::new(broker),
             presence: Arc::clone(&witness) as _,
             presence_settings: SETTINGS,
-            cluster: crate::cluster::Options::alone(Arc::default()),
+            cluster,
         };
         let roll = Roll::open(&backends, &Handle::current());
-        Self { witness, roll }
+        Self { witness, roll, tenure }
     }
 
     async fn enter(&self, entrant: &Entrant) -> Result<Seat, PresenceError> {
@@ -145,6 +159,39 @@ impl Bench {
 
     async fn count(&self, name: &str) -> usize {
         self.witness.memory.stats(&channel(name)).await.unwrap().clients
+    }
+}
+
+impl Bench {
+    /// As when the heartbeats of this node came too late: it lives on under another epoch.
+    fn begin_anew(&self) -> NodeEpoch {
+        self.tenure.send_replace(Tenure::endless()).epoch
+    }
+
+    /// As when its heartbeats fail.
+    fn lapse(&self) {
+        self.tenure.send_modify(|tenure| tenure.until = std::time::Instant::now());
+    }
+
+    /// As when they do not any more, and came in time after all.
+    fn hold(&self) {
+        self.tenure.send_modify(|tenure| tenure.until = Tenure::endless().until);
+    }
+
+    /// Somebody took this node for dead.
+    async fn reap(&self, epoch: NodeEpoch) {
+        self.witness.memory.reap(epoch).await.unwrap();
+    }
+
+    /// Waits until so much has happened to a client.
+    async fn wait_for(&self, client: ClientId, life: &[&str]) {
+        let happens = async {
+            while self.witness.life(client) != life {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        let in_time = tokio::time::timeout(Duration::from_secs(10), happens).await;
+        assert!(in_time.is_ok(), "{:?} is not {life:?}", self.witness.life(client));
     }
 }
 
@@ -164,7 +211,7 @@ async fn who_is_seen_is_added_announced_removed_and_said_to_have_left() {
     for (is_listed, is_announced, life) in [
         (true, true, &["add", "join", "remove", "leave"][..]),
         (true, false, &["add", "remove"]),
-        (false, true, &["join", "leave"]),
+        (false, true, &["add", "join", "remove", "leave"]),
         (false, false, &[]),
     ] {
         let entrant = entrant(Attendance { is_listed, is_announced });
@@ -305,7 +352,8 @@ async fn who_could_not_be_added_has_no_seat_and_is_removed_to_be_sure() {
     bench.witness.is_failing.store(true, Ordering::SeqCst);
     assert_eq!(bench.enter(&entrant).await.unwrap_err(), PresenceError::Unavailable);
     bench.roll.settled().await;
-    assert_eq!(bench.witness.life(entrant.info.client), ["remove"]);
+    assert!(!bench.witness.life(entrant.info.client).is_empty());
+    assert!(bench.witness.life(entrant.info.client).iter().all(|what| *what == "remove"));
     bench.witness.is_failing.store(false, Ordering::SeqCst);
     assert!(bench.enter(&entrant).await.is_ok());
 }
@@ -373,7 +421,7 @@ async fn the_queue_takes_no_more_entrants_than_its_places() {
 
 #[tokio::test]
 async fn when_the_node_is_gone_what_was_asked_is_done_and_nobody_waits() {
-    let Bench { witness, roll } = Bench::new().await;
+    let Bench { witness, roll, .. } = Bench::new().await;
     let entrant = entrant(OPEN);
     let mut seat = roll.enter(channel("a"), entrant.clone()).await.unwrap();
     let desk = Arc::clone(&seat.desk);
@@ -385,4 +433,163 @@ async fn when_the_node_is_gone_what_was_asked_is_done_and_nobody_waits() {
         tokio::task::yield_now().await;
     }
     assert_eq!(witness.life(entrant.info.client), ["add", "join", "remove", "leave"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_was_taken_for_dead_and_is_not_joins_again() {
+    let bench = Bench::new().await;
+    let entrant = entrant(OPEN);
+    let mut seat = bench.enter(&entrant).await.unwrap();
+    seat.announce();
+    bench.roll.settled().await;
+    bench.lapse();
+    bench.reap(bench.tenure.borrow().epoch).await;
+    bench.wait_for(entrant.info.client, &["add", "join", "leave"]).await;
+    bench.begin_anew();
+    bench.wait_for(entrant.info.client, &["add", "join", "leave", "add", "join"]).await;
+    assert_eq!(bench.count("a").await, 1);
+    drop(seat);
+    bench.roll.settled().await;
+    let life = ["add", "join", "leave", "add", "join", "remove", "leave"];
+    assert_eq!(bench.witness.life(entrant.info.client), life);
+}
+
+#[tokio::test(start_paused = true)]
+async fn whose_place_was_left_alone_enters_under_the_next_epoch_without_a_join() {
+    let bench = Bench::new().await;
+    let entrant = entrant(OPEN);
+    let mut seat = bench.enter(&entrant).await.unwrap();
+    seat.announce();
+    bench.roll.settled().await;
+    let before = bench.begin_anew();
+    bench.wait_for(entrant.info.client, &["add", "join", "add"]).await;
+    bench.reap(before).await;
+    assert_eq!(bench.count("a").await, 1, "it belongs to the next epoch");
+    drop(seat);
+    bench.roll.settled().await;
+    assert_eq!(bench.witness.life(entrant.info.client), ["add", "join", "add", "remove", "leave"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn of_who_left_after_its_node_was_taken_for_dead_only_one_leave_is_heard() {
+    let bench = Bench::new().await;
+    let entrant = entrant(OPEN);
+    let mut seat = bench.enter(&entrant).await.unwrap();
+    seat.announce();
+    bench.roll.settled().await;
+    bench.lapse();
+    bench.reap(bench.tenure.borrow().epoch).await;
+    drop(seat);
+    bench.roll.settled().await;
+    bench.wait_for(entrant.info.client, &["add", "join", "leave"]).await;
+    bench.begin_anew();
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    assert_eq!(bench.witness.life(entrant.info.client), ["add", "join", "leave", "remove"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn while_no_tenure_is_held_nobody_enters_and_nothing_is_said() {
+    let bench = Bench::new().await;
+    let (present, leaving, late) = (entrant(OPEN), entrant(OPEN), entrant(OPEN));
+    let unseen = entrant(Attendance { is_listed: false, is_announced: false });
+    let mut seat = bench.enter(&present).await.unwrap();
+    let mut left = bench.enter(&leaving).await.unwrap();
+    left.announce();
+    bench.roll.settled().await;
+    bench.lapse();
+    assert_eq!(bench.enter(&late).await.unwrap_err(), PresenceError::Unavailable);
+    seat.announce();
+    drop(left);
+    bench.roll.settled().await;
+    tokio::time::sleep(SETTINGS.ttl / 2).await;
+    assert_eq!(bench.witness.life(present.info.client), ["add"]);
+    assert_eq!(bench.witness.life(leaving.info.client), ["add", "join"]);
+    assert_eq!(bench.witness.life(late.info.client), [""; 0]);
+    assert!(bench.enter(&unseen).await.is_ok(), "it needs no presence");
+    bench.hold();
+    bench.wait_for(leaving.info.client, &["add", "join", "remove", "leave"]).await;
+    bench.wait_for(present.info.client, &["add", "add", "join"]).await;
+    assert!(bench.enter(&late).await.is_ok());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_leave_that_could_not_be_carried_out_is_made_up_for_once() {
+    let bench = Bench::new().await;
+    let (entrant, other) = (entrant(OPEN), entrant(OPEN));
+    let mut seat = bench.enter(&entrant).await.unwrap();
+    seat.announce();
+    bench.roll.settled().await;
+    bench.witness.is_failing.store(true, Ordering::SeqCst);
+    drop(seat);
+    assert!(bench.enter(&other).await.is_err());
+    bench.roll.settled().await;
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    assert!(!bench.witness.life(entrant.info.client).contains(&"leave"));
+    bench.witness.is_failing.store(false, Ordering::SeqCst);
+    // Who comes again before it has left leaves first.
+    let mut seat = bench.enter(&entrant).await.unwrap();
+    seat.announce();
+    bench.roll.settled().await;
+    let life = bench.witness.life(entrant.info.client);
+    assert_eq!(
+        life.iter().filter(|what| **what != "remove").collect::<Vec<_>>(),
+        [&"add", &"join", &"leave", &"add", &"join"]
+    );
+    assert_eq!(bench.count("a").await, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_the_presence_forgot_comes_back_at_once_and_without_a_join() {
+    let bench = Bench::new().await;
+    let (present, hidden) = (entrant(OPEN), entrant(Attendance { is_listed: false, is_announced: true }));
+    let mut seats = Vec::new();
+    for entrant in [&present, &hidden] {
+        let mut seat = bench.enter(entrant).await.unwrap();
+        seat.announce();
+        seats.push(seat);
+    }
+    bench.roll.settled().await;
+    for client in [present.info.client, hidden.info.client] {
+        let epoch = bench.tenure.borrow().epoch;
+        assert!(bench.witness.memory.remove(&channel("a"), client, epoch).await.unwrap());
+    }
+    bench.roll.refresh();
+    while bench.count("a").await == 0 {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    drop(seats);
+    bench.roll.settled().await;
+    for client in [present.info.client, hidden.info.client] {
+        assert_eq!(bench.witness.life(client), ["add", "join", "remove", "leave"]);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn of_who_left_before_the_presence_that_forgot_it_had_it_back_the_leave_is_heard() {
+    let bench = Bench::new().await;
+    let entrant = entrant(OPEN);
+    let mut seat = bench.enter(&entrant).await.unwrap();
+    seat.announce();
+    bench.roll.settled().await;
+    let epoch = bench.tenure.borrow().epoch;
+    assert!(bench.witness.memory.remove(&channel("a"), entrant.info.client, epoch).await.unwrap());
+    drop(seat);
+    bench.roll.settled().await;
+    assert_eq!(bench.witness.life(entrant.info.client), ["add", "join", "remove", "leave"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn while_the_presence_hangs_a_crowd_that_enters_is_turned_away_soon() {
+    let bench = Arc::new(Bench::with(Witness::new(Duration::ZERO)).await);
+    bench.witness.is_failing.store(true, Ordering::SeqCst);
+    bench.witness.hangs_for.store(1_000, Ordering::SeqCst);
+    let began_at = tokio::time::Instant::now();
+    let enter = |_| {
+        let bench = Arc::clone(&bench);
+        tokio::spawn(async move { assert!(bench.enter(&entrant(OPEN)).await.is_err()) })
+    };
+    for entering in (0..1_000).map(enter).collect::<Vec<_>>() {
+        entering.await.unwrap();
+    }
+    assert!(began_at.elapsed() < Duration::from_secs(3), "{:?}", began_at.elapsed());
 }

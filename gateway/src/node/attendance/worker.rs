@@ -1,27 +1,30 @@
-//! Does what happened to the seats of some channels, and keeps those who sit listed.
+//! Does what happened to the seats of some channels, and keeps those who sit in the presence.
 //!
 //! Events are done in rounds: what different clients do need not wait for one another, so calls of a kind are
 //! under way at once. Who enters after somebody left may be the same client: that is for the next round.
 
-use std::collections::{HashMap, VecDeque};
+mod upkeep;
+
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 use tokio::time::Instant;
 
-use super::{Desk, Entering, Entrant, Event, PresenceSettings, SeatId};
+use self::upkeep::Upkeep;
+use super::owed::{Leaving, Owed};
+use super::seats::{Join, Seats, Sitting};
+use super::{Desk, Entering, Event, PresenceSettings, SeatId};
 use crate::broker::Broker;
-use crate::model::{Channel, ClientInfo, Notice};
+use crate::model::{Channel, ClientInfo, NodeEpoch, Notice, Tenure};
 use crate::node::Backends;
-use crate::presence::{Presence, PresenceError};
+use crate::presence::{Lease, Presence, PresenceError};
 
 /// Most events that are done at once, before the refresh has its turn.
 const EVENTS_PER_ROUND: usize = 128;
-/// Most leases that are renewed by one call; events have their turn between two.
-const LEASES_PER_CALL: usize = 512;
-/// How soon a refresh that failed is tried again.
+/// How soon what failed is tried again.
 const RETRY_DELAY: Duration = Duration::from_secs(1);
 
 /// Owns the seats of the channels that fall to it.
@@ -29,28 +32,20 @@ pub(super) struct Worker {
     desk: Arc<Desk>,
     broker: Arc<dyn Broker>,
     presence: Arc<dyn Presence>,
+    tenure: watch::Receiver<Tenure>,
     settings: PresenceSettings,
-    seats: HashMap<SeatId, Sitting>,
-    refresh: Refresh,
+    seats: Seats,
+    owed: Owed,
+    upkeep: Upkeep,
+    /// Nobody of those who wanted to enter last could.
+    is_away: bool,
+    /// Who had asked for a seat up to this one when that was found out is turned away.
+    hopeless: SeatId,
 }
 
-/// Somebody who has a seat.
-struct Sitting {
-    channel: Channel,
-    entrant: Entrant,
-    /// Whether others may have heard its join, and so must hear its leave.
-    has_joined: bool,
-}
-
-/// A round over all listed seats.
-struct Refresh {
-    /// Who is still to be refreshed in this round; some may have left since it began.
-    rest: Vec<SeatId>,
-    /// When the next one begins.
-    next_round: Instant,
-    /// When there is something to do.
-    next_call: Instant,
-}
+/// What came of somebody's wish to enter: under whose epoch it is a member, if the presence has to know of it.
+/// `None` if nothing was tried.
+type Entry = Option<Result<Option<NodeEpoch>, PresenceError>>;
 
 /// Events that are done together: first who entered, then who is announced, then who is renamed, then who left.
 #[derive(Default)]
@@ -59,6 +54,7 @@ struct Round {
     announced: Vec<SeatId>,
     renamed: Vec<(SeatId, Arc<ClientInfo>)>,
     left: Vec<SeatId>,
+    forgotten: bool,
     asked: Vec<oneshot::Sender<()>>,
     size: usize,
 }
@@ -75,6 +71,7 @@ impl Round {
             Event::Announced(id) => self.announced.push(id),
             Event::Renamed(id, info) => self.renamed.extend(info.lock().take().map(|info| (id, info))),
             Event::Left(id) => self.left.push(id),
+            Event::Forgotten => self.forgotten = true,
             Event::Asked(asked) => self.asked.push(asked),
         }
     }
@@ -83,14 +80,19 @@ impl Round {
 impl Worker {
     /// For the events of `desk`; refreshes for the first time after `first_after`.
     pub(super) fn new(desk: Arc<Desk>, backends: &Backends, first_after: Duration) -> Self {
-        let first = Instant::now() + first_after;
+        let tenure = backends.cluster.tenure.subscribe();
+        let epoch = tenure.borrow().epoch;
         Self {
             desk,
             broker: Arc::clone(&backends.broker),
             presence: Arc::clone(&backends.presence),
+            tenure,
             settings: backends.presence_settings,
-            seats: HashMap::new(),
-            refresh: Refresh { rest: Vec::new(), next_round: first, next_call: first },
+            seats: Seats::default(),
+            owed: Owed::default(),
+            upkeep: Upkeep::new(epoch, Instant::now() + first_after),
+            is_away: false,
+            hopeless: SeatId(0),
         }
     }
 
@@ -102,17 +104,20 @@ impl Worker {
                 if is_closed {
                     return;
                 }
+                let next_call = self.next_call();
                 tokio::select! {
                     () = self.desk.wake.notified() => {}
-                    () = tokio::time::sleep_until(self.refresh.next_call) => {}
+                    () = tokio::time::sleep_until(next_call) => {}
+                    Ok(()) = self.tenure.changed() => {}
                 }
             } else {
                 self.serve(round).await;
                 // Backends in memory never wait, and a crowd is many rounds: others have their turn.
                 tokio::task::yield_now().await;
             }
-            if Instant::now() >= self.refresh.next_call {
-                self.refresh_some().await;
+            self.look_at_tenure();
+            if Instant::now() >= self.next_call() {
+                self.keep_up().await;
             }
         }
     }
@@ -136,121 +141,172 @@ impl Worker {
         self.announce(&round.announced).await;
         self.rename(round.renamed).await;
         self.leave(&round.left).await;
+        if round.forgotten {
+            self.begin_round();
+        }
+        if !round.asked.is_empty() {
+            self.leave_all_owed().await;
+        }
         for asked in round.asked {
             // Who asked may have gone away; then nobody needs the answer.
             let _gone = asked.send(());
         }
     }
 
+    /// On what terms the presence keeps somebody now.
+    ///
+    /// # Errors
+    /// While no tenure is held: the others may have taken this node for dead, and would see what it says too late.
+    fn lease(&self) -> Result<Lease, PresenceError> {
+        let owner = self.tenure.borrow().held().ok_or(PresenceError::Unavailable)?;
+        Ok(Lease { owner, ttl: self.settings.ttl })
+    }
+
     async fn enter(&mut self, mut entering: Vec<Entering>) {
         // Who gave up has left already, which comes later.
         entering.retain(|entering| !entering.answer.is_closed());
-        let added = join_all(entering.iter().map(|entering| self.add(entering))).await;
-        for (entering, added) in entering.into_iter().zip(added) {
-            let Entering { id, channel, entrant, answer, .. } = entering;
-            // One that failed may be listed all the same: it has a seat, which it leaves next.
-            self.seats.insert(id, Sitting { channel, entrant, has_joined: false });
-            // Whoever has gone meanwhile does not need it.
-            let _gone = answer.send(added);
+        if entering.iter().any(|entering| self.is_owed(entering)) {
+            self.leave_all_owed().await;
+        }
+        let lease = self.lease().ok();
+        let (hopeless, mut entering): (Vec<_>, Vec<_>) =
+            entering.into_iter().partition(|entering| entering.id <= self.hopeless);
+        self.enter_together(hopeless, None).await;
+        if self.is_away
+            && let Some(scout) = entering.pop()
+        {
+            // One finds out whether it is worth the time of all who wait by then.
+            self.enter_together(vec![scout], lease).await;
+            if self.is_away {
+                self.hopeless = SeatId(self.desk.queue.lock().given);
+            }
+        }
+        let lease = lease.filter(|_| !self.is_away);
+        self.enter_together(entering, lease).await;
+    }
+
+    fn is_owed(&self, Entering { channel, entrant, .. }: &Entering) -> bool {
+        self.owed.has(channel, entrant.info.client)
+    }
+
+    /// Without a lease only those enter of whom the presence need not know.
+    async fn enter_together(&mut self, entering: Vec<Entering>, lease: Option<Lease>) {
+        let entries = join_all(entering.iter().map(|entering| self.try_to_enter(entering, lease))).await;
+        let is_failure = |entry: &Entry| matches!(entry, Some(Err(PresenceError::Unavailable)));
+        let is_success = |entry: &Entry| matches!(entry, Some(Ok(Some(_))));
+        self.is_away = (self.is_away || entries.iter().any(is_failure)) && !entries.iter().any(is_success);
+        for (entering, entry) in entering.into_iter().zip(entries) {
+            self.seat(entering, entry);
         }
     }
 
-    async fn add(&self, Entering { channel, entrant, .. }: &Entering) -> Result<(), PresenceError> {
-        if !entrant.attendance.is_listed {
-            return Ok(());
+    async fn try_to_enter(&self, entering: &Entering, lease: Option<Lease>) -> Entry {
+        let Entering { channel, entrant, .. } = entering;
+        if !entrant.attendance.is_kept() {
+            return Some(Ok(None));
         }
-        self.presence.add(channel, Arc::clone(&entrant.info), self.settings.ttl).await
+        // Whose leave is owed must be seen to leave before it comes again.
+        let lease = lease.filter(|_| !self.is_owed(entering))?;
+        let added = self.presence.add(channel, entrant.member(), lease).await;
+        Some(added.map(|_| Some(lease.owner)))
+    }
+
+    fn seat(&mut self, entering: Entering, entry: Entry) {
+        let Entering { id, channel, entrant, answer, .. } = entering;
+        if let Some(tried) = &entry {
+            // One that failed may be a member all the same: it has a seat, which it leaves next.
+            let owner = tried.as_ref().ok().copied().flatten();
+            let sitting = Sitting { channel, entrant, owner, is_outdated: false, join: Join::Untold };
+            self.seats.insert(id, sitting);
+        }
+        let entered = entry.unwrap_or(Err(PresenceError::Unavailable)).map(|_| ());
+        // Whoever has gone meanwhile does not need it.
+        let _gone = answer.send(entered);
     }
 
     async fn announce(&mut self, announced: &[SeatId]) {
+        let held = self.tenure.borrow().held();
         let mut joins = Vec::with_capacity(announced.len());
         for id in announced {
-            if let Some(sitting) = self.seats.get_mut(id) {
-                sitting.has_joined = true;
+            let Some(sitting) = self.seats.get_mut(*id) else { continue };
+            if held.is_some() && sitting.owner == held {
+                sitting.join = Join::Told;
                 joins.push((sitting.channel.clone(), Notice::Join(Arc::clone(&sitting.entrant.info))));
+            } else {
+                // Somebody may have announced that it left: it joins when it is a member again.
+                sitting.join = Join::Due;
+                self.upkeep.behind.push(*id);
             }
         }
         join_all(joins.into_iter().map(|(channel, join)| self.tell(channel, join))).await;
     }
 
     async fn rename(&mut self, renamed: Vec<(SeatId, Arc<ClientInfo>)>) {
-        let mut changed = Vec::with_capacity(renamed.len());
         for (id, info) in renamed {
-            if let Some(sitting) = self.seats.get_mut(&id) {
+            if let Some(sitting) = self.seats.get_mut(id) {
                 sitting.entrant.info = info;
-                changed.push(id);
+                sitting.is_outdated = sitting.is_kept();
+                self.upkeep.behind.extend(sitting.is_outdated.then_some(id));
             }
         }
-        join_all(changed.iter().map(|id| self.add_again(&self.seats[id]))).await;
-    }
-
-    async fn add_again(&self, Sitting { channel, entrant, .. }: &Sitting) {
-        if entrant.attendance.is_listed
-            && let Err(error) = self.presence.add(channel, Arc::clone(&entrant.info), self.settings.ttl).await
+        if let Ok(lease) = self.lease()
+            && !self.upkeep.behind.is_empty()
         {
-            tracing::warn!(%error, "could not change how others see a client; the next refresh will");
+            // Whoever fails stays behind.
+            let _later = self.catch_up(lease).await;
         }
     }
 
     async fn leave(&mut self, left: &[SeatId]) {
-        let left: Vec<_> = left.iter().filter_map(|id| self.seats.remove(id)).collect();
-        join_all(left.into_iter().map(|sitting| self.take_out(sitting))).await;
-        self.shrink();
+        let left = left.iter().filter_map(|id| self.seats.remove(*id));
+        let left: Vec<_> = left.filter(Sitting::is_kept).map(Leaving::of).collect();
+        self.seats.shrink();
+        if self.owed.is_empty() {
+            // Those that fail are owed.
+            let _later = self.take_out(left).await;
+        } else {
+            left.into_iter().for_each(|leaving| self.owed.add(leaving));
+        }
     }
 
-    async fn take_out(&self, Sitting { channel, entrant, has_joined }: Sitting) {
-        if entrant.attendance.is_listed
-            && let Err(error) = self.presence.remove(&channel, entrant.info.client).await
-        {
-            tracing::warn!(%error, "could not remove from the presence who left; the lease will end");
+    /// # Errors
+    /// When some of them are owed now.
+    async fn take_out(&mut self, leaving: Vec<Leaving>) -> Result<(), PresenceError> {
+        let results = join_all(leaving.iter().map(|leaving| self.take_out_one(leaving))).await;
+        let mut outcome = Ok(());
+        for (leaving, result) in leaving.into_iter().zip(results) {
+            if let Err(error) = result {
+                outcome = Err(error);
+                self.owed.add(leaving);
+            }
         }
-        if has_joined {
-            self.tell(channel, Notice::Leave(entrant.info)).await;
+        outcome
+    }
+
+    async fn take_out_one(&self, leaving: &Leaving) -> Result<(), PresenceError> {
+        let asking = self.lease()?.owner;
+        let Leaving { channel, member, owner, has_joined } = leaving;
+        let has_ended = match self.presence.remove(channel, member.info.client, asking).await {
+            Ok(has_ended) => has_ended,
+            Err(PresenceError::Unavailable) => return Err(PresenceError::Unavailable),
+            Err(error @ PresenceError::Refused) => {
+                tracing::warn!(%error, "could not remove from the presence who left");
+                false
+            }
+        };
+        // Nobody else takes it out while the tenure lasts under which it entered. It may be gone all the same: by an
+        // earlier try that was not answered, or because Redis lost it.
+        let is_ours_alone = owner.is_some() && *owner == self.tenure.borrow().held();
+        if (has_ended || is_ours_alone) && *has_joined {
+            self.tell(channel.clone(), Notice::Leave(Arc::clone(&member.info))).await;
         }
+        Ok(())
     }
 
     async fn tell(&self, channel: Channel, notice: Notice) {
         if let Err(error) = self.broker.announce(&channel, notice).await {
             tracing::warn!(%error, "could not announce who joined or left");
         }
-    }
-
-    /// A crowd that left leaves no memory behind.
-    fn shrink(&mut self) {
-        if self.seats.capacity() > 64 && self.seats.len() < self.seats.capacity() / 8 {
-            self.seats.shrink_to(self.seats.len() * 2);
-        }
-    }
-
-    /// Renews some leases of the round that is under way, or begins the next one.
-    async fn refresh_some(&mut self) {
-        if self.refresh.rest.is_empty() {
-            self.begin_round();
-        }
-        let batch = self.refresh.rest.len().saturating_sub(LEASES_PER_CALL);
-        let batch = self.refresh.rest.split_off(batch);
-        // Who left meanwhile is not brought back: that was this worker's doing too.
-        let leases = batch.iter().filter_map(|id| self.seats.get(id));
-        let lease = |sitting: &Sitting| (sitting.channel.clone(), Arc::clone(&sitting.entrant.info));
-        let leases: Vec<_> = leases.map(lease).collect();
-        if !leases.is_empty()
-            && let Err(error) = self.presence.refresh(&leases, self.settings.ttl).await
-        {
-            tracing::warn!(%error, count = leases.len(), "could not refresh the presence");
-            self.refresh.rest.extend(batch);
-            self.refresh.next_call = Instant::now() + RETRY_DELAY;
-            return;
-        }
-        if self.refresh.rest.is_empty() {
-            self.refresh.rest = Vec::new();
-            self.refresh.next_call = self.refresh.next_round;
-        }
-    }
-
-    fn begin_round(&mut self) {
-        let listed = self.seats.iter().filter(|(_, sitting)| sitting.entrant.attendance.is_listed);
-        self.refresh.rest = listed.map(|(id, _)| *id).collect();
-        self.refresh.next_round = Instant::now() + self.settings.update_interval;
     }
 }
 

@@ -1,12 +1,12 @@
 //! A share of the channels, behind one lock: their members, and whose lease ends next.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use tokio::time::Instant;
 
-use crate::model::{Channel, ClientId, ClientInfo, UserId};
-use crate::presence::PresenceStats;
+use crate::model::{Channel, ClientId, ClientInfo, NodeEpoch, UserId};
+use crate::presence::{Member, PresenceStats};
 
 /// Most members that are removed at once by sweeping: the lock is held meanwhile.
 const EXPIRED_MAX: usize = 64;
@@ -31,62 +31,92 @@ pub(super) struct Stripe {
 /// A channel with members.
 #[derive(Debug, Default)]
 struct Room {
-    members: HashMap<ClientId, Member>,
-    /// How many members each user has; never 0.
+    entries: HashMap<ClientId, Entry>,
+    /// How many listed members each user has; never 0.
     users: HashMap<UserId, usize>,
+    /// How many members are listed.
+    listed: usize,
 }
 
 #[derive(Debug)]
-struct Member {
-    info: Arc<ClientInfo>,
+struct Entry {
+    member: Member,
+    owner: NodeEpoch,
     due: Due,
 }
 
 impl Stripe {
-    /// Makes somebody a member, or renews the lease and replaces what is known.
+    /// Makes somebody a member, or renews the lease and replaces what is known. Answers whether it was none.
     pub(super) fn put(
         &mut self,
         channel: &Channel,
-        info: Arc<ClientInfo>,
+        member: Member,
+        owner: NodeEpoch,
         now: Instant,
         expires_at: Instant,
-    ) {
+    ) -> bool {
         self.expire_some(now);
         self.given += 1;
-        let (client, due) = (info.client, Due { at: expires_at, number: self.given });
+        let (client, due) = (member.info.client, Due { at: expires_at, number: self.given });
         self.queue.insert(due, (channel.clone(), client));
         // Not `entry`, which would copy the name each time that a lease is renewed.
         if !self.rooms.contains_key(channel) {
             self.rooms.insert(channel.clone(), Room::default());
         }
         let room = self.rooms.get_mut(channel).expect("it is there or was just put there");
-        if let Some(before) = room.put(Member { info, due }) {
-            self.queue.remove(&before);
+        let before = room.put(Entry { member, owner, due });
+        if let Some(before) = &before {
+            self.queue.remove(&before.due);
         }
+        before.is_none()
     }
 
     /// Removes a member, if it is one.
-    pub(super) fn remove(&mut self, channel: &Channel, client: ClientId) {
-        let Some(room) = self.rooms.get_mut(channel) else { return };
-        if let Some(due) = room.remove(client) {
-            self.queue.remove(&due);
-        }
-        if room.members.is_empty() {
+    pub(super) fn remove(&mut self, channel: &Channel, client: ClientId) -> Option<Member> {
+        let room = self.rooms.get_mut(channel)?;
+        let Entry { member, due, .. } = room.remove(client)?;
+        self.queue.remove(&due);
+        if room.entries.is_empty() {
             self.rooms.remove(channel);
         }
+        Some(member)
+    }
+
+    /// Removes the members of `owner` in `channel` that are not among `kept`.
+    pub(super) fn take_others(
+        &mut self,
+        channel: &Channel,
+        owner: NodeEpoch,
+        kept: &[Member],
+    ) -> Vec<Member> {
+        let Some(room) = self.rooms.get(channel) else { return Vec::new() };
+        let kept: HashSet<_> = kept.iter().map(|member| member.info.client).collect();
+        let others = room.owned_by(owner).filter(|client| !kept.contains(client));
+        let others: Vec<_> = others.collect();
+        others.into_iter().filter_map(|client| self.remove(channel, client)).collect()
+    }
+
+    /// Removes all members of `owner`. Looks at everybody: a node without others has no dead ones to reap.
+    pub(super) fn take_all(&mut self, owner: NodeEpoch) -> Vec<(Channel, Member)> {
+        let channels: Vec<_> = self.rooms.keys().cloned().collect();
+        let take = |channel: Channel| {
+            let taken = self.take_others(&channel, owner, &[]);
+            taken.into_iter().map(move |member| (channel.clone(), member))
+        };
+        channels.into_iter().flat_map(take).collect()
     }
 
     pub(super) fn members(&mut self, channel: &Channel, now: Instant) -> Vec<Arc<ClientInfo>> {
         while self.expire_some(now) {}
-        let members = self.rooms.get(channel).into_iter().flat_map(|room| room.members.values());
-        members.map(|member| Arc::clone(&member.info)).collect()
+        let entries = self.rooms.get(channel).into_iter().flat_map(|room| room.entries.values());
+        let listed = entries.filter(|entry| entry.member.is_listed);
+        listed.map(|entry| Arc::clone(&entry.member.info)).collect()
     }
 
     pub(super) fn stats(&mut self, channel: &Channel, now: Instant) -> PresenceStats {
         while self.expire_some(now) {}
         let room = self.rooms.get(channel);
-        room.map(|room| PresenceStats { clients: room.members.len(), users: room.users.len() })
-            .unwrap_or_default()
+        room.map(|room| PresenceStats { clients: room.listed, users: room.users.len() }).unwrap_or_default()
     }
 
     /// Removes some of those whose lease has ended. Answers `true` if there may be more.
@@ -106,33 +136,45 @@ impl Stripe {
     /// Channels, members, users and leases that take memory.
     #[cfg(test)]
     pub(super) fn weight(&self) -> [usize; 4] {
-        let members = self.rooms.values().map(|room| room.members.len()).sum();
+        let members = self.rooms.values().map(|room| room.entries.len()).sum();
         let users = self.rooms.values().map(|room| room.users.len()).sum();
         [self.rooms.len(), members, users, self.queue.len()]
     }
 }
 
 impl Room {
-    /// Puts `member` in the place of who it was before. Answers the end of its lease before, if it had one.
-    fn put(&mut self, member: Member) -> Option<Due> {
-        *self.users.entry(member.info.user.clone()).or_default() += 1;
-        let before = self.members.insert(member.info.client, member)?;
-        self.uncount(&before.info.user);
-        Some(before.due)
+    /// Puts `entry` in the place of the one before.
+    fn put(&mut self, entry: Entry) -> Option<Entry> {
+        let Member { info, is_listed, .. } = &entry.member;
+        if *is_listed {
+            self.listed += 1;
+            *self.users.entry(info.user.clone()).or_default() += 1;
+        }
+        let before = self.entries.insert(info.client, entry)?;
+        self.uncount(&before.member);
+        Some(before)
     }
 
-    /// Answers the end of its lease, if it was a member.
-    fn remove(&mut self, client: ClientId) -> Option<Due> {
-        let member = self.members.remove(&client)?;
-        self.uncount(&member.info.user);
-        Some(member.due)
+    fn remove(&mut self, client: ClientId) -> Option<Entry> {
+        let entry = self.entries.remove(&client)?;
+        self.uncount(&entry.member);
+        Some(entry)
     }
 
-    fn uncount(&mut self, user: &UserId) {
-        let Some(count) = self.users.get_mut(user) else { return };
+    fn uncount(&mut self, Member { info, is_listed, .. }: &Member) {
+        if !is_listed {
+            return;
+        }
+        self.listed -= 1;
+        let Some(count) = self.users.get_mut(&info.user) else { return };
         *count -= 1;
         if *count == 0 {
-            self.users.remove(user);
+            self.users.remove(&info.user);
         }
+    }
+
+    fn owned_by(&self, owner: NodeEpoch) -> impl Iterator<Item = ClientId> {
+        let owned = self.entries.iter().filter(move |(_, entry)| entry.owner == owner);
+        owned.map(|(client, _)| *client)
     }
 }

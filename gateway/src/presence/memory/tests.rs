@@ -1,4 +1,4 @@
-use super::super::contract::{self, channel, member};
+use super::super::contract::{self, channel, holding, listed, member, owner};
 use super::*;
 
 contract::suite!(|| async { MemoryPresence::new() });
@@ -10,6 +10,10 @@ const TTL: Duration = Duration::from_secs(30);
 fn weight(presence: &MemoryPresence) -> [usize; 4] {
     let weights = presence.stripes.iter().map(|stripe| stripe.lock().weight());
     weights.fold([0; 4], |sum, one| std::array::from_fn(|index| sum[index] + one[index]))
+}
+
+fn lease(ttl: Duration) -> Lease {
+    Lease { owner: owner(0), ttl }
 }
 
 async fn clients(presence: &MemoryPresence, name: &str) -> usize {
@@ -27,10 +31,10 @@ async fn a_lease_ends_on_time_unless_it_is_renewed() {
     let presence = MemoryPresence::new();
     let (ann, bob) = (member("ann"), member("bob"));
     for info in [&ann, &bob] {
-        presence.add(&channel("a"), Arc::clone(info), TTL).await.unwrap();
+        presence.add(&channel("a"), listed(info), lease(TTL)).await.unwrap();
     }
     pass(TTL - SECOND).await;
-    presence.refresh(&[(channel("a"), Arc::clone(&bob))], TTL).await.unwrap();
+    presence.add(&channel("a"), listed(&bob), lease(TTL)).await.unwrap();
     pass(SECOND - Duration::from_millis(1)).await;
     assert_eq!(clients(&presence, "a").await, 2);
     pass(Duration::from_millis(1)).await;
@@ -38,7 +42,7 @@ async fn a_lease_ends_on_time_unless_it_is_renewed() {
     assert_eq!(clients(&presence, "a").await, 1);
     pass(TTL).await;
     assert_eq!(clients(&presence, "a").await, 0);
-    presence.refresh(&[(channel("a"), ann)], TTL).await.unwrap();
+    presence.refresh(&[holding("a", &[&ann])], lease(TTL)).await.unwrap();
     assert_eq!(clients(&presence, "a").await, 1);
 }
 
@@ -46,9 +50,9 @@ async fn a_lease_ends_on_time_unless_it_is_renewed() {
 async fn leases_of_different_lengths_end_each_at_its_time() {
     let presence = MemoryPresence::new();
     for seconds in [30, 10, 20] {
-        presence.add(&channel("a"), member("ann"), SECOND * seconds).await.unwrap();
+        presence.add(&channel("a"), listed(&member("ann")), lease(SECOND * seconds)).await.unwrap();
     }
-    presence.add(&channel("a"), member("ann"), Duration::MAX).await.unwrap();
+    presence.add(&channel("a"), listed(&member("ann")), lease(Duration::MAX)).await.unwrap();
     for left in [3, 2, 1, 1] {
         pass(SECOND * 10).await;
         assert_eq!(clients(&presence, "a").await, left);
@@ -60,17 +64,17 @@ async fn who_is_gone_leaves_no_memory() {
     let presence = MemoryPresence::new();
     let infos: Vec<_> = (0..1_000).map(|number| member(&number.to_string())).collect();
     for (number, info) in infos.iter().enumerate() {
-        presence.add(&channel(&(number / 2).to_string()), Arc::clone(info), TTL).await.unwrap();
+        presence.add(&channel(&(number / 2).to_string()), listed(info), lease(TTL)).await.unwrap();
     }
     assert_eq!(weight(&presence), [500, 1_000, 1_000, 1_000]);
     for _ in 0..10 {
         pass(SECOND).await;
-        let leases: Vec<_> = infos.iter().take(10).map(|info| (channel("x"), Arc::clone(info))).collect();
-        presence.refresh(&leases, TTL).await.unwrap();
+        let ten: Vec<_> = infos.iter().take(10).collect();
+        presence.refresh(&[holding("x", &ten)], lease(TTL)).await.unwrap();
     }
     assert_eq!(weight(&presence), [501, 1_010, 1_010, 1_010], "a renewed lease is one lease");
     for (number, info) in infos.iter().enumerate().take(500) {
-        presence.remove(&channel(&(number / 2).to_string()), info.client).await.unwrap();
+        presence.remove(&channel(&(number / 2).to_string()), info.client, owner(0)).await.unwrap();
     }
     assert_eq!(weight(&presence), [251, 510, 510, 510]);
     pass(TTL - SECOND * 10).await;

@@ -86,7 +86,7 @@ impl From<&BrokerError> for Error {
 impl From<&PresenceError> for Error {
     fn from(error: &PresenceError) -> Self {
         match error {
-            PresenceError::Unavailable => INTERNAL,
+            PresenceError::Unavailable | PresenceError::Refused => INTERNAL,
         }
     }
 }

@@ -1,9 +1,8 @@
 #!lua flags=allow-oom
--- A node lives on for a while. A full Redis must not make nodes look dead.
--- KEYS: the lease of the tenure. ARGV: id of the node, ms, whether the tenure begins (1).
+-- A node lives on for a while, unless it was declared dead. A full Redis must not make nodes look dead.
+-- That its lease has run out says nothing by itself: Redis may have been away, or have lost it.
+-- KEYS: the lease of the tenure. ARGV: id of the node, ms.
 -- Answers 1, or 0 if the tenure has ended.
-if ARGV[3] == '1' then
-  redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
-  return 1
-end
-return redis.call('PEXPIRE', KEYS[1], ARGV[2])
+if redis.call('GET', KEYS[1]) == 'dead' then return 0 end
+redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
+return 1

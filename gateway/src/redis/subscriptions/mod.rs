@@ -13,7 +13,8 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::sync::{Notify, oneshot, watch};
-use tokio::task::JoinHandle;
+use tokio::task::{AbortHandle, JoinHandle};
+use tokio::time::Instant;
 
 use self::ledger::Ledger;
 use self::queue::Room;
@@ -32,7 +33,7 @@ pub(super) struct Subscriptions {
     state: Arc<State>,
     hearing: watch::Receiver<Hearing>,
     deadline: Duration,
-    supervisor: JoinHandle<()>,
+    supervisor: AbortHandle,
 }
 
 /// What the supervisor and the others share.
@@ -41,6 +42,8 @@ struct State {
     /// Something in the ledger is to be told to the server.
     changed: Notify,
     queues: Vec<Arc<Queue>>,
+    /// Since when everything has been heard; `None` while it is not.
+    heard_since: Mutex<Option<Instant>>,
     /// See [`Instance::lineage`](crate::redis::Instance::lineage).
     lineage: Mutex<Arc<str>>,
 }
@@ -55,22 +58,21 @@ impl Subscriptions {
         metrics: Arc<Metrics>,
     ) -> Arc<Self> {
         let deadline = connector.settings().command_timeout;
-        let room = Room::new(connector.settings().inbox_bytes_max);
-        let queues = (0..WORKERS).map(|_| Queue::new(Arc::clone(&room))).collect();
-        let state = Arc::new(State {
-            ledger: Mutex::default(),
-            changed: Notify::new(),
-            queues,
-            lineage: Mutex::new("".into()),
-        });
+        let state = State::new(connector.settings().inbox_bytes_max);
         let (sender, hearing) = watch::channel(Hearing::NotYet);
         let supervisor = Supervisor::new(connector, lines, Arc::clone(&state), probe, sender, metrics);
-        let supervisor = tokio::spawn(supervisor.run());
+        let task = tokio::spawn(supervisor.run());
+        let supervisor = task.abort_handle();
+        tokio::spawn(watch_over(task));
         Arc::new(Self { state, hearing, deadline, supervisor })
     }
 
     pub(super) fn queues(&self) -> &[Arc<Queue>] {
         &self.state.queues
+    }
+
+    pub(super) fn heard_for(&self) -> Duration {
+        self.state.heard_since.lock().map(|since| since.elapsed()).unwrap_or_default()
     }
 
     pub(super) fn lineage(&self) -> Arc<str> {
@@ -109,6 +111,17 @@ impl Drop for Subscriptions {
 }
 
 impl State {
+    fn new(inbox_bytes_max: usize) -> Arc<Self> {
+        let room = Room::new(inbox_bytes_max);
+        Arc::new(Self {
+            ledger: Mutex::default(),
+            changed: Notify::new(),
+            queues: (0..WORKERS).map(|_| Queue::new(Arc::clone(&room))).collect(),
+            heard_since: Mutex::default(),
+            lineage: Mutex::new("".into()),
+        })
+    }
+
     /// Puts what came on a Redis channel into the queue of its worker; `false` if it was dropped.
     fn hear(&self, name: Vec<u8>, payload: Vec<u8>) -> bool {
         self.queues[worker(&name)].push(Item::Message { name, payload })
@@ -119,6 +132,14 @@ impl State {
         for queue in &self.queues {
             queue.push(Item::Restored);
         }
+    }
+}
+
+/// Ends the process if the supervisor panics: a node that serves and hears nothing is worse than one that is gone.
+async fn watch_over(supervisor: JoinHandle<()>) {
+    if supervisor.await.is_err_and(|error| error.is_panic()) {
+        tracing::error!("nobody keeps the subscriptions of Redis any more; the node ends");
+        std::process::abort();
     }
 }
 

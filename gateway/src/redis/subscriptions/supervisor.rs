@@ -1,9 +1,10 @@
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use ::redis::aio::MultiplexedConnection;
-use ::redis::{PushInfo, PushKind, Value};
+use ::redis::{PushInfo, PushKind, RedisError, Value};
+use futures_util::future::try_join_all;
 use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, MissedTickBehavior};
 
@@ -14,10 +15,13 @@ use super::super::connect::Connector;
 use super::super::instance::{Hearing, Lines};
 use super::super::{Failure, Refusal};
 use super::State;
+use super::ledger::{Batch, Name};
 use crate::metrics::{Metrics, ReconnectReason};
 
 /// Most channels in one command.
 const BATCH: usize = 512;
+/// Most commands that are under way at once.
+const BATCHES_AT_ONCE: usize = 8;
 /// While Redis is away, it is said again after this.
 const COMPLAIN_INTERVAL: Duration = Duration::from_secs(10);
 
@@ -43,7 +47,9 @@ struct Ears {
     heard_at: AtomicU64,
     opened_at: Instant,
     changed: Notify,
-    is_closed: std::sync::atomic::AtomicBool,
+    is_closed: AtomicBool,
+    /// It was given up: what still comes on it comes on the next one as well.
+    is_given_up: AtomicBool,
 }
 
 /// Why a connection is given up.
@@ -54,7 +60,23 @@ enum End {
 }
 
 impl Ears {
+    fn new(state: &Arc<State>, probe: &Arc<str>, metrics: &Arc<Metrics>) -> Arc<Self> {
+        Arc::new(Self {
+            state: Arc::clone(state),
+            probe: Arc::clone(probe),
+            metrics: Arc::clone(metrics),
+            heard_at: AtomicU64::new(u64::MAX),
+            opened_at: Instant::now(),
+            changed: Notify::new(),
+            is_closed: AtomicBool::new(false),
+            is_given_up: AtomicBool::new(false),
+        })
+    }
+
     fn hear(&self, push: PushInfo) {
+        if self.is_given_up.load(Ordering::Acquire) {
+            return;
+        }
         let mut data = push.data.into_iter();
         match push.kind {
             PushKind::Message => {
@@ -138,6 +160,8 @@ impl Supervisor {
             match self.open().await {
                 Ok((ears, connection)) => {
                     let end = self.serve(&ears, connection, &mut backoff).await;
+                    // A ping may hold it open for a while.
+                    ears.is_given_up.store(true, Ordering::Release);
                     let reason = match &end {
                         End::Lost(reason) => *reason,
                         End::Unusable(_) => ReconnectReason::Refused,
@@ -155,15 +179,7 @@ impl Supervisor {
     }
 
     async fn open(&self) -> Result<(Arc<Ears>, MultiplexedConnection), Verdict> {
-        let ears = Arc::new(Ears {
-            state: Arc::clone(&self.state),
-            probe: Arc::clone(&self.probe),
-            metrics: Arc::clone(&self.metrics),
-            heard_at: AtomicU64::new(u64::MAX),
-            opened_at: Instant::now(),
-            changed: Notify::new(),
-            is_closed: false.into(),
-        });
+        let ears = Ears::new(&self.state, &self.probe, &self.metrics);
         let hearing = Arc::clone(&ears);
         let on_push = move |push: PushInfo| -> Result<(), ()> {
             hearing.hear(push);
@@ -190,7 +206,7 @@ impl Supervisor {
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut is_restored = false;
         loop {
-            if let Err(end) = self.tell(connection.clone()).await {
+            if let Err(end) = self.tell(&connection).await {
                 return end;
             }
             if !is_restored && self.state.ledger.lock().is_settled() && ears.has_heard() {
@@ -218,23 +234,20 @@ impl Supervisor {
         }
     }
 
-    /// Tells the server what it does not know yet.
-    async fn tell(&self, mut connection: MultiplexedConnection) -> Result<(), End> {
+    /// Tells the server what it does not know yet: some batches at once, so that a distant one is not waited for after
+    /// each. No channel is in two of them.
+    async fn tell(&self, connection: &MultiplexedConnection) -> Result<(), End> {
         loop {
-            let batch = self.state.ledger.lock().next_batch(BATCH);
-            if batch.is_empty() {
+            let batches = {
+                let mut ledger = self.state.ledger.lock();
+                let next = || Some(ledger.next_batch(BATCH)).filter(|batch| !batch.is_empty());
+                std::iter::from_fn(next).take(BATCHES_AT_ONCE).collect::<Vec<_>>()
+            };
+            if batches.is_empty() {
                 return Ok(());
             }
-            let names =
-                |names: &[super::ledger::Name]| names.iter().map(|name| name.to_string()).collect::<Vec<_>>();
-            if !batch.unsubscribe.is_empty() {
-                let told = connection.unsubscribe(names(&batch.unsubscribe)).await;
-                told.map_err(|error| end_of(&error))?;
-            }
-            if !batch.subscribe.is_empty() {
-                let told = connection.subscribe(names(&batch.subscribe)).await;
-                told.map_err(|error| end_of(&error))?;
-            }
+            let told = batches.into_iter().map(|batch| tell_batch(connection.clone(), batch));
+            try_join_all(told).await.map_err(|error| end_of(&error))?;
         }
     }
 
@@ -254,6 +267,7 @@ impl Supervisor {
 
     fn hear_again(&mut self) {
         self.metrics.broker_up(true);
+        *self.state.heard_since.lock() = Some(Instant::now());
         self.hearing.send_replace(Hearing::Heard);
         if let Some(away_for) = self.complaint.end() {
             let address = self.connector.address();
@@ -264,6 +278,7 @@ impl Supervisor {
     /// The connection is gone.
     fn lose(&mut self, end: &End) {
         self.metrics.broker_up(false);
+        *self.state.heard_since.lock() = None;
         let was_heard = self.hearing.borrow().is_heard();
         if was_heard || !matches!(*self.hearing.borrow(), Hearing::NotYet) {
             self.hearing.send_replace(Hearing::Deaf);
@@ -296,7 +311,18 @@ impl Supervisor {
     }
 }
 
-fn end_of(error: &::redis::RedisError) -> End {
+async fn tell_batch(mut connection: MultiplexedConnection, batch: Batch) -> Result<(), RedisError> {
+    let names = |names: &[Name]| names.iter().map(|name| name.to_string()).collect::<Vec<_>>();
+    if !batch.unsubscribe.is_empty() {
+        connection.unsubscribe(names(&batch.unsubscribe)).await?;
+    }
+    if !batch.subscribe.is_empty() {
+        connection.subscribe(names(&batch.subscribe)).await?;
+    }
+    Ok(())
+}
+
+fn end_of(error: &RedisError) -> End {
     match Failure::from(error) {
         Failure::Unavailable => End::Lost(ReconnectReason::Closed),
         failure @ (Failure::Refused(_) | Failure::Full) => End::Unusable(failure.to_string()),
@@ -324,5 +350,38 @@ impl Complaint {
     fn end(&mut self) -> Option<Duration> {
         self.said_at = None;
         self.since.take().map(|since| since.elapsed())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::VecDeque;
+
+    use super::super::super::subscriptions::Item;
+    use super::*;
+
+    #[tokio::test]
+    async fn nothing_is_heard_of_a_connection_that_was_given_up() {
+        let state = State::new(1 << 20);
+        let (probe, metrics) = (Arc::from("probe"), Arc::new(Metrics::new()));
+        let (old, new) = (Ears::new(&state, &probe, &metrics), Ears::new(&state, &probe, &metrics));
+        let message = |payload: &str| PushInfo {
+            kind: PushKind::Message,
+            data: ["a", payload].map(|text| Value::BulkString(text.into())).into(),
+        };
+        old.is_given_up.store(true, Ordering::Release);
+        for ears in [&old, &new] {
+            ears.hear(message("x"));
+        }
+        let confirmed = PushInfo { kind: PushKind::Subscribe, data: vec![Value::BulkString(b"a".into())] };
+        let mut live = state.ledger.lock().want("a");
+        state.ledger.lock().next_batch(1);
+        old.hear(confirmed.clone());
+        assert!(live.as_mut().is_some_and(|live| live.try_recv().is_err()));
+        new.hear(confirmed);
+        assert!(live.is_some_and(|mut live| live.try_recv().is_ok()));
+        let (mut items, mut dropped) = (VecDeque::new(), Vec::new());
+        state.queues[super::super::worker(b"a")].take(&mut items, &mut dropped).await;
+        assert_eq!(items, [Item::Message { name: b"a".into(), payload: b"x".into() }]);
     }
 }

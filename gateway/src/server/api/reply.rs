@@ -109,7 +109,7 @@ impl From<PresenceError> for Failure {
     fn from(error: PresenceError) -> Self {
         // Whoever lost the broker logs it, once.
         match error {
-            PresenceError::Unavailable => Self::Unavailable,
+            PresenceError::Unavailable | PresenceError::Refused => Self::Unavailable,
         }
     }
 }

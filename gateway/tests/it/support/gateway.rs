@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use tokio::net::TcpStream;
 
 use super::metrics::Samples;
-use super::{Answer, Client, eventually, http, token, within};
+use super::{Answer, Client, Redis, eventually, http, token, within};
 
 const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 const API_KEY: &str = "the-api-key-of-the-tests";
@@ -31,6 +31,38 @@ impl Gateway {
         let mut config = config();
         change(&mut config);
         Self::try_start(config).await.expect("the gateway starts")
+    }
+
+    /// So many nodes that share a Redis and know each other, with a configuration that `change` changed.
+    pub(crate) async fn start_nodes<const COUNT: usize>(
+        redis: &Redis,
+        change: impl Fn(&mut Config),
+    ) -> [Self; COUNT] {
+        let mut nodes = Vec::with_capacity(COUNT);
+        for index in 0..COUNT {
+            nodes.push(Self::start_node(redis, &format!("node-{index}"), &change).await);
+        }
+        for node in &nodes {
+            node.metric_is("clarion_cluster_nodes", COUNT as f64).await;
+        }
+        nodes.try_into().unwrap_or_else(|_| unreachable!("so many were started"))
+    }
+
+    /// One node called `name` that lets clients come.
+    pub(crate) async fn start_node(redis: &Redis, name: &str, change: impl FnOnce(&mut Config)) -> Self {
+        let node = Self::start_with(|config| {
+            config.node.name = name.into();
+            redis.configure(config);
+            change(config);
+        })
+        .await;
+        node.is_ready().await;
+        node
+    }
+
+    /// Waits until it lets clients come.
+    pub(crate) async fn is_ready(&self) {
+        eventually("the node to be ready", async || self.get("/readyz").await.status == 200).await;
     }
 
     /// Starts what `config` describes.

@@ -289,7 +289,7 @@ async fn many_who_read_a_channel_at_once_cost_few_reads() {
             Range { since: Some(since % 10), limit: Some(300), bytes_max: Some(1 << 20), reverse: false };
         world.broker.history(&world.a, range, HOUR)
     };
-    let reads = futures_util::future::join_all((0..2_000).map(read.clone())).await;
+    let reads = futures_util::future::join_all((0..2_000).map(read)).await;
     for (since, history) in (0..2_000).zip(reads) {
         let offsets: Vec<_> = history.unwrap().publications.iter().map(|one| one.offset).collect();
         assert_eq!(offsets, (since % 10 + 1..=10).collect::<Vec<_>>());

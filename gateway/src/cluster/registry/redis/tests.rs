@@ -6,7 +6,9 @@ use crate::redis::testing;
 const TTL: Duration = Duration::from_secs(60);
 
 async fn registry() -> RedisRegistry {
-    RedisRegistry::new(testing::redis().await)
+    let redis = testing::redis().await;
+    redis.home().hearing().wait_for(|hearing| hearing.is_heard()).await.unwrap();
+    RedisRegistry::new(redis, Duration::ZERO)
 }
 
 fn report(name: &str) -> Report {
@@ -22,12 +24,18 @@ fn report(name: &str) -> Report {
     }
 }
 
+impl Heard {
+    fn is_empty(&self) -> bool {
+        self.others.is_empty() && self.dead.is_empty()
+    }
+}
+
 fn user(id: &str) -> UserId {
     UserId::parse(id).unwrap()
 }
 
-async fn heard(registry: &RedisRegistry, report: &Report, is_first: bool) -> Heard {
-    registry.beat(report, is_first, TTL).await.unwrap().unwrap()
+async fn heard(registry: &RedisRegistry, report: &Report) -> Heard {
+    registry.beat(report, TTL).await.unwrap().unwrap()
 }
 
 /// As if nobody had heard of it for longer than it may be silent.
@@ -41,14 +49,14 @@ async fn let_die(registry: &RedisRegistry, report: &Report) {
 async fn nodes_hear_of_one_another_and_of_who_leaves() {
     let registry = registry().await;
     let (one, two) = (report("one"), report("two"));
-    assert_eq!(heard(&registry, &one, true).await, Heard::default());
-    assert_eq!(heard(&registry, &two, true).await.others, std::slice::from_ref(&one));
-    assert_eq!(heard(&registry, &one, false).await.others, std::slice::from_ref(&two));
+    assert!(heard(&registry, &one).await.is_empty());
+    assert_eq!(heard(&registry, &two).await.others, std::slice::from_ref(&one));
+    assert_eq!(heard(&registry, &one).await.others, std::slice::from_ref(&two));
     registry.leave(two.epoch).await.unwrap();
-    let Heard { others, dead } = heard(&registry, &one, false).await;
+    let Heard { others, dead, .. } = heard(&registry, &one).await;
     assert_eq!((others, dead), (Vec::new(), vec![two.epoch]));
     registry.bury(two.epoch).await.unwrap();
-    assert_eq!(heard(&registry, &one, false).await, Heard::default());
+    assert!(heard(&registry, &one).await.is_empty());
 }
 
 #[tokio::test]
@@ -56,53 +64,83 @@ async fn a_dead_node_is_given_to_one_survivor_until_it_is_buried() {
     let registry = registry().await;
     let (one, two, dead) = (report("one"), report("two"), report("dead"));
     for report in [&dead, &one, &two] {
-        heard(&registry, report, true).await;
+        heard(&registry, report).await;
     }
     let_die(&registry, &dead).await;
-    assert_eq!(heard(&registry, &one, false).await.dead, [dead.epoch]);
-    assert_eq!(heard(&registry, &two, false).await.dead, []);
-    assert_eq!(heard(&registry, &one, false).await.dead, [], "it is at it");
+    assert_eq!(heard(&registry, &one).await.dead, [dead.epoch]);
+    assert_eq!(heard(&registry, &two).await.dead, []);
+    assert_eq!(heard(&registry, &one).await.dead, [], "it is at it");
     // Its claim has run out.
     let claim = Call::command("HSET").arg(registry.roster()).arg(dead.epoch.to_string()).arg("1:1:x");
     let _changed: i64 = registry.home().call(claim).await.unwrap();
-    assert_eq!(heard(&registry, &two, false).await.dead, [dead.epoch]);
+    assert_eq!(heard(&registry, &two).await.dead, [dead.epoch]);
 }
 
 #[tokio::test]
 async fn who_is_silent_in_the_roster_and_has_a_lease_is_not_dead() {
     let registry = registry().await;
     let (one, slow) = (report("one"), report("slow"));
-    heard(&registry, &slow, true).await;
+    heard(&registry, &slow).await;
     let unseen = Call::command("HSET").arg(registry.roster()).arg(slow.epoch.to_string()).arg("1:0:x");
     let _changed: i64 = registry.home().call(unseen).await.unwrap();
-    assert_eq!(heard(&registry, &one, true).await, Heard::default());
+    assert!(heard(&registry, &one).await.is_empty());
 }
 
 #[tokio::test]
 async fn a_tenure_that_ended_is_not_taken_up_again() {
     let registry = registry().await;
     let mut one = report("one");
-    heard(&registry, &one, true).await;
+    heard(&registry, &one).await;
     let_die(&registry, &one).await;
-    assert_eq!(registry.beat(&one, false, TTL).await.unwrap(), Err(Lapsed));
-    let before = std::mem::replace(&mut one.epoch, NodeEpoch::random());
-    assert_eq!(heard(&registry, &one, true).await.dead, [before]);
+    // Nobody has noticed.
+    assert!(registry.beat(&one, TTL).await.unwrap().is_ok());
+    let_die(&registry, &one).await;
+    let other = report("other");
+    assert_eq!(heard(&registry, &other).await.dead, [one.epoch]);
+    assert_eq!(registry.beat(&one, TTL).await.unwrap(), Err(Lapsed));
+    one.epoch = NodeEpoch::random();
+    assert_eq!(heard(&registry, &one).await.others, [other]);
+}
+
+#[tokio::test]
+async fn nobody_is_declared_dead_before_redis_was_heard_for_long_enough() {
+    let hasty = registry().await;
+    let cautious = RedisRegistry::new(Arc::clone(&hasty.redis), TTL);
+    let (one, late) = (report("one"), report("late"));
+    heard(&hasty, &late).await;
+    let_die(&hasty, &late).await;
+    assert_eq!(heard(&cautious, &one).await.dead, []);
+    assert_eq!(heard(&hasty, &one).await.dead, [late.epoch], "nor is it claimed meanwhile");
+}
+
+#[tokio::test]
+async fn a_node_hears_that_the_registry_has_forgotten_it() {
+    let registry = registry().await;
+    let one = report("one");
+    let is_new = async || heard(&registry, &one).await.is_new;
+    assert!(is_new().await);
+    assert!(!is_new().await);
+    let _gone: i64 = registry.home().call(Call::command("DEL").arg(registry.roster())).await.unwrap();
+    assert!(is_new().await);
 }
 
 #[tokio::test]
 async fn garbage_in_the_roster_disturbs_nobody() {
     let registry = registry().await;
     let (one, two) = (report("one"), report("two"));
-    heard(&registry, &one, true).await;
+    heard(&registry, &one).await;
     for (tenure, value) in [("x", "y"), ("", ""), ("z", "9999999999999999:0:\u{1}"), ("dead", "1:0:")] {
         let garbage = Call::command("HSET").arg(registry.roster()).arg(tenure).arg(value);
         let _changed: i64 = registry.home().call(garbage).await.unwrap();
     }
-    assert_eq!(heard(&registry, &two, true).await, Heard { others: vec![one.clone()], dead: Vec::new() });
+    assert_eq!(
+        heard(&registry, &two).await,
+        Heard { others: vec![one.clone()], dead: Vec::new(), is_new: true }
+    );
     let _gone: i64 = registry.home().call(Call::command("DEL").arg(registry.roster())).await.unwrap();
     let _set: String =
         registry.home().call(Call::command("SET").arg(registry.roster()).arg("x")).await.unwrap();
-    assert_eq!(registry.beat(&one, false, TTL).await, Err(RegistryError::Unavailable));
+    assert_eq!(registry.beat(&one, TTL).await, Err(RegistryError::Unavailable));
 }
 
 #[tokio::test]

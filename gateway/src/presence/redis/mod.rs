@@ -1,0 +1,221 @@
+//! The presence in Redis: any number of nodes.
+//!
+//! A channel's members are hashes that scripts change in one step, each with the epoch of its owner. Nobody waits for
+//! leases to end: whoever reads looks whether the owners live, leaves out those who are dead, and has them cleared
+//! away. All is kept for a few leases only, so that a cluster that died leaves nothing for ever.
+
+mod entry;
+mod owners;
+mod reaping;
+mod room;
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use parking_lot::Mutex;
+
+use self::entry::Malformed;
+pub use self::owners::{Heartbeats, Owners};
+use self::room::{Counted, Entries, Listed, PAGE, Records, Room};
+use super::departures::{Departed, Departures};
+use super::{Holding, Lease, Member, Presence, PresenceError, PresenceStats};
+use crate::model::{Channel, ClientId, ClientInfo, NodeEpoch};
+use crate::redis::{Call, Failure, Instance, Redis, Refusal, Reply};
+
+/// Most channels that are cleared of somebody dead in the background; of others a later reader takes care.
+const CLEARING_MAX: usize = 64;
+/// How often a channel is cleared of the dead before it is counted.
+const CLEARINGS_MAX: usize = 3;
+
+/// Keeps members in Redis.
+pub struct RedisPresence {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    redis: Arc<Redis>,
+    owners: Arc<dyn Owners>,
+    departures: Departures,
+    /// What is being cleared away in the background.
+    clearing: Mutex<HashSet<(Channel, NodeEpoch)>>,
+}
+
+impl RedisPresence {
+    /// Nobody is a member any more whose owner is dead by what `owners` knows.
+    pub fn new(redis: Arc<Redis>, owners: Arc<dyn Owners>) -> Self {
+        let (departures, clearing) = (Departures::default(), Mutex::default());
+        Self { inner: Arc::new(Inner { redis, owners, departures, clearing }) }
+    }
+}
+
+impl From<Failure> for PresenceError {
+    fn from(failure: Failure) -> Self {
+        match failure {
+            Failure::Refused(Refusal::WrongType | Refusal::Other) => Self::Refused,
+            // It will do it when it has found itself, when there is room, or when an operator has acted.
+            Failure::Unavailable | Failure::Full | Failure::Refused(_) => Self::Unavailable,
+        }
+    }
+}
+
+impl From<Malformed> for PresenceError {
+    fn from(_: Malformed) -> Self {
+        Self::Refused
+    }
+}
+
+impl Inner {
+    fn room<'a>(&'a self, channel: &'a Channel) -> (Room<'a>, &'a Arc<Instance>) {
+        (Room::new(self.redis.names(), channel), self.redis.instance_of(channel))
+    }
+
+    /// Which of the owners of a channel are gone: dead, or so long silent about it that they forgot it.
+    async fn gone(&self, now_ms: u64, records: &Records) -> Result<HashSet<NodeEpoch>, PresenceError> {
+        let mut gone = HashSet::new();
+        let mut others = Vec::with_capacity(records.len());
+        for (owner, record) in records {
+            let owner = entry::owner_of(owner)?;
+            if entry::lapse(record)? <= now_ms {
+                gone.insert(owner);
+            } else {
+                others.push(owner);
+            }
+        }
+        gone.extend(self.owners.dead(&others).await);
+        Ok(gone)
+    }
+
+    /// Renews the leases that can be; answers the holdings of which something is missing or too much.
+    async fn renew<'a>(
+        &self,
+        holdings: &'a [Holding],
+        lease: Lease,
+    ) -> Result<(Vec<&'a Holding>, bool), PresenceError> {
+        let mut unequal = Vec::new();
+        let mut has_refused = false;
+        for (holding, renewed) in self.each(holdings, |room, holding| room.renew(holding, lease)).await? {
+            match renewed {
+                Ok(1u8) => {}
+                Ok(_) => unequal.push(holding),
+                Err(PresenceError::Refused) => has_refused = true,
+                Err(error) => return Err(error),
+            }
+        }
+        Ok((unequal, has_refused))
+    }
+
+    /// Makes one call about each holding, where its channel lives; all that live in one place at once.
+    async fn each<'a, T: Reply>(
+        &self,
+        holdings: &'a [Holding],
+        call: impl Fn(&Room<'_>, &Holding) -> Call,
+    ) -> Result<Vec<(&'a Holding, Result<T, PresenceError>)>, PresenceError> {
+        let mut done = Vec::with_capacity(holdings.len());
+        for instance in self.redis.instances() {
+            let lives_here =
+                |holding: &&Holding| Arc::ptr_eq(self.redis.instance_of(&holding.channel), instance);
+            let here: Vec<_> = holdings.iter().filter(lives_here).collect();
+            let calls: Vec<_> =
+                here.iter().map(|holding| call(&self.room(&holding.channel).0, holding)).collect();
+            let answers = together(instance, calls).await?;
+            done.extend(here.into_iter().zip(answers.into_iter().map(|answer| answer.map_err(Into::into))));
+        }
+        Ok(done)
+    }
+
+    /// Makes the owner's members of a channel those of `holding`.
+    async fn correct(&self, holding: &Holding, lease: Lease) -> Result<(), PresenceError> {
+        let Holding { channel, members } = holding;
+        let known: HashSet<_> =
+            members.iter().map(|member| member.info.client.as_bytes().as_slice()).collect();
+        self.take_owned(channel, lease.owner, |client| !known.contains(client)).await?;
+        let (room, instance) = self.room(channel);
+        for page in members.chunks(PAGE) {
+            instance.call::<Vec<u8>>(room.put(page, lease)).await?;
+        }
+        instance.call::<u8>(room.settle(holding, lease)).await?;
+        Ok(())
+    }
+}
+
+/// Makes calls in one round trip, if there are any.
+async fn together<T: Reply>(
+    instance: &Instance,
+    calls: Vec<Call>,
+) -> Result<Vec<Result<T, Failure>>, Failure> {
+    if calls.is_empty() { Ok(Vec::new()) } else { instance.pipeline(calls).await }
+}
+
+#[async_trait]
+impl Presence for RedisPresence {
+    async fn add(&self, channel: &Channel, member: Member, lease: Lease) -> Result<bool, PresenceError> {
+        let (room, instance) = self.inner.room(channel);
+        let answers: Vec<u8> = instance.call(room.put(&[member], lease)).await?;
+        Ok(answers == [1])
+    }
+
+    async fn refresh(&self, holdings: &[Holding], lease: Lease) -> Result<(), PresenceError> {
+        let (unequal, mut has_refused) = self.inner.renew(holdings, lease).await?;
+        for holding in unequal {
+            match self.inner.correct(holding, lease).await {
+                Ok(()) => {}
+                Err(PresenceError::Refused) => has_refused = true,
+                Err(error @ PresenceError::Unavailable) => return Err(error),
+            }
+        }
+        if has_refused { Err(PresenceError::Refused) } else { Ok(()) }
+    }
+
+    async fn remove(
+        &self,
+        channel: &Channel,
+        client: ClientId,
+        owner: NodeEpoch,
+    ) -> Result<bool, PresenceError> {
+        let (room, instance) = self.inner.room(channel);
+        let taken: Entries = instance.call(room.remove(client, owner)).await?;
+        Ok(!taken.is_empty())
+    }
+
+    async fn members(&self, channel: &Channel) -> Result<Vec<Arc<ClientInfo>>, PresenceError> {
+        let (room, instance) = self.inner.room(channel);
+        let (now_ms, records, entries): Listed = instance.call_apart(room.list()).await?;
+        let gone = self.inner.gone(now_ms, &records).await?;
+        self.inner.clear_later(channel, &gone);
+        let mut members = Vec::with_capacity(entries.len());
+        for (client, entry) in &entries {
+            let (owner, info, _) = entry::read(client, entry)?;
+            if !gone.contains(&owner) {
+                members.push(Arc::new(info));
+            }
+        }
+        Ok(members)
+    }
+
+    async fn stats(&self, channel: &Channel) -> Result<PresenceStats, PresenceError> {
+        let (room, instance) = self.inner.room(channel);
+        for clearing in 0.. {
+            let (now_ms, records, clients, users): Counted = instance.call(room.count()).await?;
+            let gone = self.inner.gone(now_ms, &records).await?;
+            if gone.is_empty() || clearing == CLEARINGS_MAX {
+                return Ok(PresenceStats { clients, users });
+            }
+            for owner in gone {
+                self.inner.clear(channel, owner).await?;
+            }
+        }
+        unreachable!("it counts to the end")
+    }
+
+    async fn reap(&self, owner: NodeEpoch) -> Result<(), PresenceError> {
+        self.inner.reap(owner).await
+    }
+
+    async fn departed(&self) -> Vec<Departed> {
+        self.inner.departures.next().await
+    }
+}
+
+#[cfg(test)]
+mod tests;

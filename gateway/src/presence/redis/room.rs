@@ -1,0 +1,143 @@
+//! A channel in Redis: its keys, and the scripts that read and change it.
+
+use crate::model::{Channel, ClientId, NodeEpoch};
+use crate::presence::redis::entry;
+use crate::presence::{Holding, Lease, Member};
+use crate::redis::{Call, Names, Script, script};
+
+/// Makes a [`Script`] of a file that stands behind what changing scripts have in common.
+macro_rules! changing_script {
+    ($name:literal) => {{
+        const CODE: &str = concat!(
+            include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/redis/scripts/presence_room.lua")),
+            include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/redis/scripts/", $name)),
+        );
+        Script::new(CODE, || Script::hash_of(CODE))
+    }};
+}
+
+static PUT: Script = changing_script!("presence_put.lua");
+static TAKE: Script = changing_script!("presence_take.lua");
+static RENEW: Script = changing_script!("presence_renew.lua");
+static OWNED: Script = script!("presence_owned.lua");
+static MEMBERS: Script = script!("presence_members.lua");
+static STATS: Script = script!("presence_stats.lua");
+
+/// How many times the time of a lease everything is kept. What an owner forgot goes with it; what it has, it would
+/// have to fail to renew as often.
+const KEPT_LEASES: u128 = 4;
+/// About how many clients are looked at by one call.
+pub(super) const PAGE: usize = 512;
+
+/// What is kept of owners: each with its record.
+pub(super) type Records = Vec<(Vec<u8>, Vec<u8>)>;
+/// Clients, each with its entry.
+pub(super) type Entries = Vec<(Vec<u8>, Vec<u8>)>;
+/// The clock of Redis in ms, and what is in a channel.
+pub(super) type Listed = (u64, Records, Entries);
+/// The clock of Redis in ms, owners, and how many members and users there are.
+pub(super) type Counted = (u64, Records, usize, usize);
+/// Where the next page begins, and whom this one names.
+pub(super) type Page = (u64, Vec<Vec<u8>>);
+
+/// Where clients are kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    Listed,
+    Hidden,
+}
+
+/// The keys of a channel.
+pub(super) struct Room<'a> {
+    channel: &'a Channel,
+    names: &'a Names,
+    members: String,
+    hidden: String,
+    users: String,
+    owners: String,
+}
+
+impl<'a> Room<'a> {
+    pub(super) fn new(names: &'a Names, channel: &'a Channel) -> Self {
+        let key = |kind| names.of_channel(kind, channel);
+        let (members, hidden) = (key("members"), key("hidden"));
+        Self { channel, names, members, hidden, users: key("users"), owners: key("owners") }
+    }
+
+    /// Answers a [`Listed`].
+    pub(super) fn list(&self) -> Call {
+        Call::script(&MEMBERS, &[&self.members, &self.owners])
+    }
+
+    /// Answers a [`Counted`].
+    pub(super) fn count(&self) -> Call {
+        Call::script(&STATS, &[&self.members, &self.owners, &self.users])
+    }
+
+    /// Answers for each member 1 if it is new, else 0.
+    pub(super) fn put(&self, members: &[Member], lease: Lease) -> Call {
+        let call = self.change(&PUT, lease.owner);
+        let call = call.arg(lease.owner.as_bytes().as_slice()).arg(self.channel.as_str()).arg(kept_ms(lease));
+        members.iter().fold(call, |call, member| {
+            let kind = if member.is_listed { "" } else { "h" };
+            let entry = entry::write(member, lease.owner);
+            call.arg(member.info.client.as_bytes().as_slice()).arg(kind).arg(entry)
+        })
+    }
+
+    /// Answers 1 if the holding is there as it should be, else 0.
+    pub(super) fn renew(&self, holding: &Holding, lease: Lease) -> Call {
+        self.renewal(holding, lease).arg("")
+    }
+
+    /// Says that the holding is there, whatever was counted; answers 1.
+    pub(super) fn settle(&self, holding: &Holding, lease: Lease) -> Call {
+        self.renewal(holding, lease).arg("s")
+    }
+
+    fn renewal(&self, holding: &Holding, lease: Lease) -> Call {
+        let (count, sum) = entry::tally(&holding.members);
+        let call = self.change(&RENEW, lease.owner);
+        let call = call.arg(lease.owner.as_bytes().as_slice()).arg(self.channel.as_str());
+        call.arg(kept_ms(lease)).arg(count).arg(sum)
+    }
+
+    /// Answers the [`Entries`] that were there.
+    pub(super) fn take(&self, clients: &[Vec<u8>], owner: NodeEpoch) -> Call {
+        let call = self.change(&TAKE, owner).arg(owner.as_bytes().as_slice()).arg("o");
+        clients.iter().fold(call.arg(self.channel.as_str()), |call, client| call.arg(client.as_slice()))
+    }
+
+    /// Answers the [`Entries`] that were there, whoever owned them; `owner` is who asks.
+    pub(super) fn remove(&self, client: ClientId, owner: NodeEpoch) -> Call {
+        let call = self.change(&TAKE, owner).arg(owner.as_bytes().as_slice()).arg("");
+        call.arg(self.channel.as_str()).arg(client.as_bytes().as_slice())
+    }
+
+    /// Answers a [`Page`] of the clients of `owner` that begins at `cursor`.
+    pub(super) fn owned(&self, kind: Kind, owner: NodeEpoch, cursor: u64) -> Call {
+        let key = match kind {
+            Kind::Listed => &self.members,
+            Kind::Hidden => &self.hidden,
+        };
+        Call::script(&OWNED, &[key]).arg(owner.as_bytes().as_slice()).arg(cursor).arg(PAGE)
+    }
+
+    fn change(&self, script: &'static Script, owner: NodeEpoch) -> Call {
+        let index = index(self.names, owner);
+        Call::script(script, &[&self.members, &self.hidden, &self.users, &self.owners, &index])
+    }
+}
+
+/// The key of the index of an owner's channels.
+///
+/// It lives where the channels live: where those are in several places, each has an index of its own.
+pub(super) fn index(names: &Names, owner: NodeEpoch) -> String {
+    names.of("attended", &owner.to_string())
+}
+
+fn kept_ms(lease: Lease) -> u64 {
+    let kept = lease.ttl.as_millis().saturating_mul(KEPT_LEASES);
+    // A year is for ever; Redis refuses what overflows its clock.
+    u64::try_from(kept).unwrap_or(u64::MAX).min(365 * 24 * 3600 * 1000)
+}

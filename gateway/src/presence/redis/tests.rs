@@ -1,0 +1,271 @@
+use std::time::Duration;
+
+use super::super::contract::{self, channel, departed, holding, lease, listed, member, owner};
+use super::*;
+use crate::redis::testing;
+
+/// Those that were named are dead.
+#[derive(Default)]
+struct Graves(Mutex<Vec<NodeEpoch>>);
+
+#[async_trait]
+impl Owners for Graves {
+    async fn dead(&self, owners: &[NodeEpoch]) -> Vec<NodeEpoch> {
+        let dead = self.0.lock();
+        owners.iter().filter(|owner| dead.contains(owner)).copied().collect()
+    }
+}
+
+contract::suite!(|| async { RedisPresence::new(testing::redis().await, Arc::new(Graves::default())) });
+
+const TTL: Duration = Duration::from_secs(600);
+
+/// A presence with a look behind it.
+struct Bench {
+    redis: Arc<Redis>,
+    graves: Arc<Graves>,
+    presence: RedisPresence,
+}
+
+impl Bench {
+    async fn new() -> Self {
+        let (redis, graves) = (testing::redis().await, Arc::new(Graves::default()));
+        let presence = RedisPresence::new(Arc::clone(&redis), Arc::clone(&graves) as _);
+        Self { redis, graves, presence }
+    }
+
+    /// The same Redis, as another node sees it.
+    fn neighbour(&self) -> RedisPresence {
+        RedisPresence::new(Arc::clone(&self.redis), Arc::clone(&self.graves) as _)
+    }
+
+    async fn add(&self, name: &str, info: &Arc<ClientInfo>, number: u8) -> bool {
+        let lease = Lease { owner: owner(number), ttl: TTL };
+        self.presence.add(&channel(name), listed(info), lease).await.unwrap()
+    }
+
+    async fn stats(&self, name: &str) -> (usize, usize) {
+        let stats = self.presence.stats(&channel(name)).await.unwrap();
+        (stats.clients, stats.users)
+    }
+
+    async fn command<T: Reply>(&self, words: &[&str]) -> T {
+        let call = Call::command(words[0]);
+        let call = words[1..].iter().fold(call, |call, word| call.arg(*word));
+        self.redis.home().call(call).await.unwrap()
+    }
+
+    /// The keys of the presence.
+    async fn keys(&self) -> Vec<String> {
+        let keys: Vec<String> = self
+            .command(&["KEYS", &format!("{}*", self.redis.names().of("", "").trim_end_matches(':'))])
+            .await;
+        // What Redis is tried out with at the start.
+        keys.into_iter().filter(|key| !key.contains(":trial:")).collect()
+    }
+
+    fn key(&self, kind: &str, name: &str) -> String {
+        self.redis.names().of_channel(kind, &channel(name))
+    }
+}
+
+#[tokio::test]
+async fn who_is_dead_is_seen_by_nobody_and_departs_once_whoever_looks_first() {
+    let bench = Bench::new().await;
+    let others = [bench.neighbour(), bench.neighbour()];
+    let (ann, ann_too, bob) = (member("ann"), member("ann"), member("bob"));
+    bench.add("a", &ann, 0).await;
+    bench.add("a", &ann_too, 1).await;
+    bench.add("a", &bob, 1).await;
+    bench.graves.0.lock().push(owner(1));
+    // Not even before anything was cleared away.
+    assert_eq!(bench.presence.members(&channel("a")).await.unwrap(), [Arc::clone(&ann)]);
+    let name = channel("a");
+    let (first, second) = tokio::join!(others[0].stats(&name), others[1].stats(&name));
+    for stats in [first, second] {
+        assert_eq!(stats.unwrap(), PresenceStats { clients: 1, users: 1 });
+    }
+    let mut clients = HashSet::new();
+    while clients.len() < 2 {
+        let [first, second] = &others;
+        let departed = tokio::select! {
+            departed = bench.presence.departed() => departed,
+            departed = first.departed() => departed,
+            departed = second.departed() => departed,
+        };
+        departed.into_iter().for_each(|departed| assert!(clients.insert(departed.info.client)));
+    }
+    assert_eq!(clients, HashSet::from([ann_too.client, bob.client]));
+}
+
+#[tokio::test]
+async fn three_nodes_that_reap_at_once_announce_each_leave_once() {
+    let bench = Bench::new().await;
+    const MEMBERS: usize = 600;
+    for number in 0..MEMBERS {
+        bench.add(&format!("c{}", number % 200), &member("bob"), 1).await;
+    }
+    let nodes = [bench.neighbour(), bench.neighbour(), bench.neighbour()];
+    let [first, second, third] = &nodes;
+    let reaped = tokio::join!(first.reap(owner(1)), second.reap(owner(1)), third.reap(owner(1)));
+    assert_eq!(reaped, (Ok(()), Ok(()), Ok(())));
+    let mut clients = HashSet::new();
+    for node in &nodes {
+        while let Ok(departed) = tokio::time::timeout(Duration::ZERO, node.departed()).await {
+            departed.into_iter().for_each(|departed| assert!(clients.insert(departed.info.client)));
+        }
+    }
+    assert_eq!(clients.len(), MEMBERS);
+    assert_eq!(bench.keys().await, Vec::<String>::new(), "nothing is left of it");
+}
+
+#[tokio::test]
+async fn nothing_is_kept_for_ever_and_nothing_of_who_has_left() {
+    let bench = Bench::new().await;
+    let (ann, bob) = (member("ann"), member("bob"));
+    bench.add("a", &ann, 0).await;
+    let hidden = Member { is_listed: false, ..listed(&bob) };
+    bench.presence.add(&channel("a"), hidden, lease()).await.unwrap();
+    let keys = bench.keys().await;
+    assert_eq!(keys.len(), 5, "{keys:?}");
+    for key in keys {
+        let left: i64 = bench.command(&["PTTL", &key]).await;
+        assert!(left > 0 && left <= 4 * 600_000, "{key} is kept for {left} ms");
+    }
+    for info in [&ann, &bob] {
+        assert!(bench.presence.remove(&channel("a"), info.client, owner(0)).await.unwrap());
+    }
+    assert_eq!(bench.keys().await, Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn what_a_living_owner_forgot_ends_with_its_lease() {
+    let bench = Bench::new().await;
+    let (forgotten, other) = (member("ann"), member("bob"));
+    bench.add("a", &other, 1).await;
+    let lease = Lease { owner: owner(0), ttl: Duration::ZERO };
+    bench.presence.add(&channel("a"), listed(&forgotten), lease).await.unwrap();
+    // With this lease all keys ended at once: they are there again by the other's.
+    bench.presence.refresh(&[holding("a", &[&other])], Lease { owner: owner(1), ttl: TTL }).await.unwrap();
+    assert_eq!(bench.stats("a").await, (1, 1));
+
+    let lease = Lease { owner: owner(0), ttl: TTL };
+    bench.presence.add(&channel("a"), listed(&forgotten), lease).await.unwrap();
+    let record = "1 0 1";
+    let call = Call::command("HSET").arg(bench.key("owners", "a")).arg(owner(0).as_bytes().as_slice());
+    let _: u8 = bench.redis.home().call(call.arg(record)).await.unwrap();
+    assert_eq!(bench.presence.members(&channel("a")).await.unwrap(), [Arc::clone(&other)]);
+    assert_eq!(bench.stats("a").await, (1, 1));
+    assert_eq!(departed(&bench.presence, 1).await[0].info, forgotten);
+}
+
+#[tokio::test]
+async fn whichever_key_is_lost_the_owners_bring_everything_back() {
+    let bench = Bench::new().await;
+    let (ann, ann_too, bob) = (member("ann"), member("ann"), member("bob"));
+    for lost in ["members", "users", "owners"] {
+        bench.presence.refresh(&[holding(lost, &[&ann, &ann_too])], lease()).await.unwrap();
+        bench.add(lost, &bob, 1).await;
+        assert_eq!(bench.stats(lost).await, (3, 2));
+        let _: u8 = bench.command(&["DEL", &bench.key(lost, lost)]).await;
+        for _ in 0..2 {
+            bench.presence.refresh(&[holding(lost, &[&ann, &ann_too])], lease()).await.unwrap();
+            let other = Lease { owner: owner(1), ttl: TTL };
+            bench.presence.refresh(&[holding(lost, &[&bob])], other).await.unwrap();
+        }
+        assert_eq!(bench.stats(lost).await, (3, 2), "{lost} was lost");
+        assert_eq!(bench.presence.members(&channel(lost)).await.unwrap().len(), 3);
+    }
+    let more = tokio::time::timeout(Duration::ZERO, bench.presence.departed()).await;
+    assert!(more.is_err(), "nobody departed: {more:?}");
+}
+
+#[tokio::test]
+async fn a_key_that_holds_something_else_is_an_error_for_its_channel_alone() {
+    let bench = Bench::new().await;
+    let (ann, bob) = (member("ann"), member("bob"));
+    for kind in ["members", "hidden", "users", "owners"] {
+        let _: String = bench.command(&["SET", &bench.key(kind, kind), "garbage"]).await;
+        let bad = channel(kind);
+        let added = bench.presence.add(&bad, listed(&ann), lease()).await;
+        assert_eq!(added, Err(PresenceError::Refused), "{kind}");
+        let removed = bench.presence.remove(&bad, ann.client, owner(0)).await;
+        assert_eq!(removed, Err(PresenceError::Refused), "{kind}");
+        let holdings = [holding("good", &[&bob]), holding(kind, &[&ann]), holding("fine", &[&bob])];
+        assert_eq!(bench.presence.refresh(&holdings, lease()).await, Err(PresenceError::Refused));
+        for good in ["good", "fine"] {
+            assert_eq!(bench.stats(good).await, (1, 1), "{kind}");
+            bench.presence.refresh(&[holding(good, &[])], lease()).await.unwrap();
+        }
+        // Nothing was half done.
+        for other in ["members", "hidden", "users", "owners"].iter().filter(|other| **other != kind) {
+            assert_eq!(bench.command::<u8>(&["EXISTS", &bench.key(other, kind)]).await, 0, "{kind} {other}");
+        }
+    }
+    assert_eq!(bench.presence.members(&channel("members")).await, Err(PresenceError::Refused));
+    assert_eq!(bench.presence.stats(&channel("owners")).await, Err(PresenceError::Refused));
+}
+
+#[tokio::test]
+async fn who_died_is_reaped_even_if_one_of_its_channels_holds_something_else() {
+    let bench = Bench::new().await;
+    for name in ["a", "b", "c"] {
+        bench.add(name, &member("bob"), 1).await;
+    }
+    let _: String = bench.command(&["SET", &bench.key("members", "b"), "garbage"]).await;
+    bench.presence.reap(owner(1)).await.unwrap();
+    departed(&bench.presence, 2).await;
+    assert_eq!((bench.stats("a").await, bench.stats("c").await), ((0, 0), (0, 0)));
+}
+
+#[tokio::test]
+async fn an_entry_that_is_none_is_an_error_and_no_panic() {
+    let bench = Bench::new().await;
+    bench.add("a", &member("ann"), 0).await;
+    for (field, garbage) in
+        [("short", ""), ("0123456789abcdef", "garbage"), ("0123456789abcdef", "0123456789abcdef\n\x0f")]
+    {
+        let _: u8 = bench.command(&["HSET", &bench.key("members", "a"), field, garbage]).await;
+        assert_eq!(bench.presence.members(&channel("a")).await, Err(PresenceError::Refused));
+        // The next refresh makes good what was written there.
+        bench.presence.refresh(&[holding("a", &[&member("bob")])], lease()).await.unwrap();
+        assert_eq!(bench.stats("a").await, (1, 1));
+    }
+    for record in ["", "x y z", "1 2"] {
+        let call = Call::command("HSET").arg(bench.key("owners", "a")).arg(owner(0).as_bytes().as_slice());
+        let _: u8 = bench.redis.home().call(call.arg(record)).await.unwrap();
+        assert_eq!(bench.presence.stats(&channel("a")).await, Err(PresenceError::Refused));
+        bench.presence.refresh(&[holding("a", &[&member("bob")])], lease()).await.unwrap();
+        assert_eq!(bench.stats("a").await, (1, 1));
+    }
+}
+
+#[tokio::test]
+async fn heartbeats_say_who_is_dead_once_redis_was_heard_for_long_enough() {
+    let bench = Bench::new().await;
+    let mut hearing = bench.redis.home().hearing();
+    hearing.wait_for(|hearing| hearing.is_heard()).await.unwrap();
+    let alive = bench.redis.names().of("node", &owner(0).to_string());
+    let _: String = bench.command(&["SET", &alive, "1"]).await;
+    let cautious = Heartbeats::new(Arc::clone(&bench.redis), TTL);
+    assert_eq!(cautious.dead(&[owner(0), owner(1)]).await, []);
+    let heartbeats = Heartbeats::new(Arc::clone(&bench.redis), Duration::ZERO);
+    while heartbeats.dead(&[owner(0), owner(1)]).await != [owner(1)] {
+        tokio::task::yield_now().await;
+    }
+    let _: u8 = bench.command(&["DEL", &alive]).await;
+    while heartbeats.dead(&[owner(0)]).await != [owner(0)] {
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test]
+async fn who_moved_between_a_look_and_a_hand_is_left_alone() {
+    let bench = Bench::new().await;
+    let ann = member("ann");
+    bench.add("a", &ann, 0).await;
+    let (name, client) = (channel("a"), ann.client.as_bytes().to_vec());
+    let take = Room::new(bench.redis.names(), &name).take(&[client], owner(1));
+    assert_eq!(bench.redis.home().call::<Entries>(take).await, Ok(Vec::new()));
+    assert_eq!(bench.stats("a").await, (1, 1));
+}

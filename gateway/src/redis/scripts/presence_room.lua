@@ -1,0 +1,71 @@
+-- What the scripts have in common that change the presence; it stands before each of them.
+--
+-- A channel has four keys, and each owner an index of its channels:
+--   KEYS: 1 members, 2 hidden members (hashes: client to entry), 3 users (hash: user to its number of members),
+--   4 owners (hash: owner to its record), 5 the index (set of channels) of the owner that the script is about.
+-- An entry begins with its owner (16 bytes) and its user, which ends at a line break.
+-- A record is 'count sum lapse': members and hidden ones together, the sum of their fingerprints modulo 2^32, and when
+-- the lease ends (ms of the clock of Redis).
+--
+-- What was written is not rolled back when a later command fails, so types are checked first.
+local members, hidden, users, owners, index = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
+
+for i = 1, 5 do
+  local kind = redis.call('TYPE', KEYS[i]).ok
+  if kind ~= 'none' and kind ~= (i == 5 and 'set' or 'hash') then
+    return redis.error_reply('WRONGTYPE a key of the presence holds something else')
+  end
+end
+
+local function lapse_after(kept)
+  local time = redis.call('TIME')
+  return time[1] * 1000 + math.floor(time[2] / 1000) + kept
+end
+
+local function fingerprint(client)
+  local a, b, c, d = client:byte(1, 4)
+  return ((a * 256 + b) * 256 + c) * 256 + d
+end
+
+-- Of what is no record: zeros.
+local function read(text)
+  local count, sum, lapse = (text or ''):match('^(%d+) (%d+) (%d+)$')
+  return tonumber(count or 0), tonumber(sum or 0), tonumber(lapse or 0)
+end
+
+local function write(owner, count, sum, lapse)
+  redis.call('HSET', owners, owner, string.format('%.0f %.0f %.0f', count, sum, lapse))
+end
+
+-- Adds a client to the record of its owner (1), or takes it off (-1). The last one takes the record along.
+local function count(owner, client, step)
+  local count, sum, lapse = read(redis.call('HGET', owners, owner))
+  if count + step <= 0 then return redis.call('HDEL', owners, owner) end
+  write(owner, count + step, (sum + step * fingerprint(client)) % 4294967296, lapse)
+end
+
+local function user_of(entry)
+  return entry:match('^[^\n]*', 17)
+end
+
+-- Takes out a client, if it is there and `only` is its owner or nil; answers its entry.
+local function take_out(client, only)
+  for _, key in ipairs({ members, hidden }) do
+    local entry = redis.call('HGET', key, client)
+    local owner = entry and entry:sub(1, 16)
+    if entry and (not only or owner == only) then
+      redis.call('HDEL', key, client)
+      local user = user_of(entry)
+      if key == members and redis.call('HINCRBY', users, user, -1) <= 0 then redis.call('HDEL', users, user) end
+      count(owner, client, -1)
+      return entry
+    end
+  end
+end
+
+-- Keeps everything for `kept` ms from now on.
+local function keep(channel, kept)
+  redis.call('SADD', index, channel)
+  for _, key in ipairs(KEYS) do redis.call('PEXPIRE', key, kept) end
+end
+

@@ -1,0 +1,16 @@
+#!/bin/sh
+# Installs what these tests play with (Debian): a Redis of our own, and the packet filter. Does nothing when it is there.
+set -eu
+cd "$(dirname "$0")"
+. ../../../tools/debian.sh
+
+# No service is wanted: the tests start servers of their own. A machine that has one keeps it.
+had_redis=$(command -v redis-server || true)
+# shellcheck disable=SC2046 # words on purpose
+install_packages $(missing_packages redis-server iptables openssl)
+if [ -z "$had_redis" ] && command -v systemctl >/dev/null 2>&1; then
+    as_root systemctl disable --now redis-server >/dev/null 2>&1 || true
+fi
+
+redis_found=$(redis-server --version | sed 's/.* v=\([0-9]*\).*/\1/')
+[ "$redis_found" -ge 7 ] || needed "Redis 7.0 or newer (found: $redis_found)"
