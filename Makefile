@@ -58,3 +58,7 @@ release: ## The binary to ship
 .PHONY: bench
 bench: ## Measure speed and memory of the release binary; question=NAME for one figure of it
 	$(CARGO) bench --locked --package clarion --bench figures -- $(question)
+
+.PHONY: bench-redis
+bench-redis: ## Measure three nodes that share a redis-server; question=NAME for one figure of it
+	$(CARGO) bench --locked --package clarion --bench figures -- --redis $(question)

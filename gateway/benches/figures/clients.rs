@@ -12,6 +12,7 @@ use anyhow::{Result, bail, ensure};
 use serde::{Deserialize, Serialize};
 
 use super::helper::Helper;
+use super::options::Spread;
 use super::server::Server;
 
 /// What the bench asks of a swarm, one JSON object per line.
@@ -101,6 +102,16 @@ impl Clients {
         let flags = [(start.apart, "--apart"), (start.hearing, "--hearing"), (start.timed, "--timed")];
         let flags: Vec<&str> = flags.iter().filter(|(is_set, _)| *is_set).map(|(_, flag)| *flag).collect();
         let mut clients = Self::start(server.public(), connections, &flags)?;
+        clients.tell(&Order::Secret(server.secret().to_owned()), &Answer::Connected)?;
+        Ok(clients)
+    }
+
+    /// Connects `each` clients for every channel of `spread`, and subscribes them.
+    pub(crate) fn spread(server: &Server, spread: &Spread, each: u32, is_timed: bool) -> Result<Self> {
+        let spreading = format!("--spread={spread}");
+        let flags = [spreading.as_str(), "--timed"];
+        let flags = if is_timed { &flags[..] } else { &flags[..1] };
+        let mut clients = Self::start(server.public(), each * spread.count, flags)?;
         clients.tell(&Order::Secret(server.secret().to_owned()), &Answer::Connected)?;
         Ok(clients)
     }

@@ -12,6 +12,9 @@ pub(crate) const DATA_BYTES: usize = 128;
 /// What the publication's number follows, and how many digits it has.
 const SEQUENCE_KEY: &[u8] = br#""seq":""#;
 const SEQUENCE_DIGITS: usize = 10;
+/// Likewise for when it was published, right behind the number in those that say so.
+const TIME_KEY: &[u8] = br#"","at":""#;
+const TIME_DIGITS: usize = 20;
 /// How pushes of joins and leaves begin.
 const JOIN: &[u8] = br#"{"push":{"channel":"bench","join""#;
 const LEAVE: &[u8] = br#"{"push":{"channel":"bench","leave""#;
@@ -23,8 +26,12 @@ const MASK: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
 pub(crate) enum Line {
     /// The reply to a command, without an error.
     Reply(Reply),
-    /// A publication with this number.
-    Publication(u64),
+    /// A publication.
+    Publication {
+        number: u64,
+        /// When it was published, in nanoseconds since 1970, if it says so.
+        published_ns: Option<u64>,
+    },
     /// Somebody joined or left.
     Notice,
     /// The protocol's own ping, to be answered with [`pong`].
@@ -44,9 +51,10 @@ pub(crate) struct Reply {
     pub(crate) publications: Vec<u64>,
 }
 
-/// What a client asks for when it subscribes to [`CHANNEL`].
-#[derive(Clone, Debug, Default)]
+/// What a client asks for when it subscribes.
+#[derive(Clone, Debug)]
 pub(crate) struct Wishes {
+    pub(crate) channel: String,
     /// The epoch and the offset of the last publication that it has; `None` to begin now.
     pub(crate) since: Option<(String, u64)>,
     /// To be told of others' joining and leaving.
@@ -58,6 +66,15 @@ pub(crate) fn data(sequence: u64) -> String {
     let head = format!(r#"{{"seq":"{sequence:0SEQUENCE_DIGITS$}","pad":""#);
     let padding = "x".repeat(DATA_BYTES - head.len() - 2);
     format!(r#"{head}{padding}"}}"#)
+}
+
+/// The same, saying when it is published, in nanoseconds since 1970.
+pub(crate) fn data_at(sequence: u64, published_ns: u64) -> String {
+    let mut data = data(sequence);
+    let head =
+        format!(r#"{{"seq":"{sequence:0SEQUENCE_DIGITS$}","at":"{published_ns:0TIME_DIGITS$}","pad":""#);
+    data.replace_range(..head.len(), &head);
+    data
 }
 
 /// The commands that make a connection a subscriber, as one frame. They have the ids 1 and 2.
@@ -80,7 +97,7 @@ fn connect_command(token: &str) -> String {
 }
 
 fn subscribe_command(wishes: &Wishes) -> String {
-    let mut subscribe = json!({"channel": CHANNEL});
+    let mut subscribe = json!({"channel": wishes.channel});
     if let Some((epoch, offset)) = &wishes.since {
         subscribe["recover"] = json!(true);
         subscribe["epoch"] = json!(epoch);
@@ -152,7 +169,11 @@ fn read_line(line: &[u8]) -> Result<Line> {
     if line.starts_with(br#"{"push""#) {
         let start = sequence_start(line).context("a push that is no publication of this bench")?;
         let digits = line.get(start..start + SEQUENCE_DIGITS).context("a publication is cut short")?;
-        return Ok(Line::Publication(sequence(std::str::from_utf8(digits)?)?));
+        let number = sequence(std::str::from_utf8(digits)?)?;
+        return Ok(Line::Publication {
+            number,
+            published_ns: published_ns(&line[start + SEQUENCE_DIGITS..])?,
+        });
     }
     let reply: Value = serde_json::from_slice(line).context("a line is not JSON")?;
     ensure!(reply.get("error").is_none(), "a command was refused: {}", reply["error"]);
@@ -176,6 +197,13 @@ fn read_reply(reply: &Value) -> Result<Reply> {
 
 fn sequence(digits: &str) -> Result<u64> {
     digits.parse().context("a publication has no number")
+}
+
+/// When it was published, by what follows the number.
+fn published_ns(rest: &[u8]) -> Result<Option<u64>> {
+    let Some(time) = rest.strip_prefix(TIME_KEY) else { return Ok(None) };
+    let digits = time.get(..TIME_DIGITS).context("a publication is cut short")?;
+    Ok(Some(std::str::from_utf8(digits)?.parse().context("a publication has no time")?))
 }
 
 fn sequence_start(bytes: &[u8]) -> Option<usize> {

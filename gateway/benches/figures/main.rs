@@ -4,7 +4,9 @@
 //! `cargo bench -p clarion --bench figures -- recovery`; `-- --help` lists questions and flags. It prints one table
 //! and writes the same figures, with every round behind them, to `bench/figures.json` in cargo's target directory.
 //! A missed target is reported and the exit code stays 0, unless `--assert` is given; a publication that a client
-//! lost, got twice or got out of order always ends the run with 1.
+//! lost, got twice or got out of order always ends the run with 1. `make bench-redis` asks the questions about nodes
+//! that share a Redis, which need a `redis-server` and, for connections that die unnoticed, the right to use
+//! `iptables`.
 //!
 //! # How it measures
 //!
@@ -24,11 +26,15 @@
 mod api;
 mod bare_loop;
 mod clients;
+mod cluster;
+mod firewall;
 mod frame;
 mod helper;
+mod load;
 mod options;
 mod process;
 mod questions;
+mod redis_server;
 mod report;
 mod server;
 mod swarm;

@@ -1,9 +1,12 @@
 //! The command line of the bench, and how much work each run does.
 
+use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::str::FromStr;
 use std::time::Duration;
 
+use anyhow::{Context as _, Result, ensure};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use serde::Serialize;
 
@@ -34,6 +37,15 @@ pub(crate) struct Options {
     /// How long idle connections are watched; default: two ping intervals, or 10 s with --quick.
     #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=300))]
     idle_seconds: Option<u64>,
+
+    /// If nothing is named: the questions about nodes that share a Redis, instead of those about one node.
+    #[arg(long)]
+    pub(crate) redis: bool,
+
+    /// The `redis-server` that nodes share.
+    #[arg(long, value_name = "PATH", default_value = "redis-server")]
+    #[serde(skip)]
+    pub(crate) redis_server: PathBuf,
 
     /// Exit with 1 if a target is missed.
     #[arg(long)]
@@ -87,14 +99,47 @@ pub(crate) struct SwarmArguments {
     #[arg(long)]
     pub(crate) bare: bool,
     /// Subscribe when told to, instead of with connecting.
-    #[arg(long)]
+    #[arg(long, conflicts_with = "spread")]
     pub(crate) apart: bool,
+    /// Subscribe in turns to these channels instead of all to one, as PREFIX/COUNT.
+    #[arg(long)]
+    pub(crate) spread: Option<Spread>,
     /// Ask for joins and leaves.
     #[arg(long)]
     pub(crate) hearing: bool,
     /// Read at once what comes, and note how late it is.
     #[arg(long)]
     pub(crate) timed: bool,
+}
+
+/// Channels that clients are spread over: `prefix` and a number below `count`, which is not 0.
+#[derive(Clone, Debug)]
+pub(crate) struct Spread {
+    pub(crate) prefix: String,
+    pub(crate) count: u32,
+}
+
+impl Spread {
+    pub(crate) fn channels(&self) -> Vec<String> {
+        (0..self.count).map(|number| format!("{}{number}", self.prefix)).collect()
+    }
+}
+
+impl fmt::Display for Spread {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{}/{}", self.prefix, self.count)
+    }
+}
+
+impl FromStr for Spread {
+    type Err = anyhow::Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        let (prefix, count) = text.rsplit_once('/').context("no count")?;
+        let count = count.parse()?;
+        ensure!(count > 0, "no channels");
+        Ok(Self { prefix: prefix.to_owned(), count })
+    }
 }
 
 /// What can be asked for by name. Each is answered by one figure or more.
@@ -117,13 +162,30 @@ pub(crate) enum Question {
     Notices,
     /// How long others wait while somebody asks who is in a large channel.
     Presence,
+    /// What a publication costs that goes through Redis to other nodes, and how long that takes.
+    Relay,
+    /// How soon 10,000 channels are heard again when the connection to Redis was lost.
+    Resubscription,
+    /// How soon nodes notice that Redis is gone, and hear it again once it is back.
+    Outage,
+}
+
+impl Question {
+    /// Whether it is about nodes that share a Redis.
+    fn is_about_redis(self) -> bool {
+        matches!(self, Self::Relay | Self::Resubscription | Self::Outage)
+    }
 }
 
 impl Options {
     /// What was asked for, in the order in which it is measured.
     pub(crate) fn questions(&self) -> Vec<Question> {
         let all = Question::value_variants().iter().copied();
-        all.filter(|question| self.only.is_empty() || self.only.contains(question)).collect()
+        let is_asked = |question: &Question| match self.only.as_slice() {
+            [] => question.is_about_redis() == self.redis,
+            only => only.contains(question),
+        };
+        all.filter(is_asked).collect()
     }
 
     /// The sizes of the channel that deliveries are measured at.
@@ -141,6 +203,11 @@ impl Options {
     /// Turns of what takes seconds each.
     pub(crate) fn long_rounds(&self) -> u32 {
         if self.quick { 3 } else { 7 }
+    }
+
+    /// How often Redis goes away, in each way.
+    pub(crate) fn outages(&self) -> u32 {
+        if self.quick { 3 } else { 20 }
     }
 
     /// API calls that reach nobody.

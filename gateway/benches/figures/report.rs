@@ -27,6 +27,19 @@ pub(crate) struct Figure {
 }
 
 impl Figure {
+    /// That each of so many publications was delivered once and in order, or its subscriber was told otherwise: the
+    /// figures of a run in which one was not are never printed.
+    pub(crate) fn nothing_lost(question: Question, publications: u64) -> Self {
+        Self {
+            question,
+            name: format!("lost without a word, twice or out of order, of {publications} publications"),
+            unit: "",
+            measured: 0.0,
+            reach: Some(0.0),
+            details: Value::Null,
+        }
+    }
+
     /// Whether the target is met; `None` without one.
     fn met(&self) -> Option<bool> {
         self.reach.map(|reach| self.measured <= reach)

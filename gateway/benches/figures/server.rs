@@ -29,21 +29,38 @@ const QUIET_SECONDS: u32 = 3;
 const QUIET_SECONDS_MAX: u32 = 20;
 const POLL: Duration = Duration::from_millis(20);
 
-/// The running gateway, for the watchdog, which ends this process without running any destructor.
-static RUNNING: Mutex<Option<Pid>> = Mutex::new(None);
+/// The servers that run, for the watchdog, which ends this process without running any destructor.
+static RUNNING: Mutex<Vec<Pid>> = Mutex::new(Vec::new());
 
-/// Ends the gateway and this process after `limit`, whatever they are doing. Helpers end with this process.
+/// Ends all servers and this process after `limit`, whatever they are doing. Helpers end with this process.
 pub(crate) fn kill_all_after(limit: Duration) {
     thread::spawn(move || {
         thread::sleep(limit);
         print_error(&anyhow!("the bench did not end within {} s", limit.as_secs()));
-        if let Ok(mut running) = RUNNING.lock()
-            && let Some(pid) = running.take()
-        {
-            let _ = kill_process(pid, Signal::KILL);
+        if let Ok(mut running) = RUNNING.lock() {
+            for pid in running.drain(..) {
+                let _ = kill_process(pid, Signal::KILL);
+            }
         }
         std::process::exit(1);
     });
+}
+
+/// `child` is not to outlive the bench, however that ends.
+pub(crate) fn watch(child: &Child) {
+    if let Ok(mut running) = RUNNING.lock() {
+        running.push(Pid::from_child(child));
+    }
+}
+
+/// Kills `child`.
+pub(crate) fn kill(child: &mut Child) {
+    // Nobody else may be killed under this number once the process is waited for.
+    if let Ok(mut running) = RUNNING.lock() {
+        running.retain(|pid| *pid != Pid::from_child(child));
+    }
+    let _ = child.kill();
+    let _ = child.wait();
 }
 
 /// A running gateway; killed when dropped, unless it was [stopped](Self::stop) before.
@@ -53,6 +70,7 @@ pub(crate) struct Server {
     public: SocketAddr,
     internal: SocketAddr,
     secret: String,
+    agent: ureq::Agent,
 }
 
 impl Server {
@@ -72,10 +90,8 @@ impl Server {
         lay_over(&mut tree, settings);
         fs::write(&config, tree.to_string())?;
         let child = spawn(&options.server, &config, &directory.join("clarion.log"))?;
-        if let Ok(mut running) = RUNNING.lock() {
-            *running = Some(Pid::from_child(&child));
-        }
-        let mut server = Self { child, directory, public, internal, secret };
+        watch(&child);
+        let mut server = Self { child, directory, public, internal, secret, agent: api::agent() };
         server.wait_until_ready()?;
         Ok(server)
     }
@@ -125,6 +141,20 @@ impl Server {
         process::peak_bytes(self.child.id())
     }
 
+    /// Where the server API and the metrics are.
+    pub(crate) fn internal(&self) -> SocketAddr {
+        self.internal
+    }
+
+    /// The sum of a metric over all its labels; 0 as long as there is none.
+    pub(crate) fn metric(&self, name: &str) -> Result<f64> {
+        let mut response = self.agent.get(format!("http://{}/metrics", self.internal)).call()?;
+        let text = response.body_mut().read_to_string()?;
+        let samples = text.lines().filter_map(|line| line.strip_prefix(name));
+        let samples = samples.filter(|rest| rest.starts_with([' ', '{']));
+        Ok(samples.filter_map(|rest| rest.rsplit(' ').next()?.parse::<f64>().ok()).sum())
+    }
+
     /// A client of the server API with a connection of its own.
     pub(crate) fn api(&self) -> Api {
         Api::new(self.internal)
@@ -149,13 +179,13 @@ impl Server {
     }
 
     fn wait_until_ready(&mut self) -> Result<()> {
-        let (agent, url) = (api::agent(), format!("http://{}/readyz", self.internal));
+        let url = format!("http://{}/readyz", self.internal);
         let deadline = Instant::now() + START_TIMEOUT;
         while Instant::now() < deadline {
             if let Some(status) = self.child.try_wait()? {
                 bail!("the gateway ended at start with {status}; {}", self.log());
             }
-            if agent.get(&url).call().is_ok_and(|response| response.status() == 200) {
+            if self.agent.get(&url).call().is_ok_and(|response| response.status() == 200) {
                 return Ok(());
             }
             thread::sleep(POLL);
@@ -170,12 +200,7 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        // Nobody else may be killed under this number once the process is waited for.
-        if let Ok(mut running) = RUNNING.lock() {
-            running.take();
-        }
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        kill(&mut self.child);
     }
 }
 
@@ -214,15 +239,15 @@ fn lay_over(tree: &mut Value, settings: &Value) {
     }
 }
 
-/// Two addresses that are free now. Somebody could take one before the gateway does; it then fails at start.
-fn free_addresses() -> Result<[SocketAddr; 2]> {
+/// Addresses that are free now. Somebody could take one before the gateway does; it then fails at start.
+pub(crate) fn free_addresses() -> Result<[SocketAddr; 2]> {
     let public = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
     let internal = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
     Ok([public.local_addr()?, internal.local_addr()?])
 }
 
-/// A new directory for the configuration and the log of one gateway.
-fn work_directory() -> Result<PathBuf> {
+/// A new directory for the configuration and the log of one server.
+pub(crate) fn work_directory() -> Result<PathBuf> {
     static STARTED: AtomicU32 = AtomicU32::new(0);
     let number = STARTED.fetch_add(1, Ordering::Relaxed);
     let directory = std::env::temp_dir().join(format!("clarion-bench-{}-{number}", std::process::id()));

@@ -20,9 +20,9 @@ use tokio::time::timeout;
 
 use self::client::{Client, Link};
 use super::clients::{Answer, Lateness, Order, Status};
-use super::frame::{self, Wishes};
+use super::frame::{self, CHANNEL, Wishes};
 use super::helper::say;
-use super::options::SwarmArguments;
+use super::options::{Spread, SwarmArguments};
 
 /// Handshakes under way at a time: below the listener's backlog, above what two cores need to be busy.
 const HANDSHAKES_MAX: u32 = 32;
@@ -90,6 +90,8 @@ fn answer(answer: &Answer) -> Result<()> {
 struct Swarm {
     address: SocketAddr,
     connections: u32,
+    /// What the clients take turns to subscribe to.
+    channels: Vec<String>,
     is_hearing: bool,
     is_timed: bool,
     /// What tokens are signed with; `None` for bare sockets.
@@ -127,6 +129,7 @@ impl Swarm {
         Self {
             address: arguments.address,
             connections: arguments.connections,
+            channels: arguments.spread.as_ref().map_or_else(|| vec![CHANNEL.to_owned()], Spread::channels),
             is_hearing: arguments.hearing,
             is_timed: arguments.timed,
             key,
@@ -153,7 +156,7 @@ impl Swarm {
     async fn carry_out(self: &Rc<Self>, order: Order) -> Result<Answer> {
         match order {
             Order::Secret(_) => bail!("a second secret"),
-            Order::Subscribe => self.subscribe_all(&self.wishes()).await.map(|()| Answer::Subscribed),
+            Order::Subscribe => self.subscribe_all(&self.wishes(0)).await.map(|()| Answer::Subscribed),
             Order::Leave => {
                 self.leave().await;
                 Ok(Answer::Left)
@@ -162,7 +165,7 @@ impl Swarm {
             Order::Recover(sequence) => {
                 self.recovered.set(sequence);
                 let since = Some((self.epoch.borrow().clone(), self.base.get()));
-                self.subscribe_all(&Wishes { since, ..self.wishes() }).await?;
+                self.subscribe_all(&Wishes { since, ..self.wishes(0) }).await?;
                 Ok(Answer::Subscribed)
             }
             Order::Await(sequence, published_ns) => {
@@ -173,8 +176,9 @@ impl Swarm {
         }
     }
 
-    fn wishes(&self) -> Wishes {
-        Wishes { since: None, hearing: self.is_hearing }
+    fn wishes(&self, index: u32) -> Wishes {
+        let channel = self.channels[index as usize % self.channels.len()].clone();
+        Wishes { channel, since: None, hearing: self.is_hearing }
     }
 
     /// Connects every client; each is subscribed as well if it `subscribes`.
@@ -210,12 +214,12 @@ impl Swarm {
         let Some(key) = &self.key else { return Ok(None) };
         let token = sign(key, index)?;
         Ok(Some(match subscribes {
-            true => (frame::connect_and_subscribe(&token, &self.wishes()), 2),
+            true => (frame::connect_and_subscribe(&token, &self.wishes(index)), 2),
             false => (frame::connect(&token), 1),
         }))
     }
 
-    /// Subscribes every client that is connected, all at once.
+    /// Subscribes every client that is connected, all at once and to the same channel.
     async fn subscribe_all(&self, wishes: &Wishes) -> Result<()> {
         self.subscribed.set(0);
         let subscribe = frame::subscribe(wishes);
@@ -270,10 +274,11 @@ impl Swarm {
         }
     }
 
-    fn delivered(&self) {
+    fn delivered(&self, published_ns: Option<u64>) {
         if self.is_timed {
             let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos();
-            let late_ns = now.saturating_sub(u128::from(self.published_ns.get()));
+            let published_ns = published_ns.unwrap_or_else(|| self.published_ns.get());
+            let late_ns = now.saturating_sub(u128::from(published_ns));
             self.lateness_us.borrow_mut().push(u64::try_from(late_ns / 1_000).unwrap_or(u64::MAX));
         }
         self.deliveries.set(self.deliveries.get() + 1);

@@ -1,6 +1,9 @@
 //! One client in the bench's own process, which says one thing at a time and waits for the answer.
 
+use std::collections::VecDeque;
+use std::io::ErrorKind;
 use std::net::TcpStream;
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
 use jsonwebtoken::EncodingKey;
@@ -15,6 +18,8 @@ use super::swarm::sign;
 pub(crate) struct Visitor {
     socket: WebSocket<TcpStream>,
     commands: u32,
+    /// Of a frame that held several, what was not looked at.
+    lines: VecDeque<String>,
 }
 
 impl Visitor {
@@ -24,7 +29,7 @@ impl Visitor {
         stream.set_nodelay(true)?;
         let address = format!("ws://{}/connection/websocket", server.public());
         let (socket, _) = tungstenite::client(address, stream).context("a visitor is not let in")?;
-        let mut visitor = Self { socket, commands: 0 };
+        let mut visitor = Self { socket, commands: 0, lines: VecDeque::new() };
         let token = sign(&EncodingKey::from_secret(server.secret().as_bytes()), user)?;
         visitor.ask("connect", &json!({"token": token}))?;
         visitor.ask("subscribe", &json!({"channel": channel}))?;
@@ -67,15 +72,42 @@ impl Visitor {
         }
     }
 
-    /// The next line but pings, which it answers. Frames that hold several are not expected.
+    /// As [`push`](Self::push); `None` if none comes within `limit`.
+    pub(crate) fn push_within(&mut self, limit: Duration) -> Result<Option<Value>> {
+        self.socket.get_ref().set_read_timeout(Some(limit))?;
+        match self.push() {
+            Err(error) if is_timeout(&error) => Ok(None),
+            outcome => outcome.map(Some),
+        }
+    }
+
+    /// The next line but pings, which it answers.
     fn line(&mut self) -> Result<String> {
         loop {
+            match self.lines.pop_front() {
+                Some(ping) if ping == "{}" => self.socket.send(Message::text("{}"))?,
+                Some(line) => return Ok(line),
+                None => self.read()?,
+            }
+        }
+    }
+
+    /// Reads one frame.
+    fn read(&mut self) -> Result<()> {
+        loop {
             match self.socket.read()? {
-                Message::Text(text) if text.as_str() == "{}" => self.socket.send(Message::text("{}"))?,
-                Message::Text(text) => return Ok(text.to_string()),
+                Message::Text(text) => {
+                    self.lines.extend(text.lines().map(str::to_owned));
+                    return Ok(());
+                }
                 Message::Close(frame) => bail!("a visitor was closed: {frame:?}"),
                 _ => {}
             }
         }
     }
+}
+
+fn is_timeout(error: &anyhow::Error) -> bool {
+    let Some(tungstenite::Error::Io(error)) = error.downcast_ref() else { return false };
+    matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut)
 }

@@ -4,8 +4,12 @@ mod connections;
 mod delivery;
 mod history;
 mod notices;
+mod outage;
 mod presence;
 mod recovery;
+mod relay;
+mod resubscription;
+mod watch;
 
 use anyhow::Result;
 
@@ -26,5 +30,8 @@ pub(crate) fn answer(question: Question, options: &Options) -> Result<Vec<Figure
         Question::Expiry => history::measure_expiry(options),
         Question::Notices => notices::measure(options),
         Question::Presence => presence::measure(options),
+        Question::Relay => relay::measure(options),
+        Question::Resubscription => resubscription::measure(options),
+        Question::Outage => outage::measure(options),
     }
 }

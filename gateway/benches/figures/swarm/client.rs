@@ -123,7 +123,9 @@ impl Client {
 
     fn check_line(&mut self, swarm: &Swarm, line: Line) -> Result<()> {
         match line {
-            Line::Publication(sequence) => self.check_publication(swarm, sequence)?,
+            Line::Publication { number, published_ns } => {
+                self.check_publication(swarm, number, published_ns)?;
+            }
             Line::Notice => swarm.notices.set(swarm.notices.get() + 1),
             Line::Ping => {
                 self.link.write(&frame::pong())?;
@@ -134,11 +136,11 @@ impl Client {
         Ok(())
     }
 
-    fn check_publication(&mut self, swarm: &Swarm, sequence: u64) -> Result<()> {
+    fn check_publication(&mut self, swarm: &Swarm, sequence: u64, published_ns: Option<u64>) -> Result<()> {
         let due = self.last + 1;
         ensure!(sequence == due, "publication {sequence} came where {due} was due");
         self.last = sequence;
-        swarm.delivered();
+        swarm.delivered(published_ns);
         Ok(())
     }
 
@@ -151,7 +153,7 @@ impl Client {
         let due = swarm.recovered.get().saturating_sub(swarm.base.get());
         let count = reply.publications.len() as u64;
         ensure!(count == due && reply.recovered == (due > 0), "recovered {count} publications of {due}");
-        reply.publications.iter().try_for_each(|sequence| self.check_publication(swarm, *sequence))?;
+        reply.publications.iter().try_for_each(|sequence| self.check_publication(swarm, *sequence, None))?;
         swarm.epoch.borrow_mut().clone_from(&reply.epoch);
         swarm.subscribed();
         Ok(())
