@@ -140,6 +140,11 @@ impl Instance {
         self.subscriptions.unsubscribe(name).await
     }
 
+    /// How long an answer may take.
+    pub fn deadline(&self) -> Duration {
+        self.subscriptions.deadline()
+    }
+
     /// For how long it has been heard without a break; zero if it is not.
     pub fn heard_for(&self) -> Duration {
         self.subscriptions.heard_for()

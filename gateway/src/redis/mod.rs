@@ -29,5 +29,5 @@ pub use death::death;
 pub use failure::{Failure, Refusal};
 pub use instance::{Hearing, Instance};
 pub use names::Names;
-pub use subscriptions::{Item, Queue, WORKERS};
+pub use subscriptions::{Item, Queue, WORKERS, worker_of};
 pub use topology::Redis;

@@ -10,6 +10,8 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::join_all;
+
 use super::Shard;
 use super::hub::{Form, Tracking};
 use super::link::Link;
@@ -32,25 +34,23 @@ pub(super) struct Claim {
     failure: Option<SubscribeError>,
 }
 
-/// Makes the node hold each channel.
+/// Makes the node hold each channel, all at once: a broker that is far or away is waited for once.
 pub(super) async fn claim(node: Arc<Node>, shard: ShardId, wanted: Vec<Wanted>) -> Vec<Claim> {
-    let mut claims = Vec::with_capacity(wanted.len());
-    for wanted in wanted {
+    let claim = async |wanted: Wanted| {
         let (interest, failure) = match node.subscribe(shard, wanted.channel.clone()).await {
             Ok(interest) => (Some(interest), None),
             Err(error) => (None, Some(error.into())),
         };
-        claims.push(Claim { wanted, interest, history: None, seat: None, failure });
-    }
-    claims
+        Claim { wanted, interest, history: None, seat: None, failure }
+    };
+    join_all(wanted.into_iter().map(claim)).await
 }
 
 /// Takes a seat in each channel where others may see the connection, and reads the history of each that is
 /// followed.
 pub(super) async fn prepare(node: Arc<Node>, mut claims: Vec<Claim>) -> Vec<Claim> {
-    for claim in claims.iter_mut().filter(|claim| claim.failure.is_none()) {
-        claim.failure = claim.prepare(&node).await.err();
-    }
+    let prepare = async |claim: &mut Claim| claim.failure = claim.prepare(&node).await.err();
+    join_all(claims.iter_mut().filter(|claim| claim.failure.is_none()).map(prepare)).await;
     claims
 }
 

@@ -23,7 +23,7 @@ use super::reads::{self, Party, Reader, Reads};
 use crate::broker::{BrokerError, History, Range, Receiver};
 use crate::metrics::Metrics;
 use crate::model::{Channel, Epoch, Position};
-use crate::redis::{Call, Failure, Instance, Item, Redis};
+use crate::redis::{Call, Failure, Instance, Item, Redis, WORKERS, worker_of};
 
 /// How many channels are read at once to heal them.
 const READS_AT_ONCE: usize = 16;
@@ -38,8 +38,6 @@ const RETRY_DELAY: Duration = Duration::from_millis(500);
 const ON_ITS_WAY: Duration = Duration::from_secs(1);
 /// While a crowd comes back to a channel, those who come within so long are read for together.
 const GATHERING: Duration = Duration::from_millis(50);
-/// How long an epoch is kept that was read to heal: it is kept for longer by what is published.
-const META_TTL: Duration = Duration::from_secs(30 * 24 * 3600);
 
 /// See the module's doc. Its tasks end with it.
 pub(super) struct Feed {
@@ -47,8 +45,8 @@ pub(super) struct Feed {
     receiver: Arc<dyn Receiver>,
     metrics: Arc<Metrics>,
     runtime: Handle,
-    /// By the name of the Redis channel.
-    flows: Mutex<HashMap<Box<[u8]>, Flow>>,
+    /// By worker, and by the name of the Redis channel.
+    flows: [Mutex<HashMap<Box<[u8]>, Flow>>; WORKERS],
     reads: Reads,
     /// How often something may have been missed on all channels.
     interruptions: AtomicU64,
@@ -67,7 +65,7 @@ impl Feed {
             receiver,
             metrics,
             runtime: runtime.clone(),
-            flows: Mutex::default(),
+            flows: Default::default(),
             reads: Reads::default(),
             interruptions: AtomicU64::new(0),
             tasks: Mutex::default(),
@@ -85,12 +83,23 @@ impl Feed {
     /// What comes on `channel` is delivered from now on.
     pub(super) fn open(&self, channel: &Channel) {
         let name = self.redis.names().relay(channel).into_bytes().into_boxed_slice();
-        self.flows.lock().entry(name).or_insert_with(|| Flow::new(channel.clone()));
+        self.flows_of(&name).lock().entry(name).or_insert_with(|| Flow::new(channel.clone()));
     }
 
     /// Nothing of `channel` is delivered any more.
     pub(super) fn close(&self, channel: &Channel) {
-        self.flows.lock().remove(self.redis.names().relay(channel).as_bytes());
+        let name = self.redis.names().relay(channel).into_bytes();
+        self.flows_of(&name).lock().remove(&*name);
+    }
+
+    fn flows_of(&self, name: &[u8]) -> &Mutex<HashMap<Box<[u8]>, Flow>> {
+        &self.flows[worker_of(name)]
+    }
+
+    /// Up to where nothing is missing of `channel`; `None` if this node does not follow its history.
+    pub(super) fn position(&self, channel: &Channel) -> Option<Position> {
+        let name = self.redis.names().relay(channel).into_bytes();
+        self.flows_of(&name).lock().get(&*name).and_then(|flow| flow.position().cloned())
     }
 
     /// Reads a history, for somebody who may follow it from there.
@@ -108,9 +117,13 @@ impl Feed {
             // In a task of its own: who asked first may give up, and others wait too.
             self.runtime.spawn(read_for_all(Arc::clone(self), channel.clone()));
         }
-        let history = answered.await.unwrap_or(Err(BrokerError::Unavailable))?;
+        let answered = tokio::time::timeout(self.redis.instance_of(channel).deadline(), answered).await;
+        let history = answered.map_or(Err(BrokerError::Unavailable), |answered| {
+            // Whoever read is gone.
+            answered.unwrap_or(Err(BrokerError::Unavailable))
+        })?;
         let is_old = self.interruptions.load(Ordering::Acquire) != before;
-        let mut flows = self.flows.lock();
+        let mut flows = self.flows_of(name.as_bytes()).lock();
         let Some(flow) = flows.get_mut(name.as_bytes()) else { return Ok(history) };
         if flow.observe(&history.top, is_old) == Next::Read {
             self.heal(vec![name.into_bytes().into()]);
@@ -124,32 +137,33 @@ impl Feed {
     async fn read_for(&self, channel: &Channel, mut party: Party) -> Result<(), BrokerError> {
         let readers = std::mem::take(&mut party.readers);
         let read = async |range: &Range, meta_ttl| {
-            let name = self.redis.names().relay(channel);
-            let known = self.flows.lock().get(name.as_bytes()).and_then(|flow| flow.position().cloned());
-            history::read(&self.redis, channel, range, meta_ttl, known.as_ref()).await
+            let known = self.position(channel);
+            history::read(&self.redis, channel, range, Some(meta_ttl), known.as_ref()).await
         };
         let found = read(&party.range, party.meta_ttl).await;
-        let failure = found.as_ref().err().copied();
+        let mut failure = found.as_ref().err().copied();
         for reader in readers {
-            let shared = found.as_ref().map(|found| party.share(found, &reader.range));
-            let answer = match shared {
-                Ok(Some(share)) => Ok(share),
+            let shared = found.as_ref().ok().and_then(|found| party.share(found, &reader.range));
+            let answer = match (shared, failure) {
+                (Some(share), _) => Ok(share),
+                (None, Some(error)) => Err(error),
+                (None, None) if reader.answer.is_closed() => continue,
                 // What was read for all was too little for this one.
-                Ok(None) => read(&reader.range, reader.meta_ttl).await,
-                Err(error) => Err(*error),
+                (None, None) => read(&reader.range, reader.meta_ttl).await,
             };
+            failure = failure.or(answer.as_ref().err().copied());
             reader.answer(answer);
         }
         failure.map_or(Ok(()), Err)
     }
 
     /// Takes what was heard on one Redis channel; says whether it has to be read.
-    fn take(&self, flows: &mut HashMap<Box<[u8]>, Flow>, name: &[u8], payload: Vec<u8>) -> Next {
-        let Some(flow) = flows.get_mut(name) else {
-            // It was unsubscribed while this was on its way.
-            return Next::Nothing;
-        };
-        match envelope::open(Bytes::from(payload)) {
+    fn take(&self, name: &[u8], payload: Vec<u8>) -> Next {
+        let opened = envelope::open(Bytes::from(payload));
+        let mut flows = self.flows_of(name).lock();
+        // Else it was unsubscribed while this was on its way.
+        let Some(flow) = flows.get_mut(name) else { return Next::Nothing };
+        match opened {
             Ok(Parcel::Publications(Some(epoch), publications)) => {
                 // Each node holds an epoch once for each channel, not once for each publication.
                 let epoch = known(flow, epoch);
@@ -165,18 +179,18 @@ impl Feed {
             }
             Err(_) => {
                 self.metrics.broker_message_was_bad();
-                Next::Nothing
+                // It may have been one of a newer version.
+                flow.suspect()
             }
         }
     }
 
-    /// Something of each channel may have been missed.
-    fn suspect_all(&self, instance: &Arc<Instance>) -> Vec<Box<[u8]>> {
+    /// Something may have been missed of each channel of `worker`.
+    fn suspect_all(&self, instance: &Arc<Instance>, worker: usize) -> Vec<Box<[u8]>> {
         self.interruptions.fetch_add(1, Ordering::AcqRel);
-        let mut flows = self.flows.lock();
-        let here = flows
-            .iter_mut()
-            .filter(|(_, flow)| Arc::ptr_eq(self.redis.instance_of(flow.channel()), instance));
+        let mut flows = self.flows[worker].lock();
+        let is_here = |flow: &Flow| Arc::ptr_eq(self.redis.instance_of(flow.channel()), instance);
+        let here = flows.iter_mut().filter(|(_, flow)| is_here(flow));
         here.filter_map(|(name, flow)| (flow.suspect() == Next::Read).then(|| name.clone())).collect()
     }
 
@@ -189,10 +203,8 @@ impl Feed {
 
     /// The tops of these channels, as far as they are known; `None` for one that has to be read.
     async fn tops(&self, names: &[Box<[u8]>]) -> Result<Vec<Option<Position>>, Failure> {
-        let channels: Vec<_> = {
-            let flows = self.flows.lock();
-            names.iter().map(|name| flows.get(name).map(|flow| flow.channel().clone())).collect()
-        };
+        let channel = |name: &[u8]| self.flows_of(name).lock().get(name).map(|flow| flow.channel().clone());
+        let channels: Vec<_> = names.iter().map(|name| channel(name)).collect();
         let mut tops = vec![None; names.len()];
         for instance in self.redis.instances() {
             let is_here = |channel: &&Channel| Arc::ptr_eq(self.redis.instance_of(channel), instance);
@@ -217,11 +229,12 @@ impl Feed {
     /// Which of these channels have to be read: the others missed nothing.
     async fn compare(&self, names: Vec<Box<[u8]>>) -> Vec<Box<[u8]>> {
         let Ok(tops) = self.tops(&names).await else { return names };
-        let mut flows = self.flows.lock();
         let mut differ = Vec::new();
         for (name, top) in names.into_iter().zip(tops) {
+            let mut flows = self.flows_of(&name).lock();
             let Some(flow) = flows.get_mut(&name) else { continue };
             let compared = top.and_then(|top| flow.compare(&top, &*self.receiver));
+            drop(flows);
             if compared != Some(Next::Nothing) {
                 differ.push(name);
             }
@@ -233,7 +246,7 @@ impl Feed {
     async fn make_whole(&self, name: Box<[u8]>) {
         loop {
             let place = {
-                let flows = self.flows.lock();
+                let flows = self.flows_of(&name).lock();
                 let flow = flows.get(&name).filter(|flow| flow.is_healing());
                 flow.and_then(|flow| Some((flow.channel().clone(), flow.position()?.clone())))
             };
@@ -244,7 +257,7 @@ impl Feed {
                 limit: Some(PUBLICATIONS_PER_READ),
                 bytes_max: Some(BYTES_PER_READ),
             };
-            match history::read(&self.redis, &channel, &range, META_TTL, Some(&position)).await {
+            match history::read(&self.redis, &channel, &range, None, Some(&position)).await {
                 Ok(found) => match self.tell(&name, &position, found) {
                     Next::Nothing => return,
                     Next::Read => {}
@@ -256,7 +269,7 @@ impl Feed {
 
     /// Tells a flow what was read for it after `position`.
     fn tell(&self, name: &[u8], position: &Position, found: History) -> Next {
-        let mut flows = self.flows.lock();
+        let mut flows = self.flows_of(name).lock();
         let Some(flow) = flows.get_mut(name) else { return Next::Nothing };
         let (healed, next) = flow.found(position, found, &*self.receiver);
         self.metrics.publications_healed(healed.publications);
@@ -289,15 +302,37 @@ fn known(flow: &Flow, epoch: Epoch) -> Epoch {
 
 /// Reads a channel until nobody waits for that any more.
 async fn read_for_all(feed: Arc<Feed>, channel: Channel) {
+    let mut turn = Turn { feed: &feed, channel: &channel, is_over: false };
     while let Some(readers) = feed.reads.next(&channel) {
+        let mut failure = None;
         for party in reads::parties(readers) {
-            if let Err(error) = feed.read_for(&channel, party).await {
-                // Who came meanwhile does not wait for the same once more: nobody waits for longer than a command.
-                feed.reads.waiting(&channel).into_iter().for_each(|reader| reader.answer(Err(error)));
+            match failure {
+                None => failure = feed.read_for(&channel, party).await.err(),
+                // Nobody waits for longer than a command: what failed for one is not tried for the others.
+                Some(error) => party.readers.into_iter().for_each(|reader| reader.answer(Err(error))),
             }
+        }
+        if let Some(error) = failure {
+            feed.reads.waiting(&channel).into_iter().for_each(|reader| reader.answer(Err(error)));
         }
         if feed.reads.is_crowded(&channel) {
             tokio::time::sleep(GATHERING).await;
+        }
+    }
+    turn.is_over = true;
+}
+
+/// Somebody reads a channel. Should that end before its time, nobody waits for it.
+struct Turn<'a> {
+    feed: &'a Feed,
+    channel: &'a Channel,
+    is_over: bool,
+}
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        if !self.is_over {
+            self.feed.reads.abandon(self.channel);
         }
     }
 }
@@ -313,15 +348,15 @@ async fn listen(feed: Weak<Feed>, instance: Arc<Instance>, worker: usize) {
         for item in items.drain(..) {
             match item {
                 Item::Message { name, payload } => {
-                    if feed.take(&mut feed.flows.lock(), &name, payload) == Next::Read {
+                    if feed.take(&name, payload) == Next::Read {
                         to_read.push(name.into());
                     }
                 }
-                Item::Restored => to_read.extend(feed.suspect_all(&instance)),
+                Item::Restored => to_read.extend(feed.suspect_all(&instance, worker)),
             }
         }
         for name in dropped.drain(..) {
-            if feed.flows.lock().get_mut(&*name).is_some_and(|flow| flow.suspect() == Next::Read) {
+            if feed.flows_of(&name).lock().get_mut(&*name).is_some_and(|flow| flow.suspect() == Next::Read) {
                 to_read.push(name.into());
             }
         }
@@ -345,7 +380,7 @@ async fn suspect_later(feed: Weak<Feed>, name: String, top: Position) {
     tokio::time::sleep(ON_ITS_WAY).await;
     let Some(feed) = feed.upgrade() else { return };
     let next = {
-        let mut flows = feed.flows.lock();
+        let mut flows = feed.flows_of(name.as_bytes()).lock();
         let lagging = flows.get_mut(name.as_bytes()).filter(|flow| flow.lags(&top));
         lagging.map(Flow::suspect)
     };

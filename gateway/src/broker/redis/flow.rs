@@ -12,13 +12,19 @@ use crate::model::{Channel, Epoch, Notice, Position, Publication};
 /// Most bytes that are held of a channel while its history is read; above it they are read too.
 const HELD_BYTES_MAX: usize = 1 << 20;
 
+/// Most publications of a new epoch that are delivered although they were made before anybody here heard of it: whoever
+/// follows the history begins anew, the others miss nothing that is still there.
+const EARLIER_MAX: u64 = 512;
+
 /// See the module's doc.
 #[derive(Debug)]
 pub(super) struct Flow {
     channel: Channel,
-    /// Everything up to here was delivered, or was there before anybody followed the history. `None` as long as
-    /// nobody does.
+    /// Nothing up to here is missing: it was delivered, or was there before anybody followed the history and may still
+    /// come. `None` as long as nobody follows it.
     position: Option<Position>,
+    /// Of the position's epoch, the last offset that was delivered.
+    delivered: u64,
     state: State,
 }
 
@@ -62,7 +68,7 @@ pub(super) struct Healed {
 
 impl Flow {
     pub(super) fn new(channel: Channel) -> Self {
-        Self { channel, position: None, state: State::Live }
+        Self { channel, position: None, delivered: 0, state: State::Live }
     }
 
     pub(super) fn channel(&self) -> &Channel {
@@ -110,22 +116,29 @@ impl Flow {
     /// Delivers what goes on from the position; gives back what is ahead of it.
     fn deliver(&mut self, mut run: Run, receiver: &dyn Receiver) -> Result<(), Run> {
         let (Some(first), Some(last)) = (run.first(), run.last()) else { return Ok(()) };
+        let mut offset = last;
         if let Some(position) = &self.position
             && position.epoch == run.epoch
         {
             if first > position.offset + 1 {
                 return Err(run);
             }
-            run.publications.retain(|publication| publication.offset > position.offset);
+            run.publications.retain(|publication| publication.offset > self.delivered);
             if run.publications.is_empty() {
                 return Ok(());
             }
+            offset = last.max(position.offset);
         }
         self.forget_held_of_others(&run.epoch);
         // Of another epoch: nothing that was delivered before goes on, as its receivers see by the epoch.
         receiver.deliver(&self.channel, Some(&run.epoch), &run.publications);
-        self.position = Some(Position { epoch: run.epoch, offset: last });
+        self.move_to(Position { epoch: run.epoch, offset }, last);
         Ok(())
+    }
+
+    fn move_to(&mut self, position: Position, delivered: u64) {
+        self.position = Some(position);
+        self.delivered = delivered;
     }
 
     /// What is held of another epoch than this, which is the one of now, must not come after it.
@@ -194,17 +207,31 @@ impl Flow {
             publications.retain(|publication| publication.offset > position.offset);
         }
         let mut healed = Healed { publications: publications.len(), is_lost: false };
+        if top.epoch != position.epoch {
+            // What was read is of no use: it began at a place of the old epoch.
+            let offset = top.offset.saturating_sub(EARLIER_MAX);
+            let begun = Position { epoch: top.epoch, offset };
+            self.lose_to(begun, receiver);
+            let next = if top.offset > offset { Next::Read } else { self.go_on(receiver) };
+            return (Healed { publications: 0, is_lost: true }, next);
+        }
         if !goes_on(&position, &top, &publications) {
             let resumed = self.resume(&top, &publications);
-            receiver.lose(&self.channel, &resumed);
-            self.forget_held_of_others(&resumed.epoch);
-            self.position = Some(resumed);
+            self.lose_to(resumed, receiver);
             healed.is_lost = true;
         }
         let is_all = publications.last().is_none_or(|last| last.offset >= top.offset);
         // It begins right after the position, as was just seen or brought about.
         let delivered = self.deliver(Run { epoch: top.epoch, publications }, receiver);
         if delivered.is_ok() && is_all { (healed, self.go_on(receiver)) } else { (healed, Next::Read) }
+    }
+
+    /// What is missing up to `place` will not come.
+    fn lose_to(&mut self, place: Position, receiver: &dyn Receiver) {
+        receiver.lose(&self.channel, &place);
+        self.forget_held_of_others(&place.epoch);
+        let delivered = place.offset;
+        self.move_to(place, delivered);
     }
 
     /// From where there is something to deliver, when what comes before is lost.
@@ -216,7 +243,7 @@ impl Flow {
             }
             State::Live => None,
         };
-        let offset = read.or(held).map_or(top.offset, |first| (first - 1).min(top.offset));
+        let offset = read.or(held).map_or(top.offset, |first| first.saturating_sub(1).min(top.offset));
         Position { epoch: top.epoch.clone(), offset }
     }
 
@@ -225,10 +252,10 @@ impl Flow {
         matches!(self.state, State::Healing { .. })
     }
 
-    /// `top` is the top of the history. `None` if not everything up to there has come: then it has to be read.
+    /// `top` is the top of the history. `None` if that is not the position: then it has to be
+    /// read. A position above it may have come meanwhile, or be of a history that has lost its end.
     pub(super) fn compare(&mut self, top: &Position, receiver: &dyn Receiver) -> Option<Next> {
-        let has_all = |position: &Position| position.epoch == top.epoch && position.offset >= top.offset;
-        self.position.as_ref().is_some_and(has_all).then(|| self.go_on(receiver))
+        (self.position.as_ref() == Some(top)).then(|| self.go_on(receiver))
     }
 
     /// Nothing is missing up to the position: delivers what was held.
@@ -239,6 +266,7 @@ impl Flow {
         if is_stale {
             return self.heal(held);
         }
+        self.delivered = self.position.as_ref().map_or(0, |position| position.offset);
         let mut held = held.into_iter();
         while let Some(run) = held.next() {
             if let Err(ahead) = self.deliver(run, receiver) {

@@ -13,12 +13,13 @@ use crate::redis::{Call, Redis, Script, script};
 static HISTORY: Script = script!("history.lua");
 
 /// Reads `range` of the history of `channel`. `known` is a position that was given out: a history of its epoch that
-/// does not reach it any more has lost its end, and begins a new epoch.
+/// does not reach it any more has lost its end, and begins a new epoch. Without a `meta_ttl` the epoch is kept as long as
+/// it was.
 pub(super) async fn read(
     redis: &Redis,
     channel: &Channel,
     range: &Range,
-    meta_ttl: Duration,
+    meta_ttl: Option<Duration>,
     known: Option<&Position>,
 ) -> Result<History, BrokerError> {
     let names = redis.names();
@@ -29,7 +30,7 @@ pub(super) async fn read(
     let call = Call::script(&HISTORY, &[&keys[0], &keys[1]])
         .arg(Epoch::random().as_str())
         .arg(&*instance.lineage())
-        .arg(super::milliseconds(meta_ttl))
+        .arg(meta_ttl.map_or(0, super::milliseconds))
         .arg(if range.reverse { "r" } else { "" })
         .arg(number(since))
         .arg(number(range.limit.map(|limit| limit as u64)))

@@ -78,6 +78,7 @@ impl RedisBroker {
             options.retention.map_or((0, Duration::ZERO, Duration::ZERO), |retention| {
                 (retention.size, retention.ttl, retention.meta_ttl)
             });
+        let known = options.retention.and_then(|_| self.feed.position(channel));
         let mut call = Call::script(&PUBLISH, &keys)
             .arg(names.relay(channel))
             .arg(envelope::head())
@@ -86,7 +87,9 @@ impl RedisBroker {
             .arg(size)
             .arg(milliseconds(ttl))
             .arg(milliseconds(meta_ttl))
-            .arg(milliseconds(options.idempotency_ttl));
+            .arg(milliseconds(options.idempotency_ttl))
+            .arg(known.as_ref().map_or("", |known| known.epoch.as_str()))
+            .arg(known.as_ref().map(|known| known.offset.to_string()).unwrap_or_default());
         for draft in drafts {
             // As texts of one length they compare as numbers do; a number of Lua would lose the last digits.
             let version = if draft.version > 0 { format!("{:020}", draft.version) } else { String::new() };

@@ -49,6 +49,11 @@ impl Reads {
         is_first
     }
 
+    /// Nobody reads the channel any more, and who waits hears nothing.
+    pub(super) fn abandon(&self, channel: &Channel) {
+        self.0.lock().remove(channel);
+    }
+
     /// Those who wait.
     pub(super) fn waiting(&self, channel: &Channel) -> Vec<Reader> {
         self.0.lock().get_mut(channel).map(std::mem::take).unwrap_or_default()

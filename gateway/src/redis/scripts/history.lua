@@ -1,7 +1,7 @@
 -- Reads a part of the history of a channel. One that has no epoch gets one, which stays for the time of the metadata.
 --
 -- KEYS: 1 metadata (hash), 2 kept publications (stream).
--- ARGV: 1 an epoch for a history that has none, 2 its lineage, 3 time of the metadata (ms), 4 'r' for newest first,
+-- ARGV: 1 an epoch for a history that has none, 2 its lineage, 3 time of the metadata (ms; 0: as it is), 4 'r' for newest first,
 --   5 offset to begin strictly after (before in reverse) or '', 6 most publications or '', 7 most bytes or '',
 --   8 and 9: an epoch and an offset that are known to have been given out, or ''. A history of that epoch that has not
 --   come so far has lost its end: it begins a new epoch.
@@ -16,10 +16,13 @@ end
 local epoch, offset = known[1], tonumber(known[2] or 0)
 if not epoch or (epoch == ARGV[8] and offset < tonumber(ARGV[9])) then
   epoch, offset = candidate, 0
-  redis.call('DEL', stream, meta)
+  -- First what a full Redis refuses.
   redis.call('HSET', meta, 'e', epoch, 'o', '0', 'l', lineage)
+  redis.call('HDEL', meta, 'v', 'w')
+  redis.call('DEL', stream)
+  redis.call('PEXPIRE', meta, 86400000)
 end
-redis.call('PEXPIRE', meta, meta_ttl)
+if meta_ttl ~= '0' then redis.call('PEXPIRE', meta, meta_ttl) end
 
 local found = {}
 if ARGV[6] ~= '0' then

@@ -3,12 +3,13 @@
 -- KEYS: 1 metadata (hash), 2 kept publications (stream), then the key of each draft that has an idempotency key.
 -- ARGV: 1 the Redis channel, 2 how an envelope begins, 3 an epoch for a history that has none, 4 its lineage,
 --   5 most publications kept (0: no history), 6 their time, 7 that of the metadata, 8 that of an idempotency key
---   (all in ms), then for each draft: 'k' or '' (has a key), version as 20 digits or '', version epoch, publication.
+--   (all in ms), 9 and 10 an epoch and an offset that are known to have been given out, or '': a history of that epoch
+--   that has not come so far has lost its end, and begins a new epoch; then for each draft: 'k' or '' (has a key), version as 20 digits or '', version epoch, publication.
 -- Answers for each draft: epoch, offset (0 without a history), 1 if it was suppressed.
 --
 -- What was written is not rolled back when a later command fails, so what can fail comes first: the stream before the
 -- counter. A counter behind its stream (its key was lost, or overwritten) begins a new epoch.
-local FIXED = 8
+local FIXED = 10
 local meta, stream = KEYS[1], KEYS[2]
 local channel, head, candidate, lineage = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
 local size, ttl, meta_ttl, key_ttl = tonumber(ARGV[5]), ARGV[6], ARGV[7], ARGV[8]
@@ -24,7 +25,9 @@ if size > 0 then
   end
   epoch, offset = known[1] or candidate, tonumber(known[2] or 0)
   version, version_epoch = known[3], known[4]
-  if not known[1] then redis.call('DEL', stream) end
+  if epoch == ARGV[9] and offset < tonumber(ARGV[10]) then
+    epoch, offset, version, version_epoch = candidate, 0, false, false
+  end
 end
 
 local function append(publication)
@@ -50,7 +53,8 @@ for i = FIXED + 1, #ARGV, 4 do
     if size > 0 then
       local added = append(publication)
       if added.err and #accepted == 0 and not added.err:find('^OOM') then
-        redis.call('DEL', stream)
+        -- What is kept belongs to a history that is no more: its counter was lost, or is behind.
+        redis.call('DEL', stream, meta)
         epoch, offset, version, version_epoch = candidate, 0, false, false
         added = append(publication)
       end

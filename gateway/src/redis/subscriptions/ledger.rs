@@ -19,6 +19,8 @@ struct Line {
     told: Told,
     /// Its confirmation came.
     is_confirmed: bool,
+    /// It was wanted when the connection was opened.
+    is_due: bool,
     /// Who waits until what is wanted is so.
     waiters: Vec<oneshot::Sender<()>>,
 }
@@ -38,7 +40,8 @@ pub(super) struct Ledger {
     lines: HashMap<Name, Line>,
     /// Those for which the server was told something else than what is wanted.
     changed: HashSet<Name>,
-    /// Wanted and not confirmed.
+    /// Wanted since the connection was opened, and not confirmed. What is wanted later does not count: others come all the
+    /// time.
     unconfirmed: usize,
 }
 
@@ -63,7 +66,6 @@ impl Ledger {
         if !std::mem::replace(&mut line.is_wanted, true) {
             // What they wait for, who did not want it any more, will not come.
             line.waiters.clear();
-            self.unconfirmed += usize::from(!line.is_confirmed);
         }
         if line.told == Told::Subscribe {
             self.changed.remove(&name);
@@ -79,7 +81,7 @@ impl Ledger {
         let line = self.lines.get_mut(&name)?;
         if std::mem::replace(&mut line.is_wanted, false) {
             line.waiters.clear();
-            self.unconfirmed -= usize::from(!line.is_confirmed);
+            self.unconfirmed -= usize::from(std::mem::take(&mut line.is_due));
         }
         match line.told {
             Told::Nothing => {
@@ -99,6 +101,7 @@ impl Ledger {
         self.unconfirmed = 0;
         self.lines.retain(|name, line| {
             (line.told, line.is_confirmed) = (Told::Nothing, false);
+            line.is_due = line.is_wanted;
             if line.is_wanted {
                 self.changed.insert(Arc::clone(name));
                 self.unconfirmed += 1;
@@ -136,7 +139,7 @@ impl Ledger {
         if line.told == Told::Subscribe && !std::mem::replace(&mut line.is_confirmed, true) && line.is_wanted
         {
             line.waiters.drain(..).for_each(hear);
-            self.unconfirmed -= 1;
+            self.unconfirmed -= usize::from(std::mem::take(&mut line.is_due));
         }
     }
 
@@ -146,6 +149,9 @@ impl Ledger {
         let Some(line) = self.lines.get_mut(name) else { return };
         if line.is_wanted {
             // It was wanted again meanwhile, and will be told after this.
+            if line.told == Told::Unsubscribe {
+                line.told = Told::Nothing;
+            }
             return;
         }
         line.waiters.drain(..).for_each(hear);
@@ -153,7 +159,7 @@ impl Ledger {
         self.changed.remove(name);
     }
 
-    /// Whether everything that is wanted is live.
+    /// Whether everything is live that was wanted when the connection was opened.
     pub(super) fn is_settled(&self) -> bool {
         self.unconfirmed == 0
     }
@@ -195,7 +201,7 @@ mod tests {
         let (mut first, mut second) = (ledger.want("a").unwrap(), ledger.want("a").unwrap());
         assert_eq!(ledger.next_batch(9), batch(&["a"], &[]));
         assert!(ledger.next_batch(9).is_empty());
-        assert!(!is_told(&mut first) && !ledger.is_settled());
+        assert!(!is_told(&mut first));
         ledger.subscribed(b"b");
         ledger.subscribed(b"a");
         assert!(is_told(&mut first) && is_told(&mut second) && ledger.is_settled());

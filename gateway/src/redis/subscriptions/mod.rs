@@ -71,6 +71,10 @@ impl Subscriptions {
         &self.state.queues
     }
 
+    pub(super) fn deadline(&self) -> Duration {
+        self.deadline
+    }
+
     pub(super) fn heard_for(&self) -> Duration {
         self.state.heard_since.lock().map(|since| since.elapsed()).unwrap_or_default()
     }
@@ -124,7 +128,7 @@ impl State {
 
     /// Puts what came on a Redis channel into the queue of its worker; `false` if it was dropped.
     fn hear(&self, name: Vec<u8>, payload: Vec<u8>) -> bool {
-        self.queues[worker(&name)].push(Item::Message { name, payload })
+        self.queues[worker_of(&name)].push(Item::Message { name, payload })
     }
 
     /// Everything is heard again.
@@ -143,8 +147,8 @@ async fn watch_over(supervisor: JoinHandle<()>) {
     }
 }
 
-/// FNV-1a: the same worker for the same name, whatever the process.
-fn worker(name: &[u8]) -> usize {
+/// The worker to which the Redis channel `name` falls; the same whatever the process (FNV-1a).
+pub fn worker_of(name: &[u8]) -> usize {
     let hash = name.iter().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
         (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
     });

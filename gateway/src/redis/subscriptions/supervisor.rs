@@ -35,8 +35,8 @@ pub(super) struct Supervisor {
     hearing: watch::Sender<Hearing>,
     metrics: Arc<Metrics>,
     complaint: Complaint,
-    /// There was a connection on which everything was heard.
-    has_heard: bool,
+    /// There was a connection before this one.
+    had_connection: bool,
 }
 
 /// What a connection tells while it is open.
@@ -149,7 +149,16 @@ impl Supervisor {
         metrics: Arc<Metrics>,
     ) -> Self {
         let complaint = Complaint::default();
-        Self { connector, lines, state, probe: probe.into(), hearing, metrics, complaint, has_heard: false }
+        Self {
+            connector,
+            lines,
+            state,
+            probe: probe.into(),
+            hearing,
+            metrics,
+            complaint,
+            had_connection: false,
+        }
     }
 
     pub(super) async fn run(mut self) {
@@ -163,6 +172,7 @@ impl Supervisor {
                     let end = self.serve(&ears, connection, &mut backoff).await;
                     // A ping may hold it open for a while.
                     ears.is_given_up.store(true, Ordering::Release);
+                    self.had_connection = true;
                     let reason = match &end {
                         End::Lost(reason) => *reason,
                         End::Unusable(_) => ReconnectReason::Refused,
@@ -217,7 +227,7 @@ impl Supervisor {
                 is_restored = true;
                 backoff.connected();
                 // On the first connection nothing can have been missed.
-                if std::mem::replace(&mut self.has_heard, true) {
+                if self.had_connection {
                     self.state.restore();
                 }
                 self.hear_again();
@@ -281,6 +291,8 @@ impl Supervisor {
     fn lose(&mut self, end: &End) {
         self.metrics.broker_up(false);
         *self.state.heard_since.lock() = None;
+        // Nothing is live any more: who subscribes now has to wait.
+        self.state.ledger.lock().start_anew();
         let was_heard = self.hearing.borrow().is_heard();
         if was_heard || !matches!(*self.hearing.borrow(), Hearing::NotYet) {
             self.hearing.send_replace(Hearing::Deaf);
@@ -388,7 +400,7 @@ mod tests {
         new.hear(confirmed);
         assert!(live.is_some_and(|mut live| live.try_recv().is_ok()));
         let (mut items, mut dropped) = (VecDeque::new(), Vec::new());
-        state.queues[super::super::worker(b"a")].take(&mut items, &mut dropped).await;
+        state.queues[super::super::worker_of(b"a")].take(&mut items, &mut dropped).await;
         assert_eq!(items, [Item::Message { name: b"a".into(), payload: b"x".into() }]);
     }
 }

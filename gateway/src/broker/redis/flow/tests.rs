@@ -86,7 +86,7 @@ fn lost(publications: usize) -> Healed {
 fn what_goes_on_is_delivered_once_and_in_order() {
     let mut bench = Bench::followed();
     assert_eq!(bench.arrive("e", 6..=7), Next::Nothing);
-    assert_eq!(bench.arrive("e", 5..=8), Next::Nothing);
+    assert_eq!(bench.arrive("e", 6..=8), Next::Nothing);
     assert_eq!(bench.arrive("e", 7..=8), Next::Nothing);
     bench.flow.pass(&run([0]), &bench.log);
     assert_eq!(bench.log(), "e6 e7 e8 0");
@@ -148,7 +148,7 @@ fn what_is_gone_is_said_and_the_rest_is_delivered() {
 }
 
 #[test]
-fn another_epoch_is_told_once() {
+fn another_epoch_is_told_once_and_what_is_kept_of_it_is_delivered() {
     let mut bench = Bench::followed();
     assert_eq!(bench.flow.observe(&at("f", 0), false), Next::Read, "somebody found it out");
     assert_eq!(bench.found(5, at("f", 0), []), (lost(0), Next::Nothing));
@@ -158,6 +158,13 @@ fn another_epoch_is_told_once() {
     // Its publications tell as well.
     assert_eq!(bench.arrive("g", 4..=4), Next::Nothing);
     assert_eq!((bench.log().as_str(), bench.flow.position()), ("g4", Some(&at("g", 4))));
+    // Made while nothing was heard.
+    assert_eq!(bench.flow.suspect(), Next::Read);
+    let history = |top, offsets| History { top, publications: run(offsets) };
+    let (log, flow) = (&bench.log, &mut bench.flow);
+    assert_eq!(flow.found(&at("g", 4), history(at("h", 2), 0..0), log), (lost(0), Next::Read));
+    assert_eq!(flow.found(&at("h", 0), history(at("h", 2), 1..3), log), (healed(2), Next::Nothing));
+    assert_eq!(bench.log(), "h lost 0 h1 h2");
 }
 
 #[test]
@@ -166,16 +173,24 @@ fn a_new_epoch_ends_what_waits_of_the_old_one() {
     assert_eq!(bench.arrive("e", 8..=8), Next::Read);
     assert_eq!(bench.arrive("f", 1..=1), Next::Nothing);
     assert_eq!(bench.found(5, at("e", 8), 6..=8), (NOTHING, Next::Read), "what was read is of the old one");
-    assert_eq!(
-        bench.flow.found(&at("f", 1), History { top: at("f", 1), publications: vec![] }, &bench.log).1,
-        Next::Nothing
-    );
+    let history = History { top: at("f", 1), publications: vec![] };
+    assert_eq!(bench.flow.found(&at("f", 1), history, &bench.log).1, Next::Nothing);
     assert_eq!(bench.log(), "f1");
     let mut bench = Bench::followed();
     assert_eq!(bench.arrive("e", 8..=8), Next::Read);
-    assert_eq!(bench.found(5, at("f", 2), []), (lost(0), Next::Nothing));
-    assert_eq!(bench.arrive("f", 3..=3), Next::Nothing);
-    assert_eq!(bench.log(), "f lost 2 f3");
+    assert_eq!(bench.found(5, at("f", 0), []), (lost(0), Next::Nothing));
+    assert_eq!(bench.arrive("f", 1..=1), Next::Nothing);
+    assert_eq!(bench.log(), "f lost 0 f1");
+}
+
+#[test]
+fn what_was_on_its_way_when_somebody_began_to_follow_is_delivered() {
+    let mut bench = Bench::new();
+    assert_eq!(bench.flow.observe(&at("e", 5), false), Next::Nothing);
+    assert_eq!(bench.arrive("e", 4..=4), Next::Nothing);
+    assert_eq!(bench.arrive("e", 5..=6), Next::Nothing);
+    assert_eq!(bench.arrive("e", 5..=6), Next::Nothing);
+    assert_eq!((bench.log().as_str(), bench.flow.position()), ("e4 e5 e6", Some(&at("e", 6))));
 }
 
 #[test]
@@ -215,6 +230,7 @@ fn a_top_that_is_reached_needs_no_reading() {
     assert_eq!(bench.flow.suspect(), Next::Read);
     assert_eq!(bench.flow.compare(&at("e", 6), &bench.log), None);
     assert_eq!(bench.flow.compare(&at("f", 5), &bench.log), None);
+    assert_eq!(bench.flow.compare(&at("e", 4), &bench.log), None, "it may have lost its end");
     assert_eq!(bench.flow.compare(&at("e", 5), &bench.log), Some(Next::Nothing));
     assert!(!bench.flow.is_healing());
     assert!(bench.flow.lags(&at("e", 6)) && !bench.flow.lags(&at("e", 5)) && !bench.flow.lags(&at("f", 6)));

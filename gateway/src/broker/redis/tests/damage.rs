@@ -117,8 +117,16 @@ impl World {
         let publish = || {
             let publication = Publication::of(RawJson::string("x"));
             let call = Call::script(&PUBLISH, &[&keys[0], &keys[1]]).arg(names.relay(&self.a));
-            let call =
-                call.arg(envelope::head()).arg("epoch").arg("").arg(100).arg(3_600_000).arg(3_600_000).arg(1);
+            let call = call
+                .arg(envelope::head())
+                .arg("epoch")
+                .arg("")
+                .arg(100)
+                .arg(3_600_000)
+                .arg(3_600_000)
+                .arg(1)
+                .arg("")
+                .arg("");
             call.arg("").arg("").arg("").arg(envelope::publication(&publication))
         };
         let calls = std::iter::once(kill).chain((0..count).map(|_| publish())).collect();
@@ -298,4 +306,86 @@ async fn many_who_read_a_channel_at_once_cost_few_reads() {
     let scripts = stats.lines().find_map(|line| line.strip_prefix("cmdstat_evalsha:calls=")).unwrap();
     let calls: usize = scripts.split(',').next().unwrap().parse().unwrap();
     assert!(calls <= 3, "{calls}");
+}
+
+/// How often Redis ran a command since its statistics were reset.
+async fn calls(world: &World, command: &str) -> usize {
+    let stats: String = world.redis.home().call(Call::command("INFO").arg("commandstats")).await.unwrap();
+    let line = stats.lines().find_map(|line| line.strip_prefix(&format!("cmdstat_{command}:calls=")));
+    line.map_or(0, |line| line.split(',').next().unwrap().parse().unwrap())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn what_is_published_while_somebody_reads_the_history_is_delivered() {
+    let world = World::new().await;
+    let draft = || vec![Draft::of(Publication::of(RawJson::string("x")))];
+    for number in 0..200 {
+        let channel = Channel::parse(&format!("fresh{number}"), 255).unwrap();
+        world.broker.subscribe(&channel).await.unwrap();
+        let top = || Range { limit: Some(0), ..Range::default() };
+        let (published, ..) = tokio::join!(
+            world.broker.publish(&channel, draft(), KEEPING),
+            world.broker.history(&channel, top(), HOUR),
+            world.broker.history(&channel, top(), HOUR),
+        );
+        assert!(published.is_ok());
+    }
+    assert_eq!(world.log.offsets(200).await, [1; 200]);
+}
+
+#[tokio::test]
+async fn a_connection_that_comes_back_looks_at_channels_and_reads_none_that_missed_nothing() {
+    let world = World::new().await;
+    for number in 0..500 {
+        let channel = Channel::parse(&format!("quiet{number}"), 255).unwrap();
+        world.broker.subscribe(&channel).await.unwrap();
+        let range = Range { limit: Some(0), ..Range::default() };
+        world.broker.history(&channel, range, HOUR).await.unwrap();
+    }
+    world.publish().await.unwrap();
+    world.log.offsets(1).await;
+    world.command(&["CONFIG", "RESETSTAT"]).await;
+    world.publish_unheard(1).await;
+    assert_eq!(world.log.offsets(2).await, [1, 2]);
+    // What was published, and the read of the one channel that missed it.
+    assert!(calls(&world, "evalsha").await <= 3, "{}", calls(&world, "evalsha").await);
+}
+
+#[tokio::test]
+async fn a_publisher_that_knows_better_does_not_give_an_offset_twice() {
+    let world = World::new().await;
+    for _ in 0..5 {
+        world.publish().await.unwrap();
+    }
+    assert_eq!(world.log.offsets(5).await.len(), 5);
+    let before = world.follow().await;
+    // As after a restart from an older copy of the data, in which the end of the stream is missing too.
+    world.command(&["HSET", &world.key("meta"), "o", "3"]).await;
+    world.command(&["XDEL", &world.key("stream"), "4-0", "5-0"]).await;
+    world.command(&["XSETID", &world.key("stream"), "3-0"]).await;
+    let next = world.publish().await.unwrap();
+    assert_ne!(next.epoch, before.epoch);
+    assert_eq!(world.log.told(6).await[5], Told::Came(Some(next.epoch), 1));
+}
+
+#[tokio::test]
+async fn nobody_waits_for_a_history_for_longer_than_a_command_may_take() {
+    let server = Server::start();
+    let limit = Duration::from_millis(300);
+    let settings = crate::config::Redis { command_timeout: limit, ..server.settings() };
+    let metrics = Arc::new(Metrics::new());
+    let redis = Redis::start(&settings, crate::model::NodeId::random(), &metrics).await.unwrap();
+    let broker = RedisBroker::new(Arc::clone(&redis), Arc::new(Log::default()), metrics, &Handle::current());
+    let a = Channel::parse("a", 255).unwrap();
+    let pause = Call::command("CLIENT").arg("PAUSE").arg(20_000).arg("ALL");
+    redis.home().call::<String>(pause).await.unwrap();
+    let start = tokio::time::Instant::now();
+    // Too far from one another to be read together.
+    let read = |since: u64| {
+        let range = Range { since: Some(since * 1_000), limit: Some(9), ..Range::default() };
+        broker.history(&a, range, HOUR)
+    };
+    let reads = futures_util::future::join_all((0..50).map(read)).await;
+    assert!(reads.iter().all(Result::is_err));
+    assert!(start.elapsed() < limit * 20, "one after another they would take fifty times as long");
 }
