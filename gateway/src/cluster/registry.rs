@@ -9,7 +9,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 pub use alone::Alone;
-pub use redis::RedisRegistry;
+pub use self::redis::RedisRegistry;
 
 use super::roster::Report;
 use crate::model::{NodeEpoch, Revocation, UserId};

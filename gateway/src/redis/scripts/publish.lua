@@ -32,6 +32,7 @@ end
 
 local function append(publication)
   local id = string.format('%.0f-0', offset + 1)
+  -- Exactly so many (=): who counts on the size may count on all of it.
   return redis.pcall('XADD', stream, 'MAXLEN', '=', size, id, 'p', publication)
 end
 

@@ -191,6 +191,7 @@ impl Supervisor {
 
     async fn open(&self) -> Result<(Arc<Ears>, MultiplexedConnection), Verdict> {
         let ears = Ears::new(&self.state, &self.probe, &self.metrics);
+        // Called by the reader itself: the library's own way from it to a stream has no limit.
         let hearing = Arc::clone(&ears);
         let on_push = move |push: PushInfo| -> Result<(), ()> {
             hearing.hear(push);
