@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
-pub use alone::Alone;
 pub use self::redis::RedisRegistry;
+pub use alone::Alone;
 
 use super::roster::Report;
 use crate::model::{NodeEpoch, Revocation, UserId};
