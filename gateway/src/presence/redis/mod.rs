@@ -10,10 +10,12 @@ mod reaping;
 mod room;
 
 use std::collections::HashSet;
+use std::slice;
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use parking_lot::Mutex;
+use tokio::sync::Semaphore;
 
 use self::entry::Malformed;
 pub use self::owners::{Heartbeats, Owners};
@@ -27,6 +29,8 @@ use crate::redis::{Call, Failure, Instance, Redis, Refusal, Reply};
 const CLEARING_MAX: usize = 64;
 /// How often a channel is cleared of the dead before it is counted.
 const CLEARINGS_MAX: usize = 3;
+/// Most round trips at once that take somebody out, with those of which it is not known yet whom they took.
+const TAKING_MAX: usize = 256;
 
 /// Keeps members in Redis.
 pub struct RedisPresence {
@@ -39,13 +43,16 @@ struct Inner {
     departures: Departures,
     /// What is being cleared away in the background.
     clearing: Mutex<HashSet<(Channel, NodeEpoch)>>,
+    /// One for each round trip that takes somebody out, until it is known whom.
+    taking: Arc<Semaphore>,
 }
 
 impl RedisPresence {
     /// Nobody is a member any more whose owner is dead by what `owners` knows.
     pub fn new(redis: Arc<Redis>, owners: Arc<dyn Owners>) -> Self {
         let (departures, clearing) = (Departures::default(), Mutex::default());
-        Self { inner: Arc::new(Inner { redis, owners, departures, clearing }) }
+        let taking = Arc::new(Semaphore::new(TAKING_MAX));
+        Self { inner: Arc::new(Inner { redis, owners, departures, clearing, taking }) }
     }
 }
 
@@ -125,12 +132,13 @@ impl Inner {
     }
 
     /// Makes the owner's members of a channel those of `holding`.
-    async fn correct(&self, holding: &Holding, lease: Lease) -> Result<(), PresenceError> {
+    async fn correct(self: &Arc<Self>, holding: &Holding, lease: Lease) -> Result<(), PresenceError> {
         let Holding { channel, members } = holding;
         let known: HashSet<_> =
             members.iter().map(|member| member.info.client.as_bytes().as_slice()).collect();
-        self.take_owned(channel, lease.owner, |client| !known.contains(client)).await?;
         let (room, instance) = self.room(channel);
+        let is_unknown = |client: &[u8]| !known.contains(client);
+        self.take_owned(instance, slice::from_ref(channel), lease.owner, is_unknown).await?;
         for page in members.chunks(PAGE) {
             instance.call::<Vec<u8>>(room.put(page, lease)).await?;
         }

@@ -1,7 +1,11 @@
 use std::time::Duration;
 
 use super::super::contract::{self, channel, departed, holding, lease, listed, member, owner};
+use super::room::{Receipts, Ticket};
 use super::*;
+use crate::config;
+use crate::metrics::Metrics;
+use crate::model::NodeId;
 use crate::redis::testing;
 
 /// Those that were named are dead.
@@ -265,7 +269,60 @@ async fn who_moved_between_a_look_and_a_hand_is_left_alone() {
     let ann = member("ann");
     bench.add("a", &ann, 0).await;
     let (name, client) = (channel("a"), ann.client.as_bytes().to_vec());
-    let take = Room::new(bench.redis.names(), &name).take(&[client], owner(1));
+    let take = Room::new(bench.redis.names(), &name).take(&[client], owner(1), None);
     assert_eq!(bench.redis.home().call::<Entries>(take).await, Ok(Vec::new()));
+    assert_eq!(bench.stats("a").await, (1, 1));
+}
+
+#[tokio::test]
+async fn whose_taking_out_was_not_answered_departs_all_the_same_and_once() {
+    const EACH: usize = 500;
+    // One of its own: it is stopped for all.
+    let server = testing::Server::start();
+    let (settings, metrics) = (server.settings(), Arc::new(Metrics::new()));
+    let hasty = config::Redis { command_timeout: Duration::from_millis(200), ..settings.clone() };
+    let patient = Redis::start(&settings, NodeId::random(), &metrics).await.unwrap();
+    let hasty = Redis::start(&hasty, NodeId::random(), &metrics).await.unwrap();
+    let other = RedisPresence::new(Arc::clone(&patient), Arc::new(Graves::default()));
+    let presence = RedisPresence::new(hasty, Arc::new(Graves::default()));
+    for name in ["a", "b"] {
+        let crowd: Vec<_> = (0..EACH).map(|_| member("ann")).collect();
+        let members: Vec<_> = crowd.iter().collect();
+        other.refresh(&[holding(name, &members)], lease()).await.unwrap();
+        let clients = crowd.iter().map(|info| info.client.as_bytes().to_vec()).collect();
+        let pause = Call::command("CLIENT").arg("PAUSE").arg(500);
+        let _: String = patient.home().call(pause).await.unwrap();
+        let batch = vec![(channel(name), clients)];
+        let taken = presence.inner.take(presence.inner.redis.home(), batch, owner(0)).await;
+        assert_eq!(taken, Err(PresenceError::Unavailable));
+    }
+    // Whom nobody took out is taken out now.
+    other.reap(owner(0)).await.unwrap();
+    let mut clients = HashSet::new();
+    while clients.len() < EACH * 2 {
+        let departed = tokio::select! {
+            departed = presence.departed() => departed,
+            departed = other.departed() => departed,
+            () = tokio::time::sleep(Duration::from_secs(10)) => panic!("{} departed", clients.len()),
+        };
+        departed.into_iter().for_each(|departed| assert!(clients.insert(departed.info.client), "twice"));
+    }
+}
+
+#[tokio::test]
+async fn a_call_that_comes_after_its_ticket_ended_takes_out_nobody() {
+    let bench = Bench::new().await;
+    let (ann, bob) = (member("ann"), member("bob"));
+    bench.add("a", &ann, 0).await;
+    bench.add("a", &bob, 0).await;
+    let (names, home, name) = (bench.redis.names(), bench.redis.home(), channel("a"));
+    let ticket = Ticket::new(names);
+    let take = |info: &Arc<ClientInfo>| {
+        Room::new(names, &name).take(&[info.client.as_bytes().to_vec()], owner(0), Some(&ticket))
+    };
+    let taken = home.call::<Entries>(take(&ann)).await.unwrap();
+    assert_eq!(taken.len(), 1);
+    assert_eq!(home.call::<Receipts>(ticket.end()).await, Ok(vec![("a".to_owned(), taken)]));
+    assert_eq!(home.call::<Entries>(take(&bob)).await, Ok(Vec::new()));
     assert_eq!(bench.stats("a").await, (1, 1));
 }
