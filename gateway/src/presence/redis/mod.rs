@@ -1,8 +1,9 @@
 //! The presence in Redis: any number of nodes.
 //!
 //! A channel's members are hashes that scripts change in one step, each with the epoch of its owner. Nobody waits for
-//! leases to end: whoever reads looks whether the owners live, leaves out those who are dead, and has them cleared
-//! away. All is kept for a few leases only, so that a cluster that died leaves nothing for ever.
+//! leases to end: whoever reads looks whether the owners were declared dead, leaves out those who were, and has them
+//! cleared away. Where an owner that is not dead did not renew its lease, its members are left out too, and stay until
+//! it renews them or is dead. All is kept for a few leases only, so that a cluster that died leaves nothing for ever.
 
 mod entry;
 mod owners;
@@ -56,6 +57,14 @@ impl RedisPresence {
     }
 }
 
+/// Owners of a channel whose members nobody sees.
+struct Absent {
+    /// What they have there is cleared away, and it is announced.
+    dead: HashSet<NodeEpoch>,
+    /// Their lease ran out. They may be back, and have told nobody then that their members are: nothing is announced.
+    silent: HashSet<NodeEpoch>,
+}
+
 impl From<Failure> for PresenceError {
     fn from(failure: Failure) -> Self {
         match failure {
@@ -77,20 +86,20 @@ impl Inner {
         (Room::new(self.redis.names(), channel), self.redis.instance_of(channel))
     }
 
-    /// Which of the owners of a channel are gone: dead, or so long silent about it that they forgot it.
-    async fn gone(&self, now_ms: u64, records: &Records) -> Result<HashSet<NodeEpoch>, PresenceError> {
-        let mut gone = HashSet::new();
-        let mut others = Vec::with_capacity(records.len());
+    /// Which of the owners of a channel have nobody there that is seen.
+    async fn absent(&self, now_ms: u64, records: &Records) -> Result<Absent, PresenceError> {
+        let mut owners = Vec::with_capacity(records.len());
+        let mut silent = HashSet::new();
         for (owner, record) in records {
             let owner = entry::owner_of(owner)?;
+            owners.push(owner);
             if entry::lapse(record)? <= now_ms {
-                gone.insert(owner);
-            } else {
-                others.push(owner);
+                silent.insert(owner);
             }
         }
-        gone.extend(self.owners.dead(&others).await);
-        Ok(gone)
+        let dead: HashSet<_> = self.owners.dead(&owners).await.into_iter().collect();
+        silent.retain(|owner| !dead.contains(owner));
+        Ok(Absent { dead, silent })
     }
 
     /// Renews the leases that can be; answers the holdings of which something is missing or too much.
@@ -189,12 +198,12 @@ impl Presence for RedisPresence {
     async fn members(&self, channel: &Channel) -> Result<Vec<Arc<ClientInfo>>, PresenceError> {
         let (room, instance) = self.inner.room(channel);
         let (now_ms, records, entries): Listed = instance.call_apart(room.list()).await?;
-        let gone = self.inner.gone(now_ms, &records).await?;
-        self.inner.clear_later(channel, &gone);
+        let Absent { dead, silent } = self.inner.absent(now_ms, &records).await?;
+        self.inner.clear_later(channel, &dead);
         let mut members = Vec::with_capacity(entries.len());
         for (client, entry) in &entries {
             let (owner, info, _) = entry::read(client, entry)?;
-            if !gone.contains(&owner) {
+            if !dead.contains(&owner) && !silent.contains(&owner) {
                 members.push(Arc::new(info));
             }
         }
@@ -205,15 +214,21 @@ impl Presence for RedisPresence {
         let (room, instance) = self.inner.room(channel);
         for clearing in 0.. {
             let (now_ms, records, clients, users): Counted = instance.call(room.count()).await?;
-            let gone = self.inner.gone(now_ms, &records).await?;
-            if gone.is_empty() || clearing == CLEARINGS_MAX {
+            let Absent { dead, silent } = self.inner.absent(now_ms, &records).await?;
+            if dead.is_empty() && silent.is_empty() {
                 return Ok(PresenceStats { clients, users });
             }
-            for owner in gone {
+            if dead.is_empty() || clearing == CLEARINGS_MAX {
+                break;
+            }
+            for owner in dead {
                 self.inner.clear(channel, owner).await?;
             }
         }
-        unreachable!("it counts to the end")
+        // What is counted includes those whom nobody sees.
+        let members = self.members(channel).await?;
+        let users: HashSet<_> = members.iter().map(|info| &info.user).collect();
+        Ok(PresenceStats { clients: members.len(), users: users.len() })
     }
 
     async fn reap(&self, owner: NodeEpoch) -> Result<(), PresenceError> {

@@ -5,10 +5,15 @@ use crate::presence::redis::entry;
 use crate::presence::{Holding, Lease, Member};
 use crate::redis::{Call, Names, Script, script};
 
-/// Makes a [`Script`] of a file that stands behind what changing scripts have in common.
+/// Makes a [`Script`] of a file that stands behind what changing scripts have in common, and perhaps behind flags, which
+/// Redis reads in the first line alone.
 macro_rules! changing_script {
-    ($name:literal) => {{
+    ($name:literal) => {
+        changing_script!($name, "")
+    };
+    ($name:literal, $flags:literal) => {{
         const CODE: &str = concat!(
+            $flags,
             include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/redis/scripts/presence_room.lua")),
             include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/redis/scripts/", $name)),
         );
@@ -18,7 +23,8 @@ macro_rules! changing_script {
 
 static PUT: Script = changing_script!("presence_put.lua");
 static TAKE: Script = changing_script!("presence_take.lua");
-static RENEW: Script = changing_script!("presence_renew.lua");
+// It hardly takes room, and a full Redis must not make members look forgotten.
+static RENEW: Script = changing_script!("presence_renew.lua", "#!lua flags=allow-oom\n");
 static TAKEN: Script = script!("presence_taken.lua");
 static OWNED: Script = script!("presence_owned.lua");
 static MEMBERS: Script = script!("presence_members.lua");

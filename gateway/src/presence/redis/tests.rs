@@ -53,6 +53,16 @@ impl Bench {
         (stats.clients, stats.users)
     }
 
+    /// As when an owner has not renewed its lease on a channel.
+    async fn silence(&self, name: &str, number: u8) {
+        let owners = self.key("owners", name);
+        let call = Call::command("HGET").arg(&owners).arg(owner(number).as_bytes().as_slice());
+        let record: String = self.redis.home().call(call).await.unwrap();
+        let (tally, _lapse) = record.rsplit_once(' ').unwrap();
+        let call = Call::command("HSET").arg(owners).arg(owner(number).as_bytes().as_slice());
+        let _: u8 = self.redis.home().call(call.arg(format!("{tally} 1"))).await.unwrap();
+    }
+
     async fn command<T: Reply>(&self, words: &[&str]) -> T {
         let call = Call::command(words[0]);
         let call = words[1..].iter().fold(call, |call, word| call.arg(*word));
@@ -153,14 +163,48 @@ async fn what_a_living_owner_forgot_ends_with_its_lease() {
     bench.presence.refresh(&[holding("a", &[&other])], Lease { owner: owner(1), ttl: TTL }).await.unwrap();
     assert_eq!(bench.stats("a").await, (1, 1));
 
-    let lease = Lease { owner: owner(0), ttl: TTL };
-    bench.presence.add(&channel("a"), listed(&forgotten), lease).await.unwrap();
-    let record = "1 0 1";
-    let call = Call::command("HSET").arg(bench.key("owners", "a")).arg(owner(0).as_bytes().as_slice());
-    let _: u8 = bench.redis.home().call(call.arg(record)).await.unwrap();
+    bench.add("a", &forgotten, 0).await;
+    bench.silence("a", 0).await;
     assert_eq!(bench.presence.members(&channel("a")).await.unwrap(), [Arc::clone(&other)]);
     assert_eq!(bench.stats("a").await, (1, 1));
-    assert_eq!(departed(&bench.presence, 1).await[0].info, forgotten);
+}
+
+#[tokio::test]
+async fn who_was_silent_and_lives_is_back_without_a_word_and_departs_when_it_is_dead() {
+    let bench = Bench::new().await;
+    let (ann, bob) = (member("ann"), member("bob"));
+    bench.add("a", &ann, 0).await;
+    bench.add("a", &bob, 1).await;
+    let back = Lease { owner: owner(0), ttl: TTL };
+    for _ in 0..2 {
+        bench.silence("a", 0).await;
+        assert_eq!(bench.presence.members(&channel("a")).await.unwrap(), [Arc::clone(&bob)]);
+        assert_eq!(bench.stats("a").await, (1, 1));
+        bench.presence.refresh(&[holding("a", &[&ann])], back).await.unwrap();
+        assert_eq!(bench.stats("a").await, (2, 2));
+    }
+    assert!(!bench.add("a", &ann, 0).await, "it was there all the time");
+    departed(&bench.presence, 0).await;
+    bench.silence("a", 0).await;
+    bench.graves.0.lock().push(owner(0));
+    assert_eq!(bench.stats("a").await, (1, 1));
+    assert_eq!(departed(&bench.presence, 1).await[0].info, ann);
+}
+
+#[tokio::test]
+async fn while_redis_is_full_leases_are_renewed() {
+    // One of its own: it is full for all.
+    let server = testing::Server::start();
+    let redis = testing::connect(&server).await;
+    let presence = RedisPresence::new(Arc::clone(&redis), Arc::new(Graves::default()));
+    let (ann, bob) = (member("ann"), member("bob"));
+    presence.refresh(&[holding("a", &[&ann])], lease()).await.unwrap();
+    let full = Call::command("CONFIG").arg("SET").arg("maxmemory").arg(1);
+    let _: String = redis.home().call(full).await.unwrap();
+    let added = presence.add(&channel("a"), listed(&bob), lease()).await;
+    assert_eq!(added, Err(PresenceError::Unavailable));
+    presence.refresh(&[holding("a", &[&ann])], lease()).await.unwrap();
+    assert!(presence.remove(&channel("a"), ann.client, owner(0)).await.unwrap());
 }
 
 #[tokio::test]
