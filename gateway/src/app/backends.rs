@@ -75,7 +75,7 @@ fn in_redis(
     );
     // After an outage every node has had time to be heard twice.
     let grace = config.cluster.heartbeat_interval * 2;
-    let heartbeats = Heartbeats::new(Arc::clone(&redis), grace);
+    let heartbeats = Heartbeats::new(Arc::clone(&redis));
     let presence = Arc::new(RedisPresence::new(Arc::clone(&redis), Arc::new(heartbeats)));
     Ok(Backends {
         broker,

@@ -455,6 +455,28 @@ async fn who_was_taken_for_dead_and_is_not_joins_again() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn whatever_happens_no_join_comes_before_the_leave_that_others_may_be_announcing() {
+    let bench = Bench::new().await;
+    let entrant = entrant(OPEN);
+    let mut seat = bench.enter(&entrant).await.unwrap();
+    seat.announce();
+    bench.roll.settled().await;
+    bench.lapse();
+    bench.reap(bench.tenure.borrow().epoch).await;
+    bench.wait_for(entrant.info.client, &["add", "join", "leave"]).await;
+    bench.begin_anew();
+    let began_at = tokio::time::Instant::now();
+    // Redis is back; somebody's token is refreshed.
+    seat.rename(Arc::new((*entrant.info).clone()));
+    bench.roll.settled().await;
+    bench.roll.refresh();
+    bench.roll.settled().await;
+    assert_eq!(bench.witness.life(entrant.info.client), ["add", "join", "leave"]);
+    bench.wait_for(entrant.info.client, &["add", "join", "leave", "add", "join"]).await;
+    assert!(began_at.elapsed() >= Duration::from_secs(1), "{:?}", began_at.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
 async fn whose_place_was_left_alone_enters_under_the_next_epoch_without_a_join() {
     let bench = Bench::new().await;
     let entrant = entrant(OPEN);

@@ -249,8 +249,8 @@ impl Worker {
                 self.upkeep.behind.extend(sitting.is_outdated.then_some(id));
             }
         }
-        if let Ok(lease) = self.lease()
-            && !self.upkeep.behind.is_empty()
+        if !self.upkeep.behind.is_empty()
+            && let Ok(lease) = self.lease_to_keep_up()
         {
             // Whoever fails stays behind.
             let _later = self.catch_up(lease).await;

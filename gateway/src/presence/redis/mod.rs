@@ -1,8 +1,9 @@
 //! The presence in Redis: any number of nodes.
 //!
 //! A channel's members are hashes that scripts change in one step, each with the epoch of its owner. Nobody waits for
-//! leases to end: whoever reads looks whether the owners live, leaves out those who are dead, and has them cleared
-//! away. All is kept for a few leases only, so that a cluster that died leaves nothing for ever.
+//! leases to end: whoever reads looks whether the owners were declared dead, leaves out those who were, and has them
+//! cleared away. Where an owner that is not dead did not renew its lease, its members are left out too, and stay until
+//! it renews them or is dead. All is kept for a few leases only, so that a cluster that died leaves nothing for ever.
 
 mod entry;
 mod owners;
@@ -10,10 +11,12 @@ mod reaping;
 mod room;
 
 use std::collections::HashSet;
+use std::slice;
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use parking_lot::Mutex;
+use tokio::sync::Semaphore;
 
 use self::entry::Malformed;
 pub use self::owners::{Heartbeats, Owners};
@@ -27,6 +30,8 @@ use crate::redis::{Call, Failure, Instance, Redis, Refusal, Reply};
 const CLEARING_MAX: usize = 64;
 /// How often a channel is cleared of the dead before it is counted.
 const CLEARINGS_MAX: usize = 3;
+/// Most round trips at once that take somebody out, with those of which it is not known yet whom they took.
+const TAKING_MAX: usize = 256;
 
 /// Keeps members in Redis.
 pub struct RedisPresence {
@@ -39,14 +44,25 @@ struct Inner {
     departures: Departures,
     /// What is being cleared away in the background.
     clearing: Mutex<HashSet<(Channel, NodeEpoch)>>,
+    /// One for each round trip that takes somebody out, until it is known whom.
+    taking: Arc<Semaphore>,
 }
 
 impl RedisPresence {
     /// Nobody is a member any more whose owner is dead by what `owners` knows.
     pub fn new(redis: Arc<Redis>, owners: Arc<dyn Owners>) -> Self {
         let (departures, clearing) = (Departures::default(), Mutex::default());
-        Self { inner: Arc::new(Inner { redis, owners, departures, clearing }) }
+        let taking = Arc::new(Semaphore::new(TAKING_MAX));
+        Self { inner: Arc::new(Inner { redis, owners, departures, clearing, taking }) }
     }
+}
+
+/// Owners of a channel whose members nobody sees.
+struct Absent {
+    /// What they have there is cleared away, and it is announced.
+    dead: HashSet<NodeEpoch>,
+    /// Their lease ran out. They may be back, and have told nobody then that their members are: nothing is announced.
+    silent: HashSet<NodeEpoch>,
 }
 
 impl From<Failure> for PresenceError {
@@ -70,20 +86,20 @@ impl Inner {
         (Room::new(self.redis.names(), channel), self.redis.instance_of(channel))
     }
 
-    /// Which of the owners of a channel are gone: dead, or so long silent about it that they forgot it.
-    async fn gone(&self, now_ms: u64, records: &Records) -> Result<HashSet<NodeEpoch>, PresenceError> {
-        let mut gone = HashSet::new();
-        let mut others = Vec::with_capacity(records.len());
+    /// Which of the owners of a channel have nobody there that is seen.
+    async fn absent(&self, now_ms: u64, records: &Records) -> Result<Absent, PresenceError> {
+        let mut owners = Vec::with_capacity(records.len());
+        let mut silent = HashSet::new();
         for (owner, record) in records {
             let owner = entry::owner_of(owner)?;
+            owners.push(owner);
             if entry::lapse(record)? <= now_ms {
-                gone.insert(owner);
-            } else {
-                others.push(owner);
+                silent.insert(owner);
             }
         }
-        gone.extend(self.owners.dead(&others).await);
-        Ok(gone)
+        let dead: HashSet<_> = self.owners.dead(&owners).await.into_iter().collect();
+        silent.retain(|owner| !dead.contains(owner));
+        Ok(Absent { dead, silent })
     }
 
     /// Renews the leases that can be; answers the holdings of which something is missing or too much.
@@ -125,12 +141,13 @@ impl Inner {
     }
 
     /// Makes the owner's members of a channel those of `holding`.
-    async fn correct(&self, holding: &Holding, lease: Lease) -> Result<(), PresenceError> {
+    async fn correct(self: &Arc<Self>, holding: &Holding, lease: Lease) -> Result<(), PresenceError> {
         let Holding { channel, members } = holding;
         let known: HashSet<_> =
             members.iter().map(|member| member.info.client.as_bytes().as_slice()).collect();
-        self.take_owned(channel, lease.owner, |client| !known.contains(client)).await?;
         let (room, instance) = self.room(channel);
+        let is_unknown = |client: &[u8]| !known.contains(client);
+        self.take_owned(instance, slice::from_ref(channel), lease.owner, is_unknown).await?;
         for page in members.chunks(PAGE) {
             instance.call::<Vec<u8>>(room.put(page, lease)).await?;
         }
@@ -181,12 +198,12 @@ impl Presence for RedisPresence {
     async fn members(&self, channel: &Channel) -> Result<Vec<Arc<ClientInfo>>, PresenceError> {
         let (room, instance) = self.inner.room(channel);
         let (now_ms, records, entries): Listed = instance.call_apart(room.list()).await?;
-        let gone = self.inner.gone(now_ms, &records).await?;
-        self.inner.clear_later(channel, &gone);
+        let Absent { dead, silent } = self.inner.absent(now_ms, &records).await?;
+        self.inner.clear_later(channel, &dead);
         let mut members = Vec::with_capacity(entries.len());
         for (client, entry) in &entries {
             let (owner, info, _) = entry::read(client, entry)?;
-            if !gone.contains(&owner) {
+            if !dead.contains(&owner) && !silent.contains(&owner) {
                 members.push(Arc::new(info));
             }
         }
@@ -197,15 +214,21 @@ impl Presence for RedisPresence {
         let (room, instance) = self.inner.room(channel);
         for clearing in 0.. {
             let (now_ms, records, clients, users): Counted = instance.call(room.count()).await?;
-            let gone = self.inner.gone(now_ms, &records).await?;
-            if gone.is_empty() || clearing == CLEARINGS_MAX {
+            let Absent { dead, silent } = self.inner.absent(now_ms, &records).await?;
+            if dead.is_empty() && silent.is_empty() {
                 return Ok(PresenceStats { clients, users });
             }
-            for owner in gone {
+            if dead.is_empty() || clearing == CLEARINGS_MAX {
+                break;
+            }
+            for owner in dead {
                 self.inner.clear(channel, owner).await?;
             }
         }
-        unreachable!("it counts to the end")
+        // What is counted includes those whom nobody sees.
+        let members = self.members(channel).await?;
+        let users: HashSet<_> = members.iter().map(|info| &info.user).collect();
+        Ok(PresenceStats { clients: members.len(), users: users.len() })
     }
 
     async fn reap(&self, owner: NodeEpoch) -> Result<(), PresenceError> {

@@ -9,7 +9,7 @@ use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use crate::model::NodeEpoch;
-use crate::redis::{Redis, death};
+use crate::redis::{Call, Redis};
 
 /// How long an answer of Redis about a heartbeat is believed.
 const BELIEVED: Duration = Duration::from_millis(500);
@@ -23,29 +23,25 @@ pub trait Owners: Send + Sync + 'static {
     async fn dead(&self, owners: &[NodeEpoch]) -> Vec<NodeEpoch>;
 }
 
-/// Knows it by the heartbeats of nodes: the key `node` of an epoch lives as long as the node does. Whose key has run
-/// out is declared dead by the look.
+/// Knows it by the heartbeats of nodes: the key `node` of an epoch says that its node is dead once that was declared.
+///
+/// Nothing is declared here. That a key is missing is no evidence: Redis may have lost it, and the node may find out
+/// later than others look.
 pub struct Heartbeats {
     redis: Arc<Redis>,
     known: Mutex<HashMap<NodeEpoch, Answer>>,
-    grace: Duration,
 }
 
 #[derive(Clone, Copy)]
 struct Answer {
-    is_alive: bool,
+    is_dead: bool,
     at: Instant,
 }
 
 impl Heartbeats {
-    /// Nobody is dead before Redis has been heard for `grace` without a break: after an outage all heartbeats are gone,
-    /// and nodes return one after another.
-    pub fn new(redis: Arc<Redis>, grace: Duration) -> Self {
-        Self { redis, known: Mutex::default(), grace }
-    }
-
-    fn is_trusted(&self) -> bool {
-        self.redis.home().heard_for() >= self.grace
+    /// Looks into `redis`.
+    pub fn new(redis: Arc<Redis>) -> Self {
+        Self { redis, known: Mutex::default() }
     }
 
     /// Those whose heartbeat is to be looked at.
@@ -58,15 +54,17 @@ impl Heartbeats {
 
     async fn look(&self, owners: Vec<NodeEpoch>) {
         let names = self.redis.names();
-        let calls = owners.iter().map(|owner| death(&names.of("node", &owner.to_string()))).collect();
-        let Ok(answers) = self.redis.home().pipeline::<u8>(calls).await else { return };
+        let look = |owner: &NodeEpoch| Call::command("GET").arg(names.of("node", &owner.to_string()));
+        let calls = owners.iter().map(look).collect();
+        let Ok(answers) = self.redis.home().pipeline::<Option<Vec<u8>>>(calls).await else { return };
         let at = Instant::now();
         let mut known = self.known.lock();
         if known.len() > KNOWN_MAX {
             known.clear();
         }
         for (owner, answer) in owners.into_iter().zip(answers) {
-            known.extend(answer.map(|is_dead| (owner, Answer { is_alive: is_dead == 0, at })));
+            let is_dead = |lease: Option<Vec<u8>>| lease.as_deref() == Some(b"dead");
+            known.extend(answer.map(|lease| (owner, Answer { is_dead: is_dead(lease), at })));
         }
     }
 }
@@ -74,16 +72,13 @@ impl Heartbeats {
 #[async_trait]
 impl Owners for Heartbeats {
     async fn dead(&self, owners: &[NodeEpoch]) -> Vec<NodeEpoch> {
-        if !self.is_trusted() {
-            return Vec::new();
-        }
         let unknown = self.unknown(owners);
         if !unknown.is_empty() {
             self.look(unknown).await;
         }
         let known = self.known.lock();
         let is_dead = |owner: &NodeEpoch| {
-            known.get(owner).is_some_and(|answer| !answer.is_alive && answer.at.elapsed() < BELIEVED)
+            known.get(owner).is_some_and(|answer| answer.is_dead && answer.at.elapsed() < BELIEVED)
         };
         owners.iter().filter(|owner| is_dead(owner)).copied().collect()
     }

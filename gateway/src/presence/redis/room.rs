@@ -5,10 +5,15 @@ use crate::presence::redis::entry;
 use crate::presence::{Holding, Lease, Member};
 use crate::redis::{Call, Names, Script, script};
 
-/// Makes a [`Script`] of a file that stands behind what changing scripts have in common.
+/// Makes a [`Script`] of a file that stands behind what changing scripts have in common, and perhaps behind flags, which
+/// Redis reads in the first line alone.
 macro_rules! changing_script {
-    ($name:literal) => {{
+    ($name:literal) => {
+        changing_script!($name, "")
+    };
+    ($name:literal, $flags:literal) => {{
         const CODE: &str = concat!(
+            $flags,
             include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/redis/scripts/presence_room.lua")),
             include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/redis/scripts/", $name)),
         );
@@ -18,7 +23,9 @@ macro_rules! changing_script {
 
 static PUT: Script = changing_script!("presence_put.lua");
 static TAKE: Script = changing_script!("presence_take.lua");
-static RENEW: Script = changing_script!("presence_renew.lua");
+// It hardly takes room, and a full Redis must not make members look forgotten.
+static RENEW: Script = changing_script!("presence_renew.lua", "#!lua flags=allow-oom\n");
+static TAKEN: Script = script!("presence_taken.lua");
 static OWNED: Script = script!("presence_owned.lua");
 static MEMBERS: Script = script!("presence_members.lua");
 static STATS: Script = script!("presence_stats.lua");
@@ -26,7 +33,7 @@ static STATS: Script = script!("presence_stats.lua");
 /// How many times the time of a lease everything is kept. What an owner forgot goes with it; what it has, it would
 /// have to fail to renew as often.
 const KEPT_LEASES: u128 = 4;
-/// About how many clients are looked at by one call.
+/// About how many clients are looked at in one round trip.
 pub(super) const PAGE: usize = 512;
 
 /// What is kept of owners: each with its record.
@@ -39,6 +46,9 @@ pub(super) type Listed = (u64, Records, Entries);
 pub(super) type Counted = (u64, Records, usize, usize);
 /// Where the next page begins, and whom this one names.
 pub(super) type Page = (u64, Vec<Vec<u8>>);
+
+/// What was taken out under a ticket: channels, each with entries.
+pub(super) type Receipts = Vec<(String, Entries)>;
 
 /// Where clients are kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -102,9 +112,10 @@ impl<'a> Room<'a> {
         call.arg(kept_ms(lease)).arg(count).arg(sum)
     }
 
-    /// Answers the [`Entries`] that were there.
-    pub(super) fn take(&self, clients: &[Vec<u8>], owner: NodeEpoch) -> Call {
-        let call = self.change(&TAKE, owner).arg(owner.as_bytes().as_slice()).arg("o");
+    /// Answers the [`Entries`] that were there, and writes them down under `ticket`.
+    pub(super) fn take(&self, clients: &[Vec<u8>], owner: NodeEpoch, ticket: Option<&Ticket>) -> Call {
+        let call = self.change_with(&TAKE, owner, ticket);
+        let call = call.arg(owner.as_bytes().as_slice()).arg("o");
         clients.iter().fold(call.arg(self.channel.as_str()), |call, client| call.arg(client.as_slice()))
     }
 
@@ -114,18 +125,46 @@ impl<'a> Room<'a> {
         call.arg(self.channel.as_str()).arg(client.as_bytes().as_slice())
     }
 
-    /// Answers a [`Page`] of the clients of `owner` that begins at `cursor`.
-    pub(super) fn owned(&self, kind: Kind, owner: NodeEpoch, cursor: u64) -> Call {
+    /// Answers a [`Page`] of the clients of `owner` that begins at `cursor`, having looked at about `count`.
+    pub(super) fn owned(&self, kind: Kind, owner: NodeEpoch, cursor: u64, count: usize) -> Call {
         let key = match kind {
             Kind::Listed => &self.members,
             Kind::Hidden => &self.hidden,
         };
-        Call::script(&OWNED, &[key]).arg(owner.as_bytes().as_slice()).arg(cursor).arg(PAGE)
+        Call::script(&OWNED, &[key]).arg(owner.as_bytes().as_slice()).arg(cursor).arg(count)
     }
 
     fn change(&self, script: &'static Script, owner: NodeEpoch) -> Call {
+        self.change_with(script, owner, None)
+    }
+
+    fn change_with(&self, script: &'static Script, owner: NodeEpoch, ticket: Option<&Ticket>) -> Call {
         let index = index(self.names, owner);
-        Call::script(script, &[&self.members, &self.hidden, &self.users, &self.owners, &index])
+        let mut keys = vec![self.members.as_str(), &self.hidden, &self.users, &self.owners, &index];
+        keys.extend(ticket.map(|ticket| ticket.receipts.as_str()));
+        Call::script(script, &keys)
+    }
+}
+
+/// Under what it is written down who was taken out.
+pub(super) struct Ticket {
+    receipts: String,
+}
+
+impl Ticket {
+    /// One that nobody else has.
+    pub(super) fn new(names: &Names) -> Self {
+        Self { receipts: names.of("taken", &ClientId::random().to_string()) }
+    }
+
+    /// Answers the [`Receipts`]; from then on nobody is taken out under it.
+    pub(super) fn end(&self) -> Call {
+        Call::script(&TAKEN, &[&self.receipts])
+    }
+
+    /// For when everything was answered.
+    pub(super) fn forget(&self) -> Call {
+        Call::command("DEL").arg(&self.receipts)
     }
 }
 

@@ -1,8 +1,12 @@
 use std::time::Duration;
 
 use super::super::contract::{self, channel, departed, holding, lease, listed, member, owner};
+use super::room::{Receipts, Ticket};
 use super::*;
-use crate::redis::testing;
+use crate::config;
+use crate::metrics::Metrics;
+use crate::model::NodeId;
+use crate::redis::{death, testing};
 
 /// Those that were named are dead.
 #[derive(Default)]
@@ -47,6 +51,16 @@ impl Bench {
     async fn stats(&self, name: &str) -> (usize, usize) {
         let stats = self.presence.stats(&channel(name)).await.unwrap();
         (stats.clients, stats.users)
+    }
+
+    /// As when an owner has not renewed its lease on a channel.
+    async fn silence(&self, name: &str, number: u8) {
+        let owners = self.key("owners", name);
+        let call = Call::command("HGET").arg(&owners).arg(owner(number).as_bytes().as_slice());
+        let record: String = self.redis.home().call(call).await.unwrap();
+        let (tally, _lapse) = record.rsplit_once(' ').unwrap();
+        let call = Call::command("HSET").arg(owners).arg(owner(number).as_bytes().as_slice());
+        let _: u8 = self.redis.home().call(call.arg(format!("{tally} 1"))).await.unwrap();
     }
 
     async fn command<T: Reply>(&self, words: &[&str]) -> T {
@@ -149,14 +163,48 @@ async fn what_a_living_owner_forgot_ends_with_its_lease() {
     bench.presence.refresh(&[holding("a", &[&other])], Lease { owner: owner(1), ttl: TTL }).await.unwrap();
     assert_eq!(bench.stats("a").await, (1, 1));
 
-    let lease = Lease { owner: owner(0), ttl: TTL };
-    bench.presence.add(&channel("a"), listed(&forgotten), lease).await.unwrap();
-    let record = "1 0 1";
-    let call = Call::command("HSET").arg(bench.key("owners", "a")).arg(owner(0).as_bytes().as_slice());
-    let _: u8 = bench.redis.home().call(call.arg(record)).await.unwrap();
+    bench.add("a", &forgotten, 0).await;
+    bench.silence("a", 0).await;
     assert_eq!(bench.presence.members(&channel("a")).await.unwrap(), [Arc::clone(&other)]);
     assert_eq!(bench.stats("a").await, (1, 1));
-    assert_eq!(departed(&bench.presence, 1).await[0].info, forgotten);
+}
+
+#[tokio::test]
+async fn who_was_silent_and_lives_is_back_without_a_word_and_departs_when_it_is_dead() {
+    let bench = Bench::new().await;
+    let (ann, bob) = (member("ann"), member("bob"));
+    bench.add("a", &ann, 0).await;
+    bench.add("a", &bob, 1).await;
+    let back = Lease { owner: owner(0), ttl: TTL };
+    for _ in 0..2 {
+        bench.silence("a", 0).await;
+        assert_eq!(bench.presence.members(&channel("a")).await.unwrap(), [Arc::clone(&bob)]);
+        assert_eq!(bench.stats("a").await, (1, 1));
+        bench.presence.refresh(&[holding("a", &[&ann])], back).await.unwrap();
+        assert_eq!(bench.stats("a").await, (2, 2));
+    }
+    assert!(!bench.add("a", &ann, 0).await, "it was there all the time");
+    departed(&bench.presence, 0).await;
+    bench.silence("a", 0).await;
+    bench.graves.0.lock().push(owner(0));
+    assert_eq!(bench.stats("a").await, (1, 1));
+    assert_eq!(departed(&bench.presence, 1).await[0].info, ann);
+}
+
+#[tokio::test]
+async fn while_redis_is_full_leases_are_renewed() {
+    // One of its own: it is full for all.
+    let server = testing::Server::start();
+    let redis = testing::connect(&server).await;
+    let presence = RedisPresence::new(Arc::clone(&redis), Arc::new(Graves::default()));
+    let (ann, bob) = (member("ann"), member("bob"));
+    presence.refresh(&[holding("a", &[&ann])], lease()).await.unwrap();
+    let full = Call::command("CONFIG").arg("SET").arg("maxmemory").arg(1);
+    let _: String = redis.home().call(full).await.unwrap();
+    let added = presence.add(&channel("a"), listed(&bob), lease()).await;
+    assert_eq!(added, Err(PresenceError::Unavailable));
+    presence.refresh(&[holding("a", &[&ann])], lease()).await.unwrap();
+    assert!(presence.remove(&channel("a"), ann.client, owner(0)).await.unwrap());
 }
 
 #[tokio::test]
@@ -241,20 +289,18 @@ async fn an_entry_that_is_none_is_an_error_and_no_panic() {
 }
 
 #[tokio::test]
-async fn heartbeats_say_who_is_dead_once_redis_was_heard_for_long_enough() {
+async fn dead_is_who_was_declared_so_and_nobody_else() {
     let bench = Bench::new().await;
-    let mut hearing = bench.redis.home().hearing();
-    hearing.wait_for(|hearing| hearing.is_heard()).await.unwrap();
-    let alive = bench.redis.names().of("node", &owner(0).to_string());
-    let _: String = bench.command(&["SET", &alive, "1"]).await;
-    let cautious = Heartbeats::new(Arc::clone(&bench.redis), TTL);
-    assert_eq!(cautious.dead(&[owner(0), owner(1)]).await, []);
-    let heartbeats = Heartbeats::new(Arc::clone(&bench.redis), Duration::ZERO);
-    while heartbeats.dead(&[owner(0), owner(1)]).await != [owner(1)] {
-        tokio::task::yield_now().await;
+    let lease = |number| bench.redis.names().of("node", &owner(number).to_string());
+    let _: String = bench.command(&["SET", &lease(0), "1"]).await;
+    let heartbeats = Heartbeats::new(Arc::clone(&bench.redis));
+    assert_eq!(heartbeats.dead(&[owner(0), owner(1)]).await, []);
+    // Redis may have lost it: whoever lives takes it up again.
+    for number in [0, 1] {
+        assert_eq!(bench.command::<u8>(&["EXISTS", &lease(number)]).await, u8::from(number == 0));
     }
-    let _: u8 = bench.command(&["DEL", &alive]).await;
-    while heartbeats.dead(&[owner(0)]).await != [owner(0)] {
+    assert!(bench.redis.home().call::<bool>(death(&lease(1))).await.unwrap());
+    while heartbeats.dead(&[owner(0), owner(1)]).await != [owner(1)] {
         tokio::task::yield_now().await;
     }
 }
@@ -265,7 +311,64 @@ async fn who_moved_between_a_look_and_a_hand_is_left_alone() {
     let ann = member("ann");
     bench.add("a", &ann, 0).await;
     let (name, client) = (channel("a"), ann.client.as_bytes().to_vec());
-    let take = Room::new(bench.redis.names(), &name).take(&[client], owner(1));
+    let take = Room::new(bench.redis.names(), &name).take(&[client], owner(1), None);
     assert_eq!(bench.redis.home().call::<Entries>(take).await, Ok(Vec::new()));
+    assert_eq!(bench.stats("a").await, (1, 1));
+}
+
+#[tokio::test]
+async fn whose_taking_out_was_not_answered_departs_all_the_same_and_once() {
+    const EACH: usize = 500;
+    // One of its own: it is kept busy.
+    let server = testing::Server::start();
+    let (settings, metrics) = (server.settings(), Arc::new(Metrics::new()));
+    let hasty = config::Redis { command_timeout: Duration::from_millis(200), ..settings.clone() };
+    let patient = Redis::start(&settings, NodeId::random(), &metrics).await.unwrap();
+    let hasty = Redis::start(&hasty, NodeId::random(), &metrics).await.unwrap();
+    let other = RedisPresence::new(Arc::clone(&patient), Arc::new(Graves::default()));
+    let presence = RedisPresence::new(hasty, Arc::new(Graves::default()));
+    for name in ["a", "b"] {
+        let crowd: Vec<_> = (0..EACH).map(|_| member("ann")).collect();
+        let members: Vec<_> = crowd.iter().collect();
+        other.refresh(&[holding(name, &members)], lease()).await.unwrap();
+        let clients = crowd.iter().map(|info| info.client.as_bytes().to_vec()).collect();
+        let busy = "local sum = 0 for i = 1, 60000000 do sum = sum + i % 7 end return 0";
+        let busy = patient.home().call::<u8>(Call::command("EVAL").arg(busy).arg(0));
+        let taken = async {
+            // The other call is there by then; if not, this one is answered, and nothing is tried.
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            let batch = vec![(channel(name), clients)];
+            presence.inner.take(presence.inner.redis.home(), batch, owner(0)).await
+        };
+        let (_busy, _taken_or_not) = tokio::join!(busy, taken);
+    }
+    // Whom nobody took out is taken out now.
+    other.reap(owner(0)).await.unwrap();
+    let mut clients = HashSet::new();
+    while clients.len() < EACH * 2 {
+        let departed = tokio::select! {
+            departed = presence.departed() => departed,
+            departed = other.departed() => departed,
+            () = tokio::time::sleep(Duration::from_secs(10)) => panic!("{} departed", clients.len()),
+        };
+        departed.into_iter().for_each(|departed| assert!(clients.insert(departed.info.client), "twice"));
+    }
+}
+
+#[tokio::test]
+async fn a_call_that_comes_after_its_ticket_ended_takes_out_nobody() {
+    let bench = Bench::new().await;
+    let (ann, bob) = (member("ann"), member("bob"));
+    bench.add("a", &ann, 0).await;
+    bench.add("a", &bob, 0).await;
+    let (names, home, name) = (bench.redis.names(), bench.redis.home(), channel("a"));
+    let ticket = Ticket::new(names);
+    let take = |info: &Arc<ClientInfo>| {
+        Room::new(names, &name).take(&[info.client.as_bytes().to_vec()], owner(0), Some(&ticket))
+    };
+    let taken = home.call::<Entries>(take(&ann)).await.unwrap();
+    assert_eq!(taken.len(), 1);
+    assert_eq!(home.call::<Receipts>(ticket.end()).await, Ok(vec![("a".to_owned(), taken)]));
+    assert_eq!(home.call::<Entries>(take(&bob)).await, Ok(Vec::new()));
     assert_eq!(bench.stats("a").await, (1, 1));
 }

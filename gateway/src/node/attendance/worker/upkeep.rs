@@ -24,20 +24,23 @@ pub(super) struct Upkeep {
     next_round: Instant,
     /// Nothing is tried before.
     retry_at: Option<Instant>,
+    /// Nobody who is behind is brought up to date before, whatever happens.
+    not_before: Option<Instant>,
 }
 
 impl Upkeep {
     pub(super) fn new(epoch: NodeEpoch, next_round: Instant) -> Self {
-        Self { epoch, behind: Vec::new(), rest: Vec::new(), next_round, retry_at: None }
+        Self { epoch, behind: Vec::new(), rest: Vec::new(), next_round, retry_at: None, not_before: None }
     }
 }
 
 impl Worker {
     /// When there is something to do.
     pub(super) fn next_call(&self) -> Instant {
-        let Upkeep { behind, rest, next_round, retry_at, .. } = &self.upkeep;
+        let Upkeep { behind, rest, next_round, retry_at, not_before, .. } = &self.upkeep;
         let is_busy = !behind.is_empty() || !rest.is_empty() || !self.owed.is_empty();
-        retry_at.unwrap_or_else(|| if is_busy { Instant::now() } else { *next_round })
+        let next = retry_at.unwrap_or_else(|| if is_busy { Instant::now() } else { *next_round });
+        not_before.map_or(next, |not_before| next.max(not_before))
     }
 
     /// Under another epoch everybody is behind.
@@ -46,8 +49,17 @@ impl Worker {
         if std::mem::replace(&mut self.upkeep.epoch, epoch) != epoch {
             self.upkeep.behind = self.seats.behind(epoch);
             // Who took this node for dead may be announcing leaves still: no join may come before its leave.
-            self.upkeep.retry_at = Some(Instant::now() + RETRY_DELAY);
+            self.upkeep.not_before = Some(Instant::now() + RETRY_DELAY);
         }
+    }
+
+    /// On what terms the presence is brought up to date now.
+    pub(super) fn lease_to_keep_up(&mut self) -> Result<Lease, PresenceError> {
+        self.look_at_tenure();
+        let lease = self.lease()?;
+        let is_early = self.upkeep.not_before.is_some_and(|not_before| Instant::now() < not_before);
+        let is_known = lease.owner == self.upkeep.epoch;
+        if is_known && !is_early { Ok(lease) } else { Err(PresenceError::Unavailable) }
     }
 
     /// Renews all leases from now on.
@@ -59,7 +71,7 @@ impl Worker {
 
     /// Does a part of what is due; after a failure it is put off.
     pub(super) async fn keep_up(&mut self) {
-        let failed = match self.lease() {
+        let failed = match self.lease_to_keep_up() {
             Ok(lease) => self.do_some(lease).await.err(),
             Err(error) => Some(error),
         };
