@@ -42,7 +42,7 @@ use self::codec::Unreadable;
 use self::quota::Quota;
 use self::survey::Surveys;
 use crate::auth::Revocations;
-use crate::broker::{Broker, BrokerError, Draft, PublishOptions, Receiver, Retention};
+use crate::broker::{Broker, BrokerError, Draft, PublishOptions, Range, Receiver, Retention};
 use crate::metrics::{Metrics, NodeCommand};
 use crate::model::{
     Channel, ClientId, CloseReason, Epoch, NodeEpoch, NodeId, Notice, Payload, Position, Publication,
@@ -54,14 +54,8 @@ use crate::redis::Hearing;
 pub const REVOCATIONS_MAX: usize = 100_000;
 
 /// How commands are kept, for nodes that miss one: they are of no use for long.
-const COMMANDS: PublishOptions = PublishOptions {
-    retention: Some(Retention {
-        size: 1_000,
-        ttl: Duration::from_secs(60),
-        meta_ttl: Duration::from_secs(24 * 3600),
-    }),
-    idempotency_ttl: Duration::ZERO,
-};
+const RETENTION: Retention =
+    Retention { size: 1_000, ttl: Duration::from_secs(60), meta_ttl: Duration::from_secs(24 * 3600) };
 
 /// The node that a cluster is part of, as the cluster sees it.
 #[async_trait]
@@ -253,7 +247,12 @@ impl Cluster {
     pub async fn send(&self, command: Command) -> Result<(), Unheard> {
         // Before it is sent: whoever begins to listen meanwhile may hear it or not.
         let is_heard_here = self.is_listening.load(Ordering::Acquire);
-        let sent = self.publish(&self.control, codec::command(self.id, &command), COMMANDS).await;
+        let bytes = codec::command(self.id, &command);
+        let mut sent = self.publish(&self.control, bytes.clone(), command.options()).await;
+        if matches!(sent, Err(BrokerError::Full)) {
+            // Whoever listens hears it all the same; who misses it cannot read it after the fact.
+            sent = self.publish(&self.control, bytes, PublishOptions::default()).await;
+        }
         if sent.is_err() || !is_heard_here {
             self.carry_out(self.id, command);
         }
@@ -328,6 +327,13 @@ impl Cluster {
     async fn listen(&self) -> Result<(), BrokerError> {
         self.broker.subscribe(&self.control).await?;
         self.broker.subscribe(&self.mailbox).await?;
+        // A broker heals what is missed after a position that it knows; before the first command it knows none.
+        let top = Range { limit: Some(0), ..Range::default() };
+        match self.broker.history(&self.control, top, RETENTION.meta_ttl).await {
+            // No history has begun there, and none can.
+            Ok(_) | Err(BrokerError::Full) => {}
+            Err(error) => return Err(error),
+        }
         self.is_listening.store(true, Ordering::Release);
         Ok(())
     }

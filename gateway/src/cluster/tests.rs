@@ -7,6 +7,8 @@ use super::*;
 use crate::broker::{History, MemoryBroker, Published, Range};
 use crate::model::{RawJson, SubscriptionGrant, TokenMark};
 
+mod gaps;
+
 /// What a node was asked to do.
 #[derive(Clone, Debug, PartialEq)]
 enum Did {
@@ -92,6 +94,8 @@ impl Receiver for Everybody {
 struct Fragile {
     inner: MemoryBroker,
     is_away: AtomicBool,
+    /// Whether there is no room for histories.
+    is_full: AtomicBool,
 }
 
 #[async_trait]
@@ -115,6 +119,9 @@ impl Broker for Fragile {
     ) -> Result<Vec<Published>, BrokerError> {
         if self.is_away.load(Ordering::SeqCst) {
             return Err(BrokerError::Unavailable);
+        }
+        if self.is_full.load(Ordering::SeqCst) && options.retention.is_some() {
+            return Err(BrokerError::Full);
         }
         self.inner.publish(channel, drafts, options).await
     }
@@ -221,7 +228,7 @@ impl World {
     fn new() -> Self {
         let everybody = Arc::new(Everybody::default());
         let inner = MemoryBroker::new(Arc::clone(&everybody) as _);
-        let broker = Arc::new(Fragile { inner, is_away: AtomicBool::new(false) });
+        let broker = Arc::new(Fragile { inner, is_away: AtomicBool::new(false), is_full: AtomicBool::new(false) });
         Self { everybody, broker, registry: Arc::default() }
     }
 
@@ -313,6 +320,26 @@ async fn without_a_broker_a_command_is_carried_out_here_and_the_caller_knows() {
     let revoked = one.cluster.revoke(revocation()).await;
     assert!(matches!(revoked, Err(RevokeError::Unheard(_))), "{revoked:?}");
     assert!(one.cluster.revocations().include(&ann().user, TokenMark::default()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_broker_without_room_takes_commands_all_the_same() {
+    let world = World::new();
+    let (one, two) = (world.member("one", &[]).await, world.member("two", &[]).await);
+    world.broker.is_full.store(true, Ordering::SeqCst);
+    one.cluster.revoke(revocation()).await.unwrap();
+    one.cluster.send(unsubscribe()).await.unwrap();
+    assert_eq!((one.did().len(), two.did().len()), (2, 2));
+}
+
+#[tokio::test(start_paused = true)]
+async fn questions_leave_no_trace_among_the_commands() {
+    let world = World::new();
+    let one = world.member("one", &[]).await;
+    one.cluster.send(unsubscribe()).await.unwrap();
+    one.cluster.survey(&Glob::parse("").unwrap()).await;
+    let kept = world.broker.history(&Channel::system("control"), Range::default(), RETENTION.ttl).await;
+    assert_eq!(kept.unwrap().publications.len(), 1);
 }
 
 #[tokio::test(start_paused = true)]
