@@ -66,8 +66,9 @@ pub trait Local: Send + Sync + 'static {
     /// Closes the targeted connections of this node, but for those in `except`. Never waits.
     fn disconnect(&self, target: &Target, reason: &CloseReason, except: HashSet<ClientId>);
 
-    /// Closes the connections of this node whose tokens are among these. Never waits.
-    fn revoke(&self, whose: &Whose);
+    /// Closes the connections of this node whose tokens are among these; `None`: among all that were revoked. Looks at
+    /// every connection, but never waits.
+    fn revoke(&self, whose: Option<&Whose>);
 
     /// The channels of this node that `glob` matches, with the number of subscribers here. Looks at every channel.
     fn subscribers(&self, glob: &Glob) -> Vec<(Channel, usize)>;
@@ -302,9 +303,11 @@ impl Cluster {
                 local.disconnect(&target, &reason.into(), except);
             }
             Command::Revoke(revocation) => {
-                // First, so that whoever is not found among the connections is turned away.
-                self.revocations().add(&revocation);
-                local.revoke(&revocation.whose);
+                // First, so that whoever is not found among the connections is turned away. Whom it was known for is
+                // closed already.
+                if self.revocations().add(&revocation) {
+                    local.revoke(Some(&revocation.whose));
+                }
             }
             // Who asks looks at its own channels itself.
             Command::Survey(_) if from == self.id => {}
@@ -344,12 +347,13 @@ impl Cluster {
         self.is_behind.store(false, Ordering::Release);
         let revocations = self.options.registry.revocations().await;
         let revocations = revocations.inspect_err(|_| self.is_behind.store(true, Ordering::Release))?;
-        let local = self.local.upgrade();
-        for revocation in revocations {
-            self.revocations().add(&revocation);
-            if let Some(local) = &local {
-                local.revoke(&revocation.whose);
-            }
+        let mut is_new = false;
+        for revocation in &revocations {
+            is_new |= self.revocations().add(revocation);
+        }
+        // However many there are, connections are looked at once.
+        if let Some(local) = self.local.upgrade().filter(|_| is_new) {
+            local.revoke(None);
         }
         Ok(())
     }

@@ -14,7 +14,7 @@ mod gaps;
 enum Did {
     Order(Target, Order),
     Close(Target, CloseReason),
-    Revoke(Whose),
+    Revoke(Option<Whose>),
     Renew,
     ClearUp(NodeEpoch),
 }
@@ -37,8 +37,8 @@ impl Local for Witness {
         self.did.lock().push(Did::Close(target.clone(), reason.clone()));
     }
 
-    fn revoke(&self, whose: &Whose) {
-        self.did.lock().push(Did::Revoke(whose.clone()));
+    fn revoke(&self, whose: Option<&Whose>) {
+        self.did.lock().push(Did::Revoke(whose.cloned()));
     }
 
     fn subscribers(&self, glob: &Glob) -> Vec<(Channel, usize)> {
@@ -366,14 +366,20 @@ async fn what_was_revoked_is_known_to_nodes_that_start_later_and_to_those_that_m
     let is_known = |member: &Member| member.cluster.revocations().include(&ann().user, TokenMark::default());
     let late = world.member("late", &[]).await;
     assert!(is_known(&one) && is_known(&late));
-    let token = Revocation { whose: Whose::Token("t".into()), ..revocation() };
     // As if the broker had lost the command.
-    world.registry.remember(&token).await.unwrap();
+    for whose in ["t", "u", "v"] {
+        let whose = Whose::Token(whose.into());
+        world.registry.remember(&Revocation { whose, ..revocation() }).await.unwrap();
+    }
     assert_eq!(late.cluster.revocations().len(), 1);
     late.did();
-    late.cluster.lose(&Channel::system("control"), &Position { epoch: Epoch::new("e"), offset: 9 });
-    assert!(late.does().await.contains(&Did::Revoke(token.whose)));
-    assert_eq!(late.cluster.revocations().len(), 2);
+    let lose = || late.cluster.lose(&Channel::system("control"), &Position { epoch: Epoch::new("e"), offset: 9 });
+    lose();
+    assert_eq!(late.does().await, [Did::Revoke(None)], "connections are looked at once");
+    assert_eq!(late.cluster.revocations().len(), 4);
+    lose();
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    assert_eq!(late.did(), [], "nothing is new");
 }
 
 #[tokio::test(start_paused = true)]

@@ -25,9 +25,9 @@ impl Local for Node {
         }
     }
 
-    fn revoke(&self, whose: &Whose) {
+    fn revoke(&self, whose: Option<&Whose>) {
         for inbox in &self.dispatch.inboxes {
-            inbox.control(Control::Revoke(whose.clone()));
+            inbox.control(Control::Revoke(whose.cloned()));
         }
     }
 
