@@ -85,7 +85,7 @@ pub trait Local: Send + Sync + 'static {
     /// Everybody who has connections here that are counted.
     fn counted_users(&self) -> Vec<UserId>;
 
-    /// The tenure in which this node kept something for others to see has ended, and another has begun.
+    /// What this node keeps for others to see may be lost; or the tenure in which it did has ended, and another begun.
     async fn renew(&self);
 
     /// Clears up what a node left for others to see in a tenure that has ended. Again is harmless; `false`: it has to be
@@ -135,10 +135,11 @@ impl Options {
 #[error("not every node is known to have heard it")]
 pub struct Unheard(#[source] pub BrokerError);
 
-/// Some tokens were not revoked for good. This node refuses them.
+/// It is not known that every node refuses the tokens, and will. This one does, as long as it runs, unless there is
+/// no room.
 #[derive(Debug, thiserror::Error)]
 pub enum RevokeError {
-    /// It may be forgotten.
+    /// It may be forgotten; without room it is, and other nodes are not told.
     #[error(transparent)]
     Registry(#[from] RegistryError),
     /// It is remembered, but other nodes hear of it late.
@@ -166,6 +167,12 @@ pub struct Cluster {
     is_listening: AtomicBool,
     /// Whether revocations may have been missed.
     is_behind: AtomicBool,
+    /// Whether the registry may have lost revocations that this node knows.
+    is_to_remind: AtomicBool,
+    /// Held by who tells it again.
+    reminding: tokio::sync::Mutex<()>,
+    /// Whether there will be no other beat. Changes under the lock of the tenure.
+    has_stopped: AtomicBool,
     /// Something has to be seen to before the next heartbeat.
     hurry: Arc<Notify>,
     others: RwLock<Vec<Report>>,
@@ -203,6 +210,9 @@ impl Cluster {
             mailbox: mailbox(id),
             is_listening: AtomicBool::new(false),
             is_behind: AtomicBool::new(true),
+            is_to_remind: AtomicBool::new(false),
+            reminding: tokio::sync::Mutex::default(),
+            has_stopped: AtomicBool::new(false),
             hurry: Arc::default(),
             others: RwLock::default(),
             heart: tokio::sync::Mutex::new(Heart::new()),
@@ -261,25 +271,32 @@ impl Cluster {
     }
 
     /// Has every node refuse some tokens, and close whoever came with them; remembers it for nodes that start later.
+    /// This node does so at once, and whoever drops the future only does not hear what became of the rest.
     ///
     /// # Errors
-    /// [`RevokeError`] when that is true for this node alone.
+    /// [`RevokeError`] when it cannot be said that others do, or will.
     pub async fn revoke(&self, revocation: Revocation) -> Result<(), RevokeError> {
+        // Of what the registry has no room for, this node must not hold more and more.
+        if self.revocations().len() < REVOCATIONS_MAX {
+            self.carry_out(self.id, Command::Revoke(revocation.clone()));
+        }
+        let cluster = self.myself.upgrade().ok_or(RegistryError::Unavailable)?;
+        let spreading = self.backbone.spawn(async move { cluster.spread(revocation).await });
+        // An error means that the node ends.
+        spreading.await.unwrap_or(Err(RegistryError::Unavailable.into()))
+    }
+
+    async fn spread(self: Arc<Self>, revocation: Revocation) -> Result<(), RevokeError> {
         match self.options.registry.remember(&revocation).await {
+            // First, so that a node that starts knows it or hears it.
             Ok(()) => Ok(self.send(Command::Revoke(revocation)).await?),
-            // Nor would the memory of the nodes have room for it.
             Err(RegistryError::Full) => Err(RegistryError::Full.into()),
-            Err(error) => {
-                // Here at once. Whoever else hears of it does so while the caller is told to come again.
-                self.carry_out(self.id, Command::Revoke(revocation.clone()));
-                let cluster = self.myself.clone();
-                self.backbone.spawn(async move {
-                    if let Some(cluster) = cluster.upgrade() {
-                        // Whether it is heard or not, the caller knows that it may not be.
-                        drop(cluster.send(Command::Revoke(revocation)).await);
-                    }
-                });
-                Err(error.into())
+            Err(RegistryError::Unavailable) => {
+                self.is_to_remind.store(true, Ordering::Release);
+                // Whoever hears of it does so while the caller is told to come again: it may not be heard.
+                let backbone = self.backbone.clone();
+                backbone.spawn(async move { self.send(Command::Revoke(revocation)).await });
+                Err(RegistryError::Unavailable.into())
             }
         }
     }
@@ -350,6 +367,9 @@ impl Cluster {
         let mut is_new = false;
         for revocation in &revocations {
             is_new |= self.revocations().add(revocation);
+        }
+        if self.revocations().len() > revocations.len() {
+            self.is_to_remind.store(true, Ordering::Release);
         }
         // However many there are, connections are looked at once.
         if let Some(local) = self.local.upgrade().filter(|_| is_new) {

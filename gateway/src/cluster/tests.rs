@@ -149,6 +149,8 @@ struct Shared {
     counts: Mutex<HashMap<(UserId, NodeEpoch), usize>>,
     beats: AtomicUsize,
     is_away: AtomicBool,
+    /// Whether it does not answer to those who tell it again what it lost.
+    is_weary: AtomicBool,
 }
 
 impl Shared {
@@ -186,8 +188,16 @@ impl Registry for Shared {
     }
 
     async fn remember(&self, revocation: &Revocation) -> Result<(), RegistryError> {
+        tokio::task::yield_now().await;
         self.answer()?;
         self.alone.remember(revocation).await
+    }
+
+    async fn remember_all(&self, revocations: &[Revocation]) -> Result<(), RegistryError> {
+        if self.is_weary.load(Ordering::SeqCst) {
+            return Err(RegistryError::Unavailable);
+        }
+        self.alone.remember_all(revocations).await
     }
 
     async fn revocations(&self) -> Result<Vec<Revocation>, RegistryError> {
@@ -204,7 +214,10 @@ impl Registry for Shared {
         self.answer()?;
         let mut counts = self.counts.lock();
         let total = |(user, count): &(UserId, usize)| {
-            counts.insert((user.clone(), epoch), *count);
+            match count {
+                0 => counts.remove(&(user.clone(), epoch)),
+                count => counts.insert((user.clone(), epoch), *count),
+            };
             counts.iter().filter(|((known, _), _)| known == user).map(|(_, count)| count).sum()
         };
         Ok(connections.iter().map(total).collect())
@@ -248,6 +261,13 @@ impl World {
         let cluster = Cluster::new(name.into(), options, broker, local, metrics, Handle::current());
         self.everybody.0.lock().push(Arc::downgrade(&cluster));
         Member { cluster, witness, tenure }
+    }
+
+    /// Waits until the registry remembers so many revocations.
+    async fn remembers(&self, count: usize) {
+        while self.registry.alone.revocations().await.unwrap().len() != count {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
     }
 
     async fn member(&self, name: &str, channels: &[(&'static str, usize)]) -> Member {
@@ -438,6 +458,9 @@ async fn a_node_taken_for_dead_begins_anew_under_another_name() {
     let one = world.member("one", &[]).await;
     let first = one.tenure.borrow().epoch;
     assert!(one.tenure.borrow().until > std::time::Instant::now());
+    one.cluster.revoke(revocation()).await.unwrap();
+    one.did();
+    world.registry.alone.forget();
     world.registry.declared.lock().push(first);
     assert_eq!(one.does().await, [Did::Renew]);
     let second = one.tenure.borrow().epoch;
@@ -446,23 +469,60 @@ async fn a_node_taken_for_dead_begins_anew_under_another_name() {
         world.registry.nodes.lock().contains_key(&second),
         "it is known before anything is kept under it"
     );
+    world.remembers(1).await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_registry_that_lost_everything_is_told_again() {
     let world = World::new();
     let one = world.member("one", &[]).await;
-    let forget_at = std::time::SystemTime::now() + Duration::from_secs(3600);
-    let revocation = Revocation { whose: Whose::Token("t".into()), forget_at };
-    one.cluster.revoke(revocation.clone()).await.unwrap();
-    one.did();
+    for index in 0..1_200 {
+        one.cluster.revocations().add(&Revocation { whose: Whose::Token(index.to_string()), ..revocation() });
+    }
     let epoch = one.tenure.borrow().epoch;
+    world.registry.is_weary.store(true, Ordering::SeqCst);
     world.registry.nodes.lock().clear();
-    world.registry.alone.forget();
     tokio::time::sleep(Duration::from_secs(5)).await;
-    let known = world.registry.revocations().await.unwrap();
-    assert_eq!(known.iter().map(|known| &known.whose).collect::<Vec<_>>(), [&revocation.whose]);
-    assert_eq!((one.tenure.borrow().epoch, one.did()), (epoch, vec![]), "nobody has taken it for dead");
+    assert_eq!((one.tenure.borrow().epoch, one.did()), (epoch, vec![Did::Renew]), "nobody took it for dead");
+    assert_eq!(world.registry.alone.revocations().await.unwrap(), []);
+    world.registry.is_weary.store(false, Ordering::SeqCst);
+    world.remembers(1_200).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_the_registry_has_lost_unnoticed_is_told_again() {
+    let world = World::new();
+    let one = world.member("one", &[]).await;
+    one.cluster.revoke(revocation()).await.unwrap();
+    world.registry.alone.forget();
+    world.registry.is_away.store(true, Ordering::SeqCst);
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    world.registry.is_away.store(false, Ordering::SeqCst);
+    world.remembers(1).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_revocation_whose_caller_has_gone_is_carried_through() {
+    let world = World::new();
+    let (one, two) = (world.member("one", &[]).await, world.member("two", &[]).await);
+    assert!(tokio::time::timeout(Duration::ZERO, one.cluster.revoke(revocation())).await.is_err());
+    let revoked = Did::Revoke(Some(revocation().whose));
+    assert_eq!(one.did(), [revoked.clone()], "here at once");
+    assert_eq!(two.does().await, [revoked]);
+    world.remembers(1).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_leaves_keeps_nothing_for_others_to_see_though_the_registry_is_away() {
+    let world = World::new();
+    let one = world.member("one", &[]).await;
+    assert!(one.tenure.borrow().held().is_some());
+    world.registry.is_away.store(true, Ordering::SeqCst);
+    one.cluster.leave().await;
+    assert!(one.tenure.borrow().held().is_none());
+    world.registry.is_away.store(false, Ordering::SeqCst);
+    tokio::time::sleep(Duration::from_secs(30)).await;
+    assert!(one.tenure.borrow().held().is_none());
 }
 
 #[tokio::test(start_paused = true)]
@@ -538,4 +598,24 @@ async fn who_came_while_the_registry_was_away_is_counted_when_it_is_back() {
     world.registry.is_away.store(false, Ordering::SeqCst);
     let surplus = Target { user, client: Some(late) };
     assert_eq!(two.does().await, [Did::Close(surplus, CloseReason::ConnectionLimit)]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn everybody_is_counted_anew_after_a_silence_and_when_changes_were_too_many_to_note() {
+    let world = World::new();
+    let one = world.member("one", &[]).await;
+    let user = ann().user;
+    let counted = || world.registry.counts.lock().values().copied().collect::<Vec<_>>();
+    one.witness.connections.lock().insert(user.clone(), 1);
+    world.registry.is_away.store(true, Ordering::SeqCst);
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    assert!(counted().is_empty());
+    world.registry.is_away.store(false, Ordering::SeqCst);
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    assert_eq!(counted(), [1]);
+    world.registry.counts.lock().clear();
+    one.cluster.quota.fill_up();
+    one.cluster.connection_opened(&user, ClientId::random());
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    assert_eq!(counted(), [1]);
 }

@@ -56,7 +56,9 @@ impl Local for Node {
         self.users.all()
     }
 
-    async fn renew(&self) {}
+    async fn renew(&self) {
+        self.refresh_presence();
+    }
 
     async fn clear_up(&self, epoch: NodeEpoch) -> bool {
         // Of several nodes that do so each announces whom it took out.
