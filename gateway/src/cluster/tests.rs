@@ -241,7 +241,8 @@ impl World {
     fn new() -> Self {
         let everybody = Arc::new(Everybody::default());
         let inner = MemoryBroker::new(Arc::clone(&everybody) as _);
-        let broker = Arc::new(Fragile { inner, is_away: AtomicBool::new(false), is_full: AtomicBool::new(false) });
+        let broker =
+            Arc::new(Fragile { inner, is_away: AtomicBool::new(false), is_full: AtomicBool::new(false) });
         Self { everybody, broker, registry: Arc::default() }
     }
 
@@ -393,7 +394,8 @@ async fn what_was_revoked_is_known_to_nodes_that_start_later_and_to_those_that_m
     }
     assert_eq!(late.cluster.revocations().len(), 1);
     late.did();
-    let lose = || late.cluster.lose(&Channel::system("control"), &Position { epoch: Epoch::new("e"), offset: 9 });
+    let lose =
+        || late.cluster.lose(&Channel::system("control"), &Position { epoch: Epoch::new("e"), offset: 9 });
     lose();
     assert_eq!(late.does().await, [Did::Revoke(None)], "connections are looked at once");
     assert_eq!(late.cluster.revocations().len(), 4);
@@ -450,6 +452,17 @@ async fn nodes_know_one_another_until_they_leave() {
     drop(one);
     tokio::time::sleep(Duration::from_secs(30)).await;
     assert_eq!(world.registry.beats.load(Ordering::SeqCst), beats, "who has left beats no more");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_asks_neither_itself_nor_who_cannot_be_reached() {
+    let world = World::new();
+    let one = world.member("one", &[]).await;
+    let _others = [world.member("one", &[]).await, world.member("two", &[]).await];
+    let hidden = world.stranger("hidden", &[]);
+    hidden.cluster.join(String::new()).await;
+    one.knows(3).await;
+    assert_eq!(one.cluster.addresses_of_others(), ["two:9000"]);
 }
 
 #[tokio::test(start_paused = true)]

@@ -11,6 +11,11 @@ struct Distant {
     _everybody: Arc<Everybody>,
 }
 
+/// Ends what every node hears by.
+fn deafening() -> Call {
+    Call::command("CLIENT").arg("KILL").arg("TYPE").arg("pubsub")
+}
+
 impl Distant {
     /// It has joined.
     async fn join(settings: &crate::config::Redis, name: &str) -> Self {
@@ -50,9 +55,8 @@ async fn what_came_while_nobody_heard_is_carried_out_though_it_was_the_first_com
     let server = testing::Server::start();
     let settings = server.settings();
     let (one, two) = (Distant::join(&settings, "one").await, Distant::join(&settings, "two").await);
-    // In one piece, so that nobody is back before the command is there.
-    let kill = Call::command("CLIENT").arg("KILL").arg("TYPE").arg("pubsub");
-    let killing = one.redis.home().call::<i64>(kill);
+    // Together, so that nobody is back before the command is there.
+    let killing = one.redis.home().call::<i64>(deafening());
     let sending = one.member.cluster.send(unsubscribe());
     let (killed, sent) = tokio::join!(killing, sending);
     assert!(killed.unwrap() >= 2);
@@ -61,5 +65,23 @@ async fn what_came_while_nobody_heard_is_carried_out_though_it_was_the_first_com
         // They are back after 100 ms at the most.
         let done = tokio::time::timeout(Duration::from_millis(1_100), node.member.does()).await;
         assert_eq!(done.expect("it is carried out").len(), 1);
+    }
+}
+
+#[tokio::test]
+async fn what_was_revoked_while_nobody_heard_and_redis_was_full_is_known_when_they_hear_again() {
+    let server = testing::Server::start();
+    let settings = server.settings();
+    let (one, two) = (Distant::join(&settings, "one").await, Distant::join(&settings, "two").await);
+    let home = one.redis.home();
+    let full = Call::command("CONFIG").arg("SET").arg("maxmemory").arg("1");
+    home.call::<String>(full).await.unwrap();
+    let (killed, revoked) =
+        tokio::join!(home.call::<i64>(deafening()), one.member.cluster.revoke(revocation()));
+    assert!(killed.unwrap() >= 2);
+    revoked.unwrap();
+    for node in [&one, &two] {
+        tokio::time::timeout(Duration::from_millis(1_100), node.member.does()).await.expect("it refuses");
+        assert!(node.member.cluster.revocations().include(&ann().user, TokenMark::default()));
     }
 }
