@@ -266,9 +266,13 @@ impl World {
 
     /// Waits until the registry remembers so many revocations.
     async fn remembers(&self, count: usize) {
-        while self.registry.alone.revocations().await.unwrap().len() != count {
+        for _ in 0..1_000 {
+            if self.registry.alone.revocations().await.unwrap().len() == count {
+                return;
+            }
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
+        panic!("the registry does not remember {count} revocations");
     }
 
     async fn member(&self, name: &str, channels: &[(&'static str, usize)]) -> Member {
@@ -285,13 +289,14 @@ impl Member {
 
     /// Waits until it was asked to do something.
     async fn does(&self) -> Vec<Did> {
-        loop {
+        for _ in 0..10_000 {
             let did = self.did();
             if !did.is_empty() {
                 return did;
             }
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
+        panic!("it does nothing");
     }
 
     /// How many other nodes it knows, once it knows this many.
