@@ -97,7 +97,8 @@ pub struct Gateway {
 }
 
 impl Gateway {
-    /// Starts what `config`, which has been validated, describes. Returns when every listener accepts.
+    /// Starts what `config`, which has been validated, describes. Returns when every listener accepts. A Redis that is
+    /// away delays that by `broker.redis.command_timeout` at the most.
     ///
     /// # Errors
     /// [`StartError`]; nothing is left running then.
@@ -120,8 +121,8 @@ impl Gateway {
             None => shards.address(),
             Some(routes) => parts.serve_internal(config, routes, &backbone)?,
         };
+        parts.join(config, internal_address, &backbone);
         shards.accept();
-        backbone.block_on(parts.node.cluster().join(address::internal(config, internal_address)));
         parts.phase.start();
         let Parts { node, phase, in_flight, .. } = parts;
         Ok(Self { node, phase, in_flight, shards, backbone, internal_address })
@@ -268,6 +269,19 @@ impl Parts {
             send_buffer_bytes: config.client.send_buffer_bytes,
             connections: Arc::new(Semaphore::new(connections_max.min(Semaphore::MAX_PERMITS))),
             metrics: Arc::clone(&self.metrics),
+        }
+    }
+
+    /// Has the node join its cluster, so that whoever connects finds it knowing what was revoked. If that takes long it
+    /// goes on while clients are served.
+    fn join(&self, config: &Config, internal_address: SocketAddr, backbone: &Runtime) {
+        let address = address::internal(config, internal_address);
+        let cluster = Arc::clone(self.node.cluster());
+        let joining = backbone.spawn(async move { cluster.join(address).await });
+        let patience = config.broker.redis.command_timeout;
+        let joined = backbone.block_on(async { tokio::time::timeout(patience, joining).await });
+        if joined.is_err() {
+            tracing::warn!("the cluster is not joined yet; clients are served meanwhile");
         }
     }
 

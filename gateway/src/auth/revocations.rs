@@ -52,22 +52,25 @@ impl Bound {
 }
 
 impl Revocations {
-    /// Remembers `revocation` until its time. Again is harmless.
-    pub fn add(&self, revocation: &Revocation) {
+    /// Remembers `revocation` until its time; `false` if that says nothing new.
+    pub fn add(&self, revocation: &Revocation) -> bool {
         let forget_at = revocation.forget_at;
         let mut known = self.0.write();
         match &revocation.whose {
             whose @ Whose::Token(id) => {
-                let ended = known.tokens.entry(whose.token().expect("it names one"));
-                let ended = ended.or_insert_with(|| Ended { id: id.clone(), forget_at });
-                ended.forget_at = ended.forget_at.max(forget_at);
+                let fingerprint = whose.token().expect("it names one");
+                let is_new = known.tokens.get(&fingerprint).is_none_or(|ended| ended.forget_at < forget_at);
+                if is_new {
+                    known.tokens.insert(fingerprint, Ended { id: id.clone(), forget_at });
+                }
+                is_new
             }
             Whose::User { user, issued_before } => {
                 let bounds = known.users.entry(user.clone()).or_default();
-                insert(bounds, Bound { issued_before: *issued_before, forget_at });
+                insert(bounds, Bound { issued_before: *issued_before, forget_at })
             }
             Whose::Everybody { issued_before } => {
-                insert(&mut known.everybody, Bound { issued_before: Some(*issued_before), forget_at });
+                insert(&mut known.everybody, Bound { issued_before: Some(*issued_before), forget_at })
             }
         }
     }
@@ -131,12 +134,14 @@ impl Known {
     }
 }
 
-/// Adds `bound`, unless it says nothing new; takes out what it makes needless.
-fn insert(bounds: &mut Vec<Bound>, bound: Bound) {
-    if !bounds.iter().any(|known| known.makes_needless(&bound)) {
+/// Adds `bound`, unless it says nothing new (`false`); takes out what it makes needless.
+fn insert(bounds: &mut Vec<Bound>, bound: Bound) -> bool {
+    let is_new = !bounds.iter().any(|known| known.makes_needless(&bound));
+    if is_new {
         bounds.retain(|known| !bound.makes_needless(known));
         bounds.push(bound);
     }
+    is_new
 }
 
 #[cfg(test)]
@@ -169,8 +174,8 @@ mod tests {
         let token = Whose::Token("t".into());
         revocations.add(&Revocation { whose: token.clone(), forget_at: at(2_000) });
         assert!(!revocations.include(&user("ann"), mark), "its time has come");
-        revocations.add(&Revocation { whose: token.clone(), forget_at: later() });
-        revocations.add(&Revocation { whose: token, forget_at: at(2_000) });
+        assert!(revocations.add(&Revocation { whose: token.clone(), forget_at: later() }));
+        assert!(!revocations.add(&Revocation { whose: token, forget_at: at(2_000) }));
         assert!(revocations.include(&user("ann"), mark), "the later time counts");
         assert!(!revocations.include(&user("ann"), TokenMark::new(Some("u"), Some(at(1_000)))));
         revocations.forget_expired(later() + Duration::from_secs(1));
@@ -203,7 +208,8 @@ mod tests {
             revocations.add(&of_user(Some(at(seconds)), end));
         }
         assert_eq!(revocations.len(), 1);
-        revocations.add(&of_user(Some(at(5)), end + Duration::from_secs(1)));
+        assert!(!revocations.add(&of_user(Some(at(999)), end)), "it is known");
+        assert!(revocations.add(&of_user(Some(at(5)), end + Duration::from_secs(1))));
         assert_eq!(revocations.len(), 2, "an older bound that lasts longer is needed");
         revocations.add(&of_user(None, end + Duration::from_secs(2)));
         assert_eq!(revocations.len(), 1);

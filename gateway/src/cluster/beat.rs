@@ -16,6 +16,9 @@ use crate::model::{NodeEpoch, Tenure};
 /// How long a node that stops tries to say so.
 const LEAVE_TIMEOUT: Duration = Duration::from_millis(300);
 
+/// Revocations that the registry is told of at once, when it has lost them.
+const REMINDED_AT_ONCE: usize = 500;
+
 /// How often users are counted, in beats: every shard has to name all of its own.
 const BEATS_PER_COUNT: usize = 5;
 
@@ -29,8 +32,6 @@ pub(super) struct Heart {
     has_lapsed: bool,
     /// Whether the registry did not answer the last time.
     is_failing: bool,
-    /// Whether there will be no other beat.
-    has_stopped: bool,
 }
 
 impl Cluster {
@@ -50,8 +51,14 @@ impl Cluster {
 
     /// Says that this node stops. In time or not: the others notice.
     pub async fn leave(&self) {
+        // First, so that nobody here keeps anything for others to see, or takes it back, once they clear it away.
+        self.options.tenure.send_modify(|tenure| {
+            self.has_stopped.store(true, Ordering::Release);
+            tenure.until = Instant::now();
+        });
         let leaving = async {
-            self.heart.lock().await.has_stopped = true;
+            // A beat that is under way comes before.
+            let _heart = self.heart.lock().await;
             self.options.registry.leave(self.epoch()).await
         };
         if !matches!(tokio::time::timeout(LEAVE_TIMEOUT, leaving).await, Ok(Ok(()))) {
@@ -89,9 +96,11 @@ impl Cluster {
 
     async fn beat(self: &Arc<Self>, load: Load) {
         let mut heart = self.heart.lock().await;
-        if heart.has_stopped {
+        if self.has_stopped.load(Ordering::Acquire) {
             return;
         }
+        // After a silence the registry may have given up what it knew of this node.
+        let was_silent = heart.is_failing || self.options.tenure.borrow().held().is_none();
         let mut beaten = self.beat_once(&mut heart, load).await;
         if matches!(beaten, Ok(Err(Lapsed))) {
             tracing::warn!("this node was taken for dead; what it keeps for others to see is kept anew");
@@ -104,10 +113,15 @@ impl Cluster {
             Ok(Ok(heard)) => {
                 let is_forgotten = std::mem::replace(&mut heart.is_known, true) && heard.is_new;
                 self.hear(heard);
-                if std::mem::take(&mut heart.has_lapsed) {
+                let has_lapsed = std::mem::take(&mut heart.has_lapsed);
+                if is_forgotten && !has_lapsed {
+                    tracing::warn!("the registry of the cluster has lost what it held; it is told again");
+                }
+                if is_forgotten || has_lapsed {
                     self.renew().await;
-                } else if is_forgotten {
-                    self.remind().await;
+                }
+                if self.quota.has_lost_count() || was_silent {
+                    self.count_all();
                 }
             }
             _ => self.is_behind.store(true, Ordering::Release),
@@ -124,31 +138,48 @@ impl Cluster {
         let until = Instant::now() + self.options.node_ttl;
         let beaten = self.options.registry.beat(&report, self.options.node_ttl).await?;
         if beaten.is_ok() {
-            self.options.tenure.send_modify(|tenure| tenure.until = tenure.until.max(until));
+            self.options.tenure.send_modify(|tenure| {
+                if !self.has_stopped.load(Ordering::Acquire) {
+                    tenure.until = tenure.until.max(until);
+                }
+            });
         }
         Ok(beaten)
     }
 
-    /// A new tenure has begun, and nobody knows what belonged to the one before.
+    /// The registry has lost what it held, or what belonged to a tenure that ended: all of it is told again.
     async fn renew(&self) {
-        // The registry may have lost everything else, too.
         self.is_behind.store(true, Ordering::Release);
+        self.is_to_remind.store(true, Ordering::Release);
         self.count_all();
         if let Some(local) = self.local.upgrade() {
             local.renew().await;
         }
     }
 
-    /// The registry has lost what it held: it is told again what this node knows of it.
-    async fn remind(&self) {
-        tracing::warn!("the registry of the cluster has lost what it held; it is told again");
-        for revocation in self.revocations().all() {
-            if let Err(error) = self.options.registry.remember(&revocation).await {
+    /// Tells the registry what it may have lost of what was revoked, if that is still to be done and nobody is at it.
+    /// Beats do not wait for it.
+    fn spawn_reminding(&self) {
+        let cluster = self.myself.clone();
+        self.backbone.spawn(async move {
+            let Some(cluster) = cluster.upgrade() else { return };
+            let Ok(_turn) = cluster.reminding.try_lock() else { return };
+            // Before: what is lost from now on has to be told once more.
+            cluster.is_to_remind.store(false, Ordering::Release);
+            if let Err(error) = cluster.remind().await {
                 tracing::warn!(%error, "a node that starts later may not know what was revoked");
-                break;
+                // It is tried again, unless there is no room.
+                let is_to_remind = error == RegistryError::Unavailable;
+                cluster.is_to_remind.fetch_or(is_to_remind, Ordering::AcqRel);
             }
+        });
+    }
+
+    async fn remind(&self) -> Result<(), RegistryError> {
+        for some in self.revocations().all().chunks(REMINDED_AT_ONCE) {
+            self.options.registry.remember_all(some).await?;
         }
-        self.count_all();
+        Ok(())
     }
 
     fn hear(self: &Arc<Self>, heard: Heard) {
@@ -182,6 +213,9 @@ impl Cluster {
         // After listening has begun, so that nothing comes in between.
         if self.is_behind.load(Ordering::Acquire) && self.catch_up().await.is_err() {
             tracing::debug!("could not read what was revoked; it is tried again");
+        }
+        if self.is_to_remind.load(Ordering::Acquire) {
+            self.spawn_reminding();
         }
         self.metrics.revocations(self.revocations().len());
     }
@@ -219,7 +253,7 @@ async fn go_on(cluster: Weak<Cluster>) {
 impl Heart {
     pub(super) fn new() -> Self {
         let gauge = Gauge::new();
-        Self { gauge, is_known: false, has_lapsed: false, is_failing: false, has_stopped: false }
+        Self { gauge, is_known: false, has_lapsed: false, is_failing: false }
     }
 
     /// Says once that the registry is away, and once that it is back.

@@ -3,6 +3,8 @@
 use std::collections::HashSet;
 use std::time::SystemTime;
 
+use super::RETENTION;
+use crate::broker::PublishOptions;
 use crate::model::{Channel, ClientId, CloseReason, RawJson, Revocation, Since, SubscriptionGrant, UserId};
 
 /// Which connections are meant: all of a user, or one of them.
@@ -96,6 +98,13 @@ pub enum Command {
 }
 
 impl Command {
+    /// How it is published. A question is worth nothing to who hears it late, and would push commands out of their
+    /// history.
+    pub(super) fn options(&self) -> PublishOptions {
+        let retention = (!matches!(self, Self::Survey(_))).then_some(RETENTION);
+        PublishOptions { retention, ..PublishOptions::default() }
+    }
+
     /// The label for metrics.
     pub(super) fn label(&self) -> &'static str {
         match self {

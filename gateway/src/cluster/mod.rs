@@ -42,7 +42,7 @@ use self::codec::Unreadable;
 use self::quota::Quota;
 use self::survey::Surveys;
 use crate::auth::Revocations;
-use crate::broker::{Broker, BrokerError, Draft, PublishOptions, Receiver, Retention};
+use crate::broker::{Broker, BrokerError, Draft, PublishOptions, Range, Receiver, Retention};
 use crate::metrics::{Metrics, NodeCommand};
 use crate::model::{
     Channel, ClientId, CloseReason, Epoch, NodeEpoch, NodeId, Notice, Payload, Position, Publication,
@@ -54,14 +54,8 @@ use crate::redis::Hearing;
 pub const REVOCATIONS_MAX: usize = 100_000;
 
 /// How commands are kept, for nodes that miss one: they are of no use for long.
-const COMMANDS: PublishOptions = PublishOptions {
-    retention: Some(Retention {
-        size: 1_000,
-        ttl: Duration::from_secs(60),
-        meta_ttl: Duration::from_secs(24 * 3600),
-    }),
-    idempotency_ttl: Duration::ZERO,
-};
+const RETENTION: Retention =
+    Retention { size: 1_000, ttl: Duration::from_secs(60), meta_ttl: Duration::from_secs(24 * 3600) };
 
 /// The node that a cluster is part of, as the cluster sees it.
 #[async_trait]
@@ -72,8 +66,9 @@ pub trait Local: Send + Sync + 'static {
     /// Closes the targeted connections of this node, but for those in `except`. Never waits.
     fn disconnect(&self, target: &Target, reason: &CloseReason, except: HashSet<ClientId>);
 
-    /// Closes the connections of this node whose tokens are among these. Never waits.
-    fn revoke(&self, whose: &Whose);
+    /// Closes the connections of this node whose tokens are among these; `None`: among all that were revoked. Looks at
+    /// every connection, but never waits.
+    fn revoke(&self, whose: Option<&Whose>);
 
     /// The channels of this node that `glob` matches, with the number of subscribers here. Looks at every channel.
     fn subscribers(&self, glob: &Glob) -> Vec<(Channel, usize)>;
@@ -90,7 +85,7 @@ pub trait Local: Send + Sync + 'static {
     /// Everybody who has connections here that are counted.
     fn counted_users(&self) -> Vec<UserId>;
 
-    /// The tenure in which this node kept something for others to see has ended, and another has begun.
+    /// What this node keeps for others to see may be lost; or the tenure in which it did has ended, and another begun.
     async fn renew(&self);
 
     /// Clears up what a node left for others to see in a tenure that has ended. Again is harmless; `false`: it has to be
@@ -140,10 +135,11 @@ impl Options {
 #[error("not every node is known to have heard it")]
 pub struct Unheard(#[source] pub BrokerError);
 
-/// Some tokens were not revoked for good. This node refuses them.
+/// It is not known that every node refuses the tokens, and will. This one does, as long as it runs, unless there is
+/// no room.
 #[derive(Debug, thiserror::Error)]
 pub enum RevokeError {
-    /// It may be forgotten.
+    /// It may be forgotten; without room it is, and other nodes are not told.
     #[error(transparent)]
     Registry(#[from] RegistryError),
     /// It is remembered, but other nodes hear of it late.
@@ -171,6 +167,12 @@ pub struct Cluster {
     is_listening: AtomicBool,
     /// Whether revocations may have been missed.
     is_behind: AtomicBool,
+    /// Whether the registry may have lost revocations that this node knows.
+    is_to_remind: AtomicBool,
+    /// Held by who tells it again.
+    reminding: tokio::sync::Mutex<()>,
+    /// Whether there will be no other beat. Changes under the lock of the tenure.
+    has_stopped: AtomicBool,
     /// Something has to be seen to before the next heartbeat.
     hurry: Arc<Notify>,
     others: RwLock<Vec<Report>>,
@@ -208,6 +210,9 @@ impl Cluster {
             mailbox: mailbox(id),
             is_listening: AtomicBool::new(false),
             is_behind: AtomicBool::new(true),
+            is_to_remind: AtomicBool::new(false),
+            reminding: tokio::sync::Mutex::default(),
+            has_stopped: AtomicBool::new(false),
             hurry: Arc::default(),
             others: RwLock::default(),
             heart: tokio::sync::Mutex::new(Heart::new()),
@@ -253,7 +258,12 @@ impl Cluster {
     pub async fn send(&self, command: Command) -> Result<(), Unheard> {
         // Before it is sent: whoever begins to listen meanwhile may hear it or not.
         let is_heard_here = self.is_listening.load(Ordering::Acquire);
-        let sent = self.publish(&self.control, codec::command(self.id, &command), COMMANDS).await;
+        let bytes = codec::command(self.id, &command);
+        let mut sent = self.publish(&self.control, bytes.clone(), command.options()).await;
+        if matches!(sent, Err(BrokerError::Full)) {
+            // Whoever listens hears it all the same; who misses it cannot read it after the fact.
+            sent = self.publish(&self.control, bytes, PublishOptions::default()).await;
+        }
         if sent.is_err() || !is_heard_here {
             self.carry_out(self.id, command);
         }
@@ -261,25 +271,32 @@ impl Cluster {
     }
 
     /// Has every node refuse some tokens, and close whoever came with them; remembers it for nodes that start later.
+    /// This node does so at once, and whoever drops the future only does not hear what became of the rest.
     ///
     /// # Errors
-    /// [`RevokeError`] when that is true for this node alone.
+    /// [`RevokeError`] when it cannot be said that others do, or will.
     pub async fn revoke(&self, revocation: Revocation) -> Result<(), RevokeError> {
+        // Of what the registry has no room for, this node must not hold more and more.
+        if self.revocations().len() < REVOCATIONS_MAX {
+            self.carry_out(self.id, Command::Revoke(revocation.clone()));
+        }
+        let cluster = self.myself.upgrade().ok_or(RegistryError::Unavailable)?;
+        let spreading = self.backbone.spawn(async move { cluster.spread(revocation).await });
+        // An error means that the node ends.
+        spreading.await.unwrap_or(Err(RegistryError::Unavailable.into()))
+    }
+
+    async fn spread(self: Arc<Self>, revocation: Revocation) -> Result<(), RevokeError> {
         match self.options.registry.remember(&revocation).await {
+            // First, so that a node that starts knows it or hears it.
             Ok(()) => Ok(self.send(Command::Revoke(revocation)).await?),
-            // Nor would the memory of the nodes have room for it.
             Err(RegistryError::Full) => Err(RegistryError::Full.into()),
-            Err(error) => {
-                // Here at once. Whoever else hears of it does so while the caller is told to come again.
-                self.carry_out(self.id, Command::Revoke(revocation.clone()));
-                let cluster = self.myself.clone();
-                self.backbone.spawn(async move {
-                    if let Some(cluster) = cluster.upgrade() {
-                        // Whether it is heard or not, the caller knows that it may not be.
-                        drop(cluster.send(Command::Revoke(revocation)).await);
-                    }
-                });
-                Err(error.into())
+            Err(RegistryError::Unavailable) => {
+                self.is_to_remind.store(true, Ordering::Release);
+                // Whoever hears of it does so while the caller is told to come again: it may not be heard.
+                let backbone = self.backbone.clone();
+                backbone.spawn(async move { self.send(Command::Revoke(revocation)).await });
+                Err(RegistryError::Unavailable.into())
             }
         }
     }
@@ -303,9 +320,11 @@ impl Cluster {
                 local.disconnect(&target, &reason.into(), except);
             }
             Command::Revoke(revocation) => {
-                // First, so that whoever is not found among the connections is turned away.
-                self.revocations().add(&revocation);
-                local.revoke(&revocation.whose);
+                // First, so that whoever is not found among the connections is turned away. Whom it was known for is
+                // closed already.
+                if self.revocations().add(&revocation) {
+                    local.revoke(Some(&revocation.whose));
+                }
             }
             // Who asks looks at its own channels itself.
             Command::Survey(_) if from == self.id => {}
@@ -328,6 +347,13 @@ impl Cluster {
     async fn listen(&self) -> Result<(), BrokerError> {
         self.broker.subscribe(&self.control).await?;
         self.broker.subscribe(&self.mailbox).await?;
+        // A broker heals what is missed after a position that it knows; before the first command it knows none.
+        let top = Range { limit: Some(0), ..Range::default() };
+        match self.broker.history(&self.control, top, RETENTION.meta_ttl).await {
+            // No history has begun there, and none can.
+            Ok(_) | Err(BrokerError::Full) => {}
+            Err(error) => return Err(error),
+        }
         self.is_listening.store(true, Ordering::Release);
         Ok(())
     }
@@ -338,12 +364,16 @@ impl Cluster {
         self.is_behind.store(false, Ordering::Release);
         let revocations = self.options.registry.revocations().await;
         let revocations = revocations.inspect_err(|_| self.is_behind.store(true, Ordering::Release))?;
-        let local = self.local.upgrade();
-        for revocation in revocations {
-            self.revocations().add(&revocation);
-            if let Some(local) = &local {
-                local.revoke(&revocation.whose);
-            }
+        let mut is_new = false;
+        for revocation in &revocations {
+            is_new |= self.revocations().add(revocation);
+        }
+        if self.revocations().len() > revocations.len() {
+            self.is_to_remind.store(true, Ordering::Release);
+        }
+        // However many there are, connections are looked at once.
+        if let Some(local) = self.local.upgrade().filter(|_| is_new) {
+            local.revoke(None);
         }
         Ok(())
     }

@@ -5,6 +5,7 @@
 //! one too many; it closes that one. While the registry is away each node's own limit holds.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -21,18 +22,45 @@ const RETRY_DELAY: Duration = Duration::from_secs(1);
 /// How often everybody is counted anew, so that the registry can forget who is gone.
 const RECOUNT_INTERVAL: Duration = Duration::from_secs(6 * 3600);
 
+/// Most users whose changes wait to be counted. They wait long only while the registry is away; who is above that is
+/// counted with everybody else when it is back.
+const CHANGED_MAX: usize = 100_000;
+
 /// Users whose connections have changed since they were counted.
 #[derive(Debug, Default)]
 pub(super) struct Quota {
     /// With the connections that came, oldest first, and are still there.
     changed: Mutex<HashMap<UserId, Vec<ClientId>>>,
+    /// Whether there were too many to note all of them.
+    has_lost_count: AtomicBool,
     wake: Arc<Notify>,
 }
 
 impl Quota {
     fn change(&self, user: &UserId, change: impl FnOnce(&mut Vec<ClientId>)) {
-        change(self.changed.lock().entry(user.clone()).or_default());
+        let mut changed = self.changed.lock();
+        if changed.len() < CHANGED_MAX || changed.contains_key(user) {
+            change(changed.entry(user.clone()).or_default());
+        } else {
+            self.has_lost_count.store(true, Ordering::Release);
+        }
+        drop(changed);
         self.wake.notify_one();
+    }
+
+    /// These have to be counted, however many they are.
+    fn count_anew(&self, users: Vec<UserId>) {
+        let mut changed = self.changed.lock();
+        for user in users {
+            changed.entry(user).or_default();
+        }
+        drop(changed);
+        self.wake.notify_one();
+    }
+
+    /// Whether somebody was not noted who changed; says so once.
+    pub(super) fn has_lost_count(&self) -> bool {
+        self.has_lost_count.swap(false, Ordering::AcqRel)
     }
 
     /// Some of those that have to be counted.
@@ -40,6 +68,14 @@ impl Quota {
         let mut changed = self.changed.lock();
         let users: Vec<_> = changed.keys().take(USERS_AT_ONCE).cloned().collect();
         users.into_iter().filter_map(|user| changed.remove_entry(&user)).collect()
+    }
+
+    /// From now on more change than can be noted.
+    #[cfg(test)]
+    pub(super) fn fill_up(&self) {
+        let mut changed = self.changed.lock();
+        let users = (0..CHANGED_MAX).map(|index| UserId::parse(&format!("u{index}")).expect("it is short"));
+        changed.extend(users.map(|user| (user, Vec::new())));
     }
 
     /// They could not be counted.
@@ -76,9 +112,7 @@ impl Cluster {
     /// What was counted is void: everybody is counted anew.
     pub(super) fn count_all(&self) {
         let Some(local) = self.local.upgrade().filter(|_| self.has_quota()) else { return };
-        for user in local.counted_users() {
-            self.quota.change(&user, |_| {});
-        }
+        self.quota.count_anew(local.counted_users());
     }
 
     /// Counts whoever changes, as long as the node lives.

@@ -100,6 +100,18 @@ impl Cluster {
         }
     }
 
+    /// Where other nodes can be asked. What is at the address of this one is this one, whoever was there before.
+    pub(super) fn addresses_of_others(&self) -> Vec<String> {
+        let others = self.others().into_iter().map(|report| report.address);
+        others.filter(|address| !address.is_empty() && self.address.get() != Some(address)).collect()
+    }
+
+    /// What was revoked may have been said while nothing was heard, and kept nowhere.
+    fn hears_again(&self) {
+        self.is_behind.store(true, Ordering::Release);
+        self.hurry.notify_one();
+    }
+
     fn set_ready(&self, is_ready: bool) {
         match (self.is_ready.swap(is_ready, Ordering::AcqRel), is_ready) {
             (true, false) => tracing::warn!("not ready: other nodes hear the broker, or it refuses this one"),
@@ -111,15 +123,18 @@ impl Cluster {
 
 async fn watch_over(cluster: Weak<Cluster>, mut hearing: watch::Receiver<Hearing>) {
     let mut readiness = Readiness::NotYet;
+    let mut was_deaf = false;
     loop {
         let heard = *hearing.borrow_and_update();
         let step = readiness.look(heard, Instant::now());
         let Some(cluster) = cluster.upgrade() else { return };
         cluster.set_ready(readiness.is_ready());
+        if std::mem::replace(&mut was_deaf, !heard.is_heard()) && heard.is_heard() {
+            cluster.hears_again();
+        }
         match step {
             Step::Ask => {
-                let addresses = cluster.others().into_iter().map(|report| report.address).collect();
-                let one_hears = peers::one_hears(addresses).await;
+                let one_hears = peers::one_hears(cluster.addresses_of_others()).await;
                 readiness.hear_others(one_hears, Instant::now());
                 cluster.set_ready(readiness.is_ready());
             }

@@ -73,6 +73,12 @@ pub trait Registry: Send + Sync + 'static {
     /// [`RegistryError`] when it may be forgotten.
     async fn remember(&self, revocation: &Revocation) -> Result<(), RegistryError>;
 
+    /// Remembers all of these, of which there is one at least, in one go.
+    ///
+    /// # Errors
+    /// [`RegistryError`] when one may be forgotten.
+    async fn remember_all(&self, revocations: &[Revocation]) -> Result<(), RegistryError>;
+
     /// Every revocation whose time has not come.
     ///
     /// # Errors

@@ -7,12 +7,14 @@ use super::*;
 use crate::broker::{History, MemoryBroker, Published, Range};
 use crate::model::{RawJson, SubscriptionGrant, TokenMark};
 
+mod gaps;
+
 /// What a node was asked to do.
 #[derive(Clone, Debug, PartialEq)]
 enum Did {
     Order(Target, Order),
     Close(Target, CloseReason),
-    Revoke(Whose),
+    Revoke(Option<Whose>),
     Renew,
     ClearUp(NodeEpoch),
 }
@@ -35,8 +37,8 @@ impl Local for Witness {
         self.did.lock().push(Did::Close(target.clone(), reason.clone()));
     }
 
-    fn revoke(&self, whose: &Whose) {
-        self.did.lock().push(Did::Revoke(whose.clone()));
+    fn revoke(&self, whose: Option<&Whose>) {
+        self.did.lock().push(Did::Revoke(whose.cloned()));
     }
 
     fn subscribers(&self, glob: &Glob) -> Vec<(Channel, usize)> {
@@ -92,6 +94,8 @@ impl Receiver for Everybody {
 struct Fragile {
     inner: MemoryBroker,
     is_away: AtomicBool,
+    /// Whether there is no room for histories.
+    is_full: AtomicBool,
 }
 
 #[async_trait]
@@ -115,6 +119,9 @@ impl Broker for Fragile {
     ) -> Result<Vec<Published>, BrokerError> {
         if self.is_away.load(Ordering::SeqCst) {
             return Err(BrokerError::Unavailable);
+        }
+        if self.is_full.load(Ordering::SeqCst) && options.retention.is_some() {
+            return Err(BrokerError::Full);
         }
         self.inner.publish(channel, drafts, options).await
     }
@@ -142,6 +149,8 @@ struct Shared {
     counts: Mutex<HashMap<(UserId, NodeEpoch), usize>>,
     beats: AtomicUsize,
     is_away: AtomicBool,
+    /// Whether it does not answer to those who tell it again what it lost.
+    is_weary: AtomicBool,
 }
 
 impl Shared {
@@ -179,8 +188,16 @@ impl Registry for Shared {
     }
 
     async fn remember(&self, revocation: &Revocation) -> Result<(), RegistryError> {
+        tokio::task::yield_now().await;
         self.answer()?;
         self.alone.remember(revocation).await
+    }
+
+    async fn remember_all(&self, revocations: &[Revocation]) -> Result<(), RegistryError> {
+        if self.is_weary.load(Ordering::SeqCst) {
+            return Err(RegistryError::Unavailable);
+        }
+        self.alone.remember_all(revocations).await
     }
 
     async fn revocations(&self) -> Result<Vec<Revocation>, RegistryError> {
@@ -197,7 +214,10 @@ impl Registry for Shared {
         self.answer()?;
         let mut counts = self.counts.lock();
         let total = |(user, count): &(UserId, usize)| {
-            counts.insert((user.clone(), epoch), *count);
+            match count {
+                0 => counts.remove(&(user.clone(), epoch)),
+                count => counts.insert((user.clone(), epoch), *count),
+            };
             counts.iter().filter(|((known, _), _)| known == user).map(|(_, count)| count).sum()
         };
         Ok(connections.iter().map(total).collect())
@@ -221,7 +241,8 @@ impl World {
     fn new() -> Self {
         let everybody = Arc::new(Everybody::default());
         let inner = MemoryBroker::new(Arc::clone(&everybody) as _);
-        let broker = Arc::new(Fragile { inner, is_away: AtomicBool::new(false) });
+        let broker =
+            Arc::new(Fragile { inner, is_away: AtomicBool::new(false), is_full: AtomicBool::new(false) });
         Self { everybody, broker, registry: Arc::default() }
     }
 
@@ -243,6 +264,17 @@ impl World {
         Member { cluster, witness, tenure }
     }
 
+    /// Waits until the registry remembers so many revocations.
+    async fn remembers(&self, count: usize) {
+        for _ in 0..1_000 {
+            if self.registry.alone.revocations().await.unwrap().len() == count {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        panic!("the registry does not remember {count} revocations");
+    }
+
     async fn member(&self, name: &str, channels: &[(&'static str, usize)]) -> Member {
         let member = self.stranger(name, channels);
         member.cluster.join(format!("{name}:9000")).await;
@@ -257,13 +289,14 @@ impl Member {
 
     /// Waits until it was asked to do something.
     async fn does(&self) -> Vec<Did> {
-        loop {
+        for _ in 0..10_000 {
             let did = self.did();
             if !did.is_empty() {
                 return did;
             }
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
+        panic!("it does nothing");
     }
 
     /// How many other nodes it knows, once it knows this many.
@@ -316,6 +349,26 @@ async fn without_a_broker_a_command_is_carried_out_here_and_the_caller_knows() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_broker_without_room_takes_commands_all_the_same() {
+    let world = World::new();
+    let (one, two) = (world.member("one", &[]).await, world.member("two", &[]).await);
+    world.broker.is_full.store(true, Ordering::SeqCst);
+    one.cluster.revoke(revocation()).await.unwrap();
+    one.cluster.send(unsubscribe()).await.unwrap();
+    assert_eq!((one.did().len(), two.did().len()), (2, 2));
+}
+
+#[tokio::test(start_paused = true)]
+async fn questions_leave_no_trace_among_the_commands() {
+    let world = World::new();
+    let one = world.member("one", &[]).await;
+    one.cluster.send(unsubscribe()).await.unwrap();
+    one.cluster.survey(&Glob::parse("").unwrap()).await;
+    let kept = world.broker.history(&Channel::system("control"), Range::default(), RETENTION.ttl).await;
+    assert_eq!(kept.unwrap().publications.len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_node_that_does_not_listen_yet_carries_out_its_own_commands() {
     let world = World::new();
     world.broker.is_away.store(true, Ordering::SeqCst);
@@ -339,14 +392,21 @@ async fn what_was_revoked_is_known_to_nodes_that_start_later_and_to_those_that_m
     let is_known = |member: &Member| member.cluster.revocations().include(&ann().user, TokenMark::default());
     let late = world.member("late", &[]).await;
     assert!(is_known(&one) && is_known(&late));
-    let token = Revocation { whose: Whose::Token("t".into()), ..revocation() };
     // As if the broker had lost the command.
-    world.registry.remember(&token).await.unwrap();
+    for whose in ["t", "u", "v"] {
+        let whose = Whose::Token(whose.into());
+        world.registry.remember(&Revocation { whose, ..revocation() }).await.unwrap();
+    }
     assert_eq!(late.cluster.revocations().len(), 1);
     late.did();
-    late.cluster.lose(&Channel::system("control"), &Position { epoch: Epoch::new("e"), offset: 9 });
-    assert!(late.does().await.contains(&Did::Revoke(token.whose)));
-    assert_eq!(late.cluster.revocations().len(), 2);
+    let lose =
+        || late.cluster.lose(&Channel::system("control"), &Position { epoch: Epoch::new("e"), offset: 9 });
+    lose();
+    assert_eq!(late.does().await, [Did::Revoke(None)], "connections are looked at once");
+    assert_eq!(late.cluster.revocations().len(), 4);
+    lose();
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    assert_eq!(late.did(), [], "nothing is new");
 }
 
 #[tokio::test(start_paused = true)]
@@ -400,11 +460,25 @@ async fn nodes_know_one_another_until_they_leave() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_node_asks_neither_itself_nor_who_cannot_be_reached() {
+    let world = World::new();
+    let one = world.member("one", &[]).await;
+    let _others = [world.member("one", &[]).await, world.member("two", &[]).await];
+    let hidden = world.stranger("hidden", &[]);
+    hidden.cluster.join(String::new()).await;
+    one.knows(3).await;
+    assert_eq!(one.cluster.addresses_of_others(), ["two:9000"]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_node_taken_for_dead_begins_anew_under_another_name() {
     let world = World::new();
     let one = world.member("one", &[]).await;
     let first = one.tenure.borrow().epoch;
     assert!(one.tenure.borrow().until > std::time::Instant::now());
+    one.cluster.revoke(revocation()).await.unwrap();
+    one.did();
+    world.registry.alone.forget();
     world.registry.declared.lock().push(first);
     assert_eq!(one.does().await, [Did::Renew]);
     let second = one.tenure.borrow().epoch;
@@ -413,23 +487,60 @@ async fn a_node_taken_for_dead_begins_anew_under_another_name() {
         world.registry.nodes.lock().contains_key(&second),
         "it is known before anything is kept under it"
     );
+    world.remembers(1).await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_registry_that_lost_everything_is_told_again() {
     let world = World::new();
     let one = world.member("one", &[]).await;
-    let forget_at = std::time::SystemTime::now() + Duration::from_secs(3600);
-    let revocation = Revocation { whose: Whose::Token("t".into()), forget_at };
-    one.cluster.revoke(revocation.clone()).await.unwrap();
-    one.did();
+    for index in 0..1_200 {
+        one.cluster.revocations().add(&Revocation { whose: Whose::Token(index.to_string()), ..revocation() });
+    }
     let epoch = one.tenure.borrow().epoch;
+    world.registry.is_weary.store(true, Ordering::SeqCst);
     world.registry.nodes.lock().clear();
-    world.registry.alone.forget();
     tokio::time::sleep(Duration::from_secs(5)).await;
-    let known = world.registry.revocations().await.unwrap();
-    assert_eq!(known.iter().map(|known| &known.whose).collect::<Vec<_>>(), [&revocation.whose]);
-    assert_eq!((one.tenure.borrow().epoch, one.did()), (epoch, vec![]), "nobody has taken it for dead");
+    assert_eq!((one.tenure.borrow().epoch, one.did()), (epoch, vec![Did::Renew]), "nobody took it for dead");
+    assert_eq!(world.registry.alone.revocations().await.unwrap(), []);
+    world.registry.is_weary.store(false, Ordering::SeqCst);
+    world.remembers(1_200).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_the_registry_has_lost_unnoticed_is_told_again() {
+    let world = World::new();
+    let one = world.member("one", &[]).await;
+    one.cluster.revoke(revocation()).await.unwrap();
+    world.registry.alone.forget();
+    world.registry.is_away.store(true, Ordering::SeqCst);
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    world.registry.is_away.store(false, Ordering::SeqCst);
+    world.remembers(1).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_revocation_whose_caller_has_gone_is_carried_through() {
+    let world = World::new();
+    let (one, two) = (world.member("one", &[]).await, world.member("two", &[]).await);
+    assert!(tokio::time::timeout(Duration::ZERO, one.cluster.revoke(revocation())).await.is_err());
+    let revoked = Did::Revoke(Some(revocation().whose));
+    assert_eq!(one.did(), std::slice::from_ref(&revoked), "here at once");
+    assert_eq!(two.does().await, [revoked]);
+    world.remembers(1).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_leaves_keeps_nothing_for_others_to_see_though_the_registry_is_away() {
+    let world = World::new();
+    let one = world.member("one", &[]).await;
+    assert!(one.tenure.borrow().held().is_some());
+    world.registry.is_away.store(true, Ordering::SeqCst);
+    one.cluster.leave().await;
+    assert!(one.tenure.borrow().held().is_none());
+    world.registry.is_away.store(false, Ordering::SeqCst);
+    tokio::time::sleep(Duration::from_secs(30)).await;
+    assert!(one.tenure.borrow().held().is_none());
 }
 
 #[tokio::test(start_paused = true)]
@@ -505,4 +616,24 @@ async fn who_came_while_the_registry_was_away_is_counted_when_it_is_back() {
     world.registry.is_away.store(false, Ordering::SeqCst);
     let surplus = Target { user, client: Some(late) };
     assert_eq!(two.does().await, [Did::Close(surplus, CloseReason::ConnectionLimit)]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn everybody_is_counted_anew_after_a_silence_and_when_changes_were_too_many_to_note() {
+    let world = World::new();
+    let one = world.member("one", &[]).await;
+    let user = ann().user;
+    let counted = || world.registry.counts.lock().values().copied().collect::<Vec<_>>();
+    world.registry.is_away.store(true, Ordering::SeqCst);
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    // As if it had been counted before, and the count given up meanwhile.
+    one.witness.connections.lock().insert(user.clone(), 1);
+    world.registry.is_away.store(false, Ordering::SeqCst);
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    assert_eq!(counted(), [1]);
+    world.registry.counts.lock().clear();
+    one.cluster.quota.fill_up();
+    one.cluster.connection_opened(&user, ClientId::random());
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    assert_eq!(counted(), [1]);
 }

@@ -27,8 +27,9 @@ pub enum Control {
         /// Connections that stay.
         except: Arc<HashSet<ClientId>>,
     },
-    /// Close the connections whose tokens are among these.
-    Revoke(Whose),
+    /// Close the connections whose tokens are among these; `None`: among all that were revoked, as far as this node
+    /// knows.
+    Revoke(Option<Whose>),
     /// Answer with the distinct users of the shard.
     Users(oneshot::Sender<HashSet<UserId>>),
     /// Close every connection: the node stops.

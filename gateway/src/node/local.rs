@@ -25,9 +25,9 @@ impl Local for Node {
         }
     }
 
-    fn revoke(&self, whose: &Whose) {
+    fn revoke(&self, whose: Option<&Whose>) {
         for inbox in &self.dispatch.inboxes {
-            inbox.control(Control::Revoke(whose.clone()));
+            inbox.control(Control::Revoke(whose.cloned()));
         }
     }
 
@@ -56,7 +56,9 @@ impl Local for Node {
         self.users.all()
     }
 
-    async fn renew(&self) {}
+    async fn renew(&self) {
+        self.refresh_presence();
+    }
 
     async fn clear_up(&self, epoch: NodeEpoch) -> bool {
         // Of several nodes that do so each announces whom it took out.

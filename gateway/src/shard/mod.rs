@@ -337,7 +337,7 @@ impl Shard {
                     link.close(reason.clone());
                 }
             }),
-            Control::Revoke(whose) => self.close_revoked(&whose),
+            Control::Revoke(whose) => self.close_revoked(whose.as_ref()),
             Control::Users(answer) => {
                 let users = self.users.borrow().keys().cloned().collect();
                 // Who asked may have gone away; then nobody needs the answer.
@@ -353,12 +353,17 @@ impl Shard {
         }
     }
 
-    /// Closes the connections whose tokens are among those that were revoked.
-    fn close_revoked(&self, whose: &Whose) {
+    /// Closes the connections whose tokens are among these; `None`: among all that were revoked.
+    fn close_revoked(&self, whose: Option<&Whose>) {
+        let known = self.node.cluster().revocations();
+        let is_revoked = |user: &UserId, mark| match whose {
+            Some(whose) => whose.includes(user, mark),
+            None => known.include(user, mark),
+        };
         for entry in self.table.borrow().entries() {
             let link = &entry.link;
             // Who has not authenticated yet is looked at as it does.
-            if link.user.borrow().as_ref().is_some_and(|user| whose.includes(user, link.mark.get())) {
+            if link.user.borrow().as_ref().is_some_and(|user| is_revoked(user, link.mark.get())) {
                 link.close(CloseReason::Revoked);
             }
         }

@@ -54,6 +54,13 @@ impl Registry for Alone {
         Ok(())
     }
 
+    async fn remember_all(&self, revocations: &[Revocation]) -> Result<(), RegistryError> {
+        for revocation in revocations {
+            self.remember(revocation).await?;
+        }
+        Ok(())
+    }
+
     async fn revocations(&self) -> Result<Vec<Revocation>, RegistryError> {
         let revocations = self.revocations.lock();
         let known = revocations.iter().map(|(whose, forget_at)| (whose.clone(), *forget_at));

@@ -65,6 +65,11 @@ impl RedisRegistry {
         self.redis.names().of("cluster", "revocations")
     }
 
+    fn remembering(&self, revocation: &Revocation) -> Call {
+        let call = Call::script(&REMEMBER, &[&self.revoked()]).arg(codec::whose(&revocation.whose));
+        call.arg(codec::millis(revocation.forget_at)).arg(REVOCATIONS_MAX)
+    }
+
     /// Of those who look dead, those who are, as is declared with this.
     async fn certify(&self, dead: Vec<String>) -> Result<Vec<NodeEpoch>, RegistryError> {
         let mut certain = Vec::new();
@@ -119,10 +124,18 @@ impl Registry for RedisRegistry {
     }
 
     async fn remember(&self, revocation: &Revocation) -> Result<(), RegistryError> {
-        let call = Call::script(&REMEMBER, &[&self.revoked()]).arg(codec::whose(&revocation.whose));
-        let call = call.arg(codec::millis(revocation.forget_at)).arg(REVOCATIONS_MAX);
-        let has_room: bool = self.home().call(call).await?;
+        let has_room: bool = self.home().call(self.remembering(revocation)).await?;
         if has_room { Ok(()) } else { Err(RegistryError::Full) }
+    }
+
+    async fn remember_all(&self, revocations: &[Revocation]) -> Result<(), RegistryError> {
+        let calls = revocations.iter().map(|revocation| self.remembering(revocation)).collect();
+        for has_room in self.home().pipeline::<bool>(calls).await? {
+            if !has_room? {
+                return Err(RegistryError::Full);
+            }
+        }
+        Ok(())
     }
 
     async fn revocations(&self) -> Result<Vec<Revocation>, RegistryError> {

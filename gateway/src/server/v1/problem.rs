@@ -2,8 +2,7 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 
-use crate::broker::BrokerError;
-use crate::cluster::{RegistryError, RevokeError, Unheard};
+use crate::cluster::{RegistryError, RevokeError};
 
 /// Why a request was not carried out, as `application/problem+json` (RFC 9457). No value of the request is repeated.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -32,8 +31,8 @@ pub(super) enum Problem {
     /// This node did it, but it is not known of others, or not for good.
     #[error("this node has done it, others may not have; try again")]
     Unavailable,
-    /// Nothing was done: there is no room to remember it.
-    #[error("nothing was done, because there is no room to remember it")]
+    /// There is no room to remember it, and no other node was told.
+    #[error("no other node was told, because there is no room to remember it")]
     Full,
 }
 
@@ -78,9 +77,7 @@ impl Problem {
 impl From<RevokeError> for Problem {
     fn from(error: RevokeError) -> Self {
         match error {
-            RevokeError::Registry(RegistryError::Full) | RevokeError::Unheard(Unheard(BrokerError::Full)) => {
-                Self::Full
-            }
+            RevokeError::Registry(RegistryError::Full) => Self::Full,
             RevokeError::Registry(RegistryError::Unavailable) | RevokeError::Unheard(_) => Self::Unavailable,
         }
     }

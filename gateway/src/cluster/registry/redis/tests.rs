@@ -153,9 +153,8 @@ async fn revocations_are_remembered_until_their_time_and_known_once() {
     let token = Whose::Token("t".into());
     let ann = Whose::User { user: user("ann"), issued_before: None };
     let past = SystemTime::now() - Duration::from_secs(1);
-    for revocation in [of(&token, far), of(&token, near), of(&ann, near)] {
-        registry.remember(&revocation).await.unwrap();
-    }
+    registry.remember(&of(&token, far)).await.unwrap();
+    registry.remember_all(&[of(&token, near), of(&ann, near)]).await.unwrap();
     registry.remember(&of(&Whose::Everybody { issued_before: near }, past)).await.unwrap();
     let known = registry.revocations().await.unwrap();
     assert_eq!(known, [of(&ann, near), of(&token, far)], "the later time of two counts");
