@@ -116,7 +116,8 @@ impl Worker {
                 tokio::task::yield_now().await;
             }
             self.look_at_tenure();
-            if Instant::now() >= self.next_call() {
+            // In this order: what is due at once is due at the time of the question.
+            if self.next_call() <= Instant::now() {
                 self.keep_up().await;
             }
         }
