@@ -525,7 +525,7 @@ async fn a_revocation_whose_caller_has_gone_is_carried_through() {
     let (one, two) = (world.member("one", &[]).await, world.member("two", &[]).await);
     assert!(tokio::time::timeout(Duration::ZERO, one.cluster.revoke(revocation())).await.is_err());
     let revoked = Did::Revoke(Some(revocation().whose));
-    assert_eq!(one.did(), [revoked.clone()], "here at once");
+    assert_eq!(one.did(), std::slice::from_ref(&revoked), "here at once");
     assert_eq!(two.does().await, [revoked]);
     world.remembers(1).await;
 }
@@ -624,10 +624,10 @@ async fn everybody_is_counted_anew_after_a_silence_and_when_changes_were_too_man
     let one = world.member("one", &[]).await;
     let user = ann().user;
     let counted = || world.registry.counts.lock().values().copied().collect::<Vec<_>>();
-    one.witness.connections.lock().insert(user.clone(), 1);
     world.registry.is_away.store(true, Ordering::SeqCst);
     tokio::time::sleep(Duration::from_secs(5)).await;
-    assert!(counted().is_empty());
+    // As if it had been counted before, and the count given up meanwhile.
+    one.witness.connections.lock().insert(user.clone(), 1);
     world.registry.is_away.store(false, Ordering::SeqCst);
     tokio::time::sleep(Duration::from_secs(5)).await;
     assert_eq!(counted(), [1]);
