@@ -117,10 +117,16 @@ impl Worker {
             }
             self.look_at_tenure();
             // In this order: what is due at once is due at the time of the question.
-            if self.next_call() <= Instant::now() {
+            let is_due = self.next_call() <= Instant::now();
+            // While the presence is away each call takes its whole time: whoever waits for an answer comes first.
+            if is_due && !(self.is_away && self.is_awaited()) {
                 self.keep_up().await;
             }
         }
+    }
+
+    fn is_awaited(&self) -> bool {
+        !self.desk.queue.lock().events.is_empty()
     }
 
     /// Takes the next events; says too whether the node is gone.
