@@ -10,13 +10,13 @@ use std::time::Duration;
 use ::redis::aio::{ConnectionLike, MultiplexedConnection};
 use ::redis::{Cmd, PushInfo, PushKind, RedisError, Value};
 use tokio::sync::{Notify, watch};
-use tokio::task::JoinHandle;
+use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
-use super::Failure;
 use super::backoff::Backoff;
 use super::call::{Call, is_unknown_script};
 use super::connect::Connector;
+use super::{Failure, vital};
 
 /// The connection of now, and which one it is.
 #[derive(Clone)]
@@ -30,7 +30,7 @@ pub(super) struct Line {
     open: watch::Receiver<Option<Open>>,
     health: Arc<Health>,
     deadline: Duration,
-    keeper: JoinHandle<()>,
+    keeper: AbortHandle,
 }
 
 /// What calls find out about the connection.
@@ -80,7 +80,7 @@ impl Line {
         let deadline = connector.settings().command_timeout;
         let (sender, open) = watch::channel(None);
         let health = Health::new();
-        let keeper = tokio::spawn(keep(connector, sender, Arc::clone(&health)));
+        let keeper = vital(tokio::spawn(keep(connector, sender, Arc::clone(&health))));
         Self { open, health, deadline, keeper }
     }
 

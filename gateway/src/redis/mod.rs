@@ -21,6 +21,7 @@ mod subscriptions;
 #[cfg(test)]
 pub(crate) mod testing;
 mod topology;
+mod vital;
 
 pub(crate) use call::script;
 pub use call::{Arg, Call, Reply, Script};
@@ -31,3 +32,4 @@ pub use instance::{Hearing, Instance};
 pub use names::Names;
 pub use subscriptions::{Item, Queue, WORKERS, worker_of};
 pub use topology::Redis;
+pub use vital::vital;

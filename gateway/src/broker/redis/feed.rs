@@ -14,7 +14,7 @@ use futures_util::stream::{self, StreamExt};
 use parking_lot::Mutex;
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
-use tokio::task::{AbortHandle, JoinHandle};
+use tokio::task::AbortHandle;
 
 use super::envelope::{self, Parcel};
 use super::flow::{Flow, Next};
@@ -23,7 +23,7 @@ use super::reads::{self, Party, Reader, Reads};
 use crate::broker::{BrokerError, History, Range, Receiver};
 use crate::metrics::Metrics;
 use crate::model::{Channel, Epoch, Position};
-use crate::redis::{Call, Failure, Instance, Item, Redis, WORKERS, worker_of};
+use crate::redis::{Call, Failure, Instance, Item, Redis, WORKERS, vital, worker_of};
 
 /// How many channels are read at once to heal them.
 const READS_AT_ONCE: usize = 16;
@@ -70,11 +70,11 @@ impl Feed {
             interruptions: AtomicU64::new(0),
             tasks: Mutex::default(),
         });
+        let _entered = runtime.enter();
         for instance in feed.redis.instances() {
             for worker in 0..instance.queues().len() {
-                let task = runtime.spawn(listen(Arc::downgrade(&feed), Arc::clone(instance), worker));
-                feed.tasks.lock().push(task.abort_handle());
-                runtime.spawn(supervise(task));
+                let task = tokio::spawn(listen(Arc::downgrade(&feed), Arc::clone(instance), worker));
+                feed.tasks.lock().push(vital(task));
             }
         }
         feed
@@ -283,14 +283,6 @@ impl Feed {
 impl Drop for Feed {
     fn drop(&mut self) {
         self.tasks.get_mut().drain(..).for_each(|task| task.abort());
-    }
-}
-
-/// Ends the process if `task` panics: a node that serves and hears nothing is worse than one that is gone.
-async fn supervise(task: JoinHandle<()>) {
-    if task.await.is_err_and(|error| error.is_panic()) {
-        tracing::error!("what the broker delivers cannot be taken any more; the node ends");
-        std::process::abort();
     }
 }
 

@@ -13,16 +13,16 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::sync::{Notify, oneshot, watch};
-use tokio::task::{AbortHandle, JoinHandle};
+use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
 use self::ledger::Ledger;
 use self::queue::Room;
 pub use self::queue::{Item, Queue};
 use self::supervisor::Supervisor;
-use super::Failure;
 use super::connect::Connector;
 use super::instance::{Hearing, Lines};
+use super::{Failure, vital};
 use crate::metrics::Metrics;
 
 /// How many queues there are: what is heard is worked on by so many at once.
@@ -61,9 +61,7 @@ impl Subscriptions {
         let state = State::new(connector.settings().inbox_bytes_max);
         let (sender, hearing) = watch::channel(Hearing::NotYet);
         let supervisor = Supervisor::new(connector, lines, Arc::clone(&state), probe, sender, metrics);
-        let task = tokio::spawn(supervisor.run());
-        let supervisor = task.abort_handle();
-        tokio::spawn(watch_over(task));
+        let supervisor = vital(tokio::spawn(supervisor.run()));
         Arc::new(Self { state, hearing, deadline, supervisor })
     }
 
@@ -136,14 +134,6 @@ impl State {
         for queue in &self.queues {
             queue.push(Item::Restored);
         }
-    }
-}
-
-/// Ends the process if the supervisor panics: a node that serves and hears nothing is worse than one that is gone.
-async fn watch_over(supervisor: JoinHandle<()>) {
-    if supervisor.await.is_err_and(|error| error.is_panic()) {
-        tracing::error!("nobody keeps the subscriptions of Redis any more; the node ends");
-        std::process::abort();
     }
 }
 
