@@ -7,6 +7,7 @@ use tokio::runtime::Runtime;
 use tokio::sync::watch;
 use tokio::time::MissedTickBehavior;
 
+use super::machine;
 use crate::auth::Authority;
 use crate::broker::{MemoryBroker, RedisBroker};
 use crate::cluster::{self, RedisRegistry};
@@ -88,6 +89,7 @@ fn in_redis(
             heartbeat_interval: config.cluster.heartbeat_interval,
             node_ttl: config.cluster.node_ttl,
             user_connections_max: config.client.user_connections_max,
+            handshakes_per_second: machine::handshakes_per_second(config),
             tenure: watch::Sender::new(Tenure::unheard()),
             hearing: Some(redis.home().hearing()),
         },

@@ -2,9 +2,20 @@
 
 use std::fs;
 
+use crate::config::Config;
+
+/// Handshakes that a CPU takes in a second beside delivering: each costs a fraction of a millisecond, and what a client
+/// that comes back asks for costs as much again.
+const HANDSHAKES_PER_CPU: usize = 500;
+
 /// CPUs that this process may use; at least 1. Knows cgroup quotas and affinity.
 pub(super) fn cpus() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
+}
+
+/// Most handshakes that the node takes in a second.
+pub(super) fn handshakes_per_second(config: &Config) -> usize {
+    config.admission.handshakes_per_second.or_else(|| cpus() * HANDSHAKES_PER_CPU)
 }
 
 /// Memory that this process may use, in bytes: the cgroup's limit, or that of the machine.

@@ -91,6 +91,8 @@ impl Cluster {
             uptime: self.uptime(),
             load,
             process: None,
+            is_draining: self.is_draining.load(Ordering::Acquire),
+            handshakes_per_second: self.options.handshakes_per_second,
         }
     }
 

@@ -122,6 +122,8 @@ pub(super) fn report(report: &Report) -> Vec<u8> {
         channels: number(report.load.channels),
         subscriptions: number(report.load.subscriptions),
         process: report.process.map(|process| schema::Process { cpu: process.cpu, rss: process.rss }),
+        is_draining: report.is_draining,
+        handshakes_per_second: number(report.handshakes_per_second),
     };
     message.encode_to_vec()
 }
@@ -144,6 +146,8 @@ pub(super) fn read_report(bytes: &[u8]) -> Result<Report, Unreadable> {
             subscriptions: number(report.subscriptions),
         },
         process: report.process.map(|process| Process { cpu: process.cpu, rss: process.rss }),
+        is_draining: report.is_draining,
+        handshakes_per_second: number(report.handshakes_per_second),
     })
 }
 

@@ -107,6 +107,8 @@ pub struct Options {
     pub node_ttl: Duration,
     /// Most connections of one user on all nodes; 0 for no limit.
     pub user_connections_max: usize,
+    /// Most handshakes that this node takes in a second; 0 for no limit.
+    pub handshakes_per_second: usize,
     /// Where others on this node hear of its tenure.
     pub tenure: watch::Sender<Tenure>,
     /// Whether this node hears its broker; `None` if that is a part of it.
@@ -123,6 +125,7 @@ impl Options {
             heartbeat_interval: Duration::from_secs(3),
             node_ttl: Duration::from_secs(15),
             user_connections_max: 0,
+            handshakes_per_second: 0,
             // There is nobody who could take it for dead.
             tenure: watch::Sender::new(Tenure::endless()),
             hearing: None,
@@ -171,6 +174,8 @@ pub struct Cluster {
     is_to_remind: AtomicBool,
     /// Held by who tells it again.
     reminding: tokio::sync::Mutex<()>,
+    /// Whether the node was told to stop.
+    is_draining: AtomicBool,
     /// Whether there will be no other beat. Changes under the lock of the tenure.
     has_stopped: AtomicBool,
     /// Something has to be seen to before the next heartbeat.
@@ -212,6 +217,7 @@ impl Cluster {
             is_behind: AtomicBool::new(true),
             is_to_remind: AtomicBool::new(false),
             reminding: tokio::sync::Mutex::default(),
+            is_draining: AtomicBool::new(false),
             has_stopped: AtomicBool::new(false),
             hurry: Arc::default(),
             others: RwLock::default(),

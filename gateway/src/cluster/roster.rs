@@ -35,4 +35,8 @@ pub struct Report {
     pub load: Load,
     /// What its process takes; `None` where the system does not tell.
     pub process: Option<Process>,
+    /// It was told to stop: clients leave it, and no new ones come.
+    pub is_draining: bool,
+    /// Most handshakes that it takes in a second; 0 if it does not say.
+    pub handshakes_per_second: usize,
 }

@@ -109,6 +109,9 @@ pub struct ChannelOptions {
     pub publication_data_format: DataFormat,
     /// What happens to a subscriber that does not keep up.
     pub slow_consumer: SlowConsumer,
+    /// How long a user whose connection was lost stays present, so that one who comes back neither leaves nor joins;
+    /// 0 = not at all.
+    pub leave_grace: LeaveGrace,
 }
 
 impl ChannelOptions {
@@ -123,6 +126,17 @@ impl ChannelOptions {
             Some(pattern) => pattern.0.is_match(channel.after_namespace()),
             None => channel.as_str().is_ascii(),
         }
+    }
+}
+
+/// How long a user whose connection was lost stays present.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct LeaveGrace(#[serde(with = "humantime_serde")] pub Duration);
+
+impl Default for LeaveGrace {
+    fn default() -> Self {
+        Self(Duration::from_secs(5))
     }
 }
 

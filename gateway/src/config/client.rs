@@ -57,10 +57,17 @@ pub struct Client {
     /// A socket that takes nothing for longer is closed; above 0.
     #[serde(with = "humantime_serde")]
     pub write_timeout: Duration,
+    /// A connection is asked to come again after so long, or up to a quarter earlier; 0 = never.
+    #[serde(with = "humantime_serde")]
+    pub connection_lifetime_max: Duration,
     /// Most connections of the node; at least 1. Auto = what the open-file limit allows, less a reserve.
     pub connections_max: Auto<usize>,
+    /// With more connections the node is not ready: it keeps those it has, and others are sent elsewhere. 0 = it is.
+    pub connections_soft_max: usize,
     /// Most connections of one user on the node; 0 = unlimited. Anonymous clients are not counted.
     pub user_connections_max: usize,
+    /// Most connections from one address on the node; 0 = unlimited.
+    pub address_connections_max: usize,
     /// Most publications that a subscriber catches up with at once; what missed more is not recovered. At least 1.
     pub recovery_publications_max: usize,
     /// Most publications that a client gets of a history at once. At least 1.
@@ -92,8 +99,11 @@ impl Default for Client {
             outbox_bytes_total_max: Auto::Auto,
             send_buffer_bytes: 64 * 1024,
             write_timeout: Duration::from_secs(5),
+            connection_lifetime_max: Duration::ZERO,
             connections_max: Auto::Auto,
+            connections_soft_max: 0,
             user_connections_max: 0,
+            address_connections_max: 0,
             recovery_publications_max: 300,
             history_publications_max: 300,
             position_check_interval: Duration::from_secs(40),

@@ -9,6 +9,7 @@ mod auto;
 mod broker;
 mod channel;
 mod client;
+mod drain;
 mod entry;
 mod public_key;
 mod secret_file;
@@ -27,10 +28,11 @@ pub use api::{Api, ApiKey, Scope};
 pub use auto::Auto;
 pub use broker::{Broker, BrokerType, Cluster, Redis, RedisTls};
 pub use channel::{
-    ChannelOptions, ChannelSection, Channels, DataFormat, Pattern, RecoveryMode, SlowConsumer,
+    ChannelOptions, ChannelSection, Channels, DataFormat, LeaveGrace, Pattern, RecoveryMode, SlowConsumer,
     UnknownNamespace,
 };
 pub use client::{Algorithm, Client, PersonalChannel, Reject, Token};
+pub use drain::{Admission, Drain, Rebalance};
 pub use public_key::{KeyKind, KeyMaterial, PublicKey, PublicKeyError};
 
 use crate::model::Secret;
@@ -59,6 +61,12 @@ pub struct Config {
     pub broker: Broker,
     /// What nodes know of one another.
     pub cluster: Cluster,
+    /// How a node that stops lets go of its clients.
+    pub drain: Drain,
+    /// How fast clients may come.
+    pub admission: Admission,
+    /// Whether nodes even out how many clients they have.
+    pub rebalance: Rebalance,
     /// Logs.
     pub log: Log,
 }
@@ -96,6 +104,8 @@ pub struct Public {
     /// How long a client may take to send the head of its request; above 0.
     #[serde(with = "humantime_serde")]
     pub header_timeout: Duration,
+    /// Networks (CIDR) of proxies whose word on a client's address is taken: `X-Forwarded-For` or `Forwarded`.
+    pub trusted_proxies: Vec<String>,
 }
 
 impl Default for Public {
@@ -104,6 +114,7 @@ impl Default for Public {
             address: IpAddr::V4(Ipv4Addr::UNSPECIFIED),
             port: 8000,
             header_timeout: Duration::from_secs(5),
+            trusted_proxies: Vec::new(),
         }
     }
 }

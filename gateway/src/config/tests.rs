@@ -211,8 +211,8 @@ fn an_unknown_key_is_named_with_its_path_and_the_nearest_name() {
             "api.keys[0].scope: unknown key; did you mean `api.keys[0].scopes`?",
         ),
         (
-            "channel: {namespaces: [{name: chat, leave_grace: 5s}]}",
-            "channel.namespaces[0].leave_grace: unknown key",
+            "channel: {namespaces: [{name: chat, max_delay: 5s}]}",
+            "channel.namespaces[0].max_delay: unknown key",
         ),
     ] {
         let error = problem(load(yaml));

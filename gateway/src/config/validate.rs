@@ -78,6 +78,7 @@ pub(super) fn check(config: &Config) -> Result<(), ConfigError> {
     check_api(&config.api, &mut problems);
     broker::check_redis(&config.broker.redis, &mut problems);
     broker::check_cluster(&config.cluster, &mut problems);
+    problems.auto_at_least_one("admission.handshakes_per_second", config.admission.handshakes_per_second);
     if problems.0.is_empty() { Ok(()) } else { Err(ConfigError { problems: problems.0 }) }
 }
 

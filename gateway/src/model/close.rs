@@ -9,6 +9,10 @@ pub enum CloseReason {
     ConnectionLost,
     /// The node stops.
     Shutdown,
+    /// Other nodes have far fewer clients than this one.
+    Rebalance,
+    /// It lived as long as a connection may.
+    Lifetime,
     /// No pong came back in time.
     NoPong,
     /// More was queued for the client than it may hold up.
@@ -67,6 +71,8 @@ impl CloseReason {
             Self::ByClient => "by_client",
             Self::ConnectionLost => "connection_lost",
             Self::Shutdown => "shutdown",
+            Self::Rebalance => "rebalance",
+            Self::Lifetime => "lifetime",
             Self::NoPong => "no_pong",
             Self::SlowConsumer => "slow",
             Self::WriteTimeout => "write_timeout",

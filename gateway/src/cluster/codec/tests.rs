@@ -65,6 +65,8 @@ fn what_is_written_is_read() {
         uptime: Duration::from_millis(1_500),
         load: Load { clients: 1, users: 2, channels: 3, subscriptions: 4 },
         process: Some(Process { cpu: 1.5, rss: 6 }),
+        is_draining: true,
+        handshakes_per_second: 7,
     };
     assert_eq!(read_report(&report(&mine)), Ok(mine));
 }

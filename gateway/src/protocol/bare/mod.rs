@@ -275,6 +275,8 @@ fn close_reason(refused: Refused) -> CloseReason {
 pub fn close_code(reason: &CloseReason) -> (u16, Cow<'static, str>) {
     match reason {
         CloseReason::Shutdown => (1012, Cow::Borrowed("shutdown")),
+        CloseReason::Rebalance => (1012, Cow::Borrowed("rebalance")),
+        CloseReason::Lifetime => (1012, Cow::Borrowed("lifetime")),
         CloseReason::UnsupportedData => (1003, Cow::Borrowed("text frames only")),
         reason => code::close_code(reason),
     }

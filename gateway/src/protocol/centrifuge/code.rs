@@ -121,6 +121,9 @@ pub fn close_code(reason: &CloseReason) -> (u16, Cow<'static, str>) {
         CloseReason::ByClient => (1000, "closed by client"),
         CloseReason::ConnectionLost => (3000, "connection closed"),
         CloseReason::Shutdown => (3001, "shutdown"),
+        // As a node that stops says it: come back, to whichever node.
+        CloseReason::Rebalance => (3001, "rebalance"),
+        CloseReason::Lifetime => (3001, "lifetime"),
         CloseReason::Internal => (3004, "internal server error"),
         CloseReason::Expired => (3005, "connection expired"),
         CloseReason::Revoked => (3503, "token revoked"),
@@ -173,6 +176,8 @@ mod tests {
     fn close_codes_are_those_of_the_protocol() {
         let numbers = [
             (CloseReason::Shutdown, 3001),
+            (CloseReason::Rebalance, 3001),
+            (CloseReason::Lifetime, 3001),
             (CloseReason::Internal, 3004),
             (CloseReason::Expired, 3005),
             (CloseReason::SubscriptionExpired, 3006),

@@ -21,6 +21,8 @@ fn report(name: &str) -> Report {
         uptime: Duration::ZERO,
         load: Load::default(),
         process: None,
+        is_draining: false,
+        handshakes_per_second: 0,
     }
 }
 
