@@ -28,7 +28,7 @@ use crate::model::{
 use crate::node::recovery::{Follow, Mode, Since};
 use crate::node::{Attendance, Entrant, Order};
 use crate::presence::{
-    Departed, Holding, Lease, Member, MemoryPresence, Presence, PresenceError, PresenceStats,
+    Added, Departed, Grace, Holding, Lease, Member, MemoryPresence, Presence, PresenceError, PresenceStats,
 };
 use crate::protocol::{
     Conversation, Effect, Encoding, Framing, Heartbeat, Message, Outcome, SubscribeError, Wanted,
@@ -60,6 +60,20 @@ impl Presence for Erratic {
     async fn add(&self, channel: &Channel, member: Member, lease: Lease) -> Result<bool, PresenceError> {
         self.take_time(channel).await?;
         self.memory.add(channel, member, lease).await
+    }
+
+    async fn enter(&self, channel: &Channel, member: Member, lease: Lease) -> Result<Added, PresenceError> {
+        self.take_time(channel).await?;
+        self.memory.enter(channel, member, lease).await
+    }
+
+    async fn linger(&self, channel: &Channel, member: &Member, grace: Grace) -> Result<bool, PresenceError> {
+        self.take_time(channel).await?;
+        self.memory.linger(channel, member, grace).await
+    }
+
+    async fn expire(&self, owner: NodeEpoch) -> Result<Option<Duration>, PresenceError> {
+        self.memory.expire(owner).await
     }
 
     async fn refresh(&self, holdings: &[Holding], lease: Lease) -> Result<(), PresenceError> {
@@ -107,7 +121,7 @@ impl Puppet {
         let user = UserId::parse(self.user).unwrap();
         let info = ClientInfo { user, client: self.client, conn_info: None, chan_info: None };
         let attendance = Attendance { is_listed: true, is_announced: true };
-        let entrant = Entrant { info: Arc::new(info), attendance };
+        let entrant = Entrant { info: Arc::new(info), attendance, leave_grace: Duration::ZERO };
         let follow = Follow {
             since: None,
             mode: Mode::Stream,

@@ -6,7 +6,7 @@ use tokio::sync::watch;
 use super::*;
 use crate::broker::{Broker, MemoryBroker, Receiver};
 use crate::model::{ClientId, Epoch, NodeEpoch, Notice, Position, Publication, RawJson, Tenure, UserId};
-use crate::presence::{Departed, Holding, Lease, MemoryPresence, Presence, PresenceStats};
+use crate::presence::{Added, Departed, Grace, Holding, Lease, MemoryPresence, Presence, PresenceStats};
 
 pub(super) const OPEN: Attendance = Attendance { is_listed: true, is_announced: true };
 pub(super) const SETTINGS: PresenceSettings =
@@ -88,6 +88,23 @@ impl Presence for Witness {
         self.take_time().await?;
         self.note("add", member.info.client);
         self.memory.add(channel, member, lease).await
+    }
+
+    async fn enter(&self, channel: &Channel, member: Member, lease: Lease) -> Result<Added, PresenceError> {
+        self.take_time().await?;
+        self.note("enter", member.info.client);
+        self.memory.enter(channel, member, lease).await
+    }
+
+    async fn linger(&self, channel: &Channel, member: &Member, grace: Grace) -> Result<bool, PresenceError> {
+        self.note("linger", member.info.client);
+        self.take_time().await?;
+        self.memory.linger(channel, member, grace).await
+    }
+
+    async fn expire(&self, owner: NodeEpoch) -> Result<Option<Duration>, PresenceError> {
+        self.take_time().await?;
+        self.memory.expire(owner).await
     }
 
     async fn refresh(&self, holdings: &[Holding], lease: Lease) -> Result<(), PresenceError> {
@@ -202,7 +219,7 @@ pub(super) fn channel(name: &str) -> Channel {
 pub(super) fn entrant(attendance: Attendance) -> Entrant {
     let client = ClientId::random();
     let info = ClientInfo { user: UserId::ANONYMOUS, client, conn_info: None, chan_info: None };
-    Entrant { info: Arc::new(info), attendance }
+    Entrant { info: Arc::new(info), attendance, leave_grace: Duration::ZERO }
 }
 
 #[tokio::test]
