@@ -56,6 +56,11 @@ impl Graces {
         taken
     }
 
+    #[cfg(test)]
+    pub(super) fn is_empty(&self) -> bool {
+        self.owners.is_empty()
+    }
+
     /// When the next one's is over.
     pub(super) fn next(&self, owner: NodeEpoch) -> Option<Instant> {
         let (first, _) = self.owners.get(&owner)?.queue.first_key_value()?;
