@@ -313,4 +313,6 @@ mod deaths;
 #[cfg(test)]
 mod races;
 #[cfg(test)]
+mod returns;
+#[cfg(test)]
 mod tests;
