@@ -10,6 +10,7 @@ mod commands;
 mod example_cluster;
 mod expiry;
 mod frames;
+mod grace;
 mod handshake;
 mod history;
 mod large_replies;
