@@ -36,7 +36,8 @@ async fn hears(client: &mut Client, what: &str) -> String {
 async fn present(gateway: &Gateway) -> Vec<String> {
     let answer = gateway.api("presence", json!({"channel": "room:a"})).await;
     let members = answer["presence"].as_object().expect("it is a presence").values();
-    let mut users: Vec<_> = members.map(|info| info["user"].as_str().unwrap().to_owned()).collect();
+    let mut users: Vec<_> =
+        members.map(|info| info["user"].as_str().unwrap_or("nobody").to_owned()).collect();
     users.sort();
     users
 }

@@ -61,7 +61,7 @@ pub(in crate::presence) async fn who_does_not_return_departs_once_whoever_looks(
     }
     lose(&*presence, "a", &staying, LONG).await;
     lose(&*presence, "a", &gone, Duration::ZERO).await;
-    assert!(expire(&*presence, 1).await == false, "nobody was of that one");
+    assert!(!expire(&*presence, 1).await, "nobody was of that one");
     let look = |_| {
         let presence = Arc::clone(&presence);
         tokio::spawn(async move { expire(&*presence, 0).await })
