@@ -500,6 +500,17 @@ async fn who_is_asked_to_come_back_finds_its_place_however_soon_it_does() {
         for reason in [CloseReason::Shutdown, CloseReason::Rebalance, CloseReason::Lifetime] {
             world.close(ann.id, reason);
             while !ann.socket.next().await.unwrap().unwrap().is_close() {}
+            // On another node it is there at once, and gone again.
+            let memory = &world.presence.memory;
+            let channel = Channel::parse("late", 255).unwrap();
+            let user = UserId::parse("ann").unwrap();
+            let info = ClientInfo { user, client: ClientId::random(), conn_info: None, chan_info: None };
+            let member = Member { info: Arc::new(info), is_listed: true, is_announced: true };
+            let lease = Lease { owner: NodeEpoch::random(), ttl: world.leave_grace };
+            let entered = memory.enter(&channel, member.clone(), lease).await;
+            assert_eq!(entered, Ok(Added::Returned));
+            let grace = Grace { owner: lease.owner, lasts: world.leave_grace, is_known: true };
+            assert!(memory.linger(&channel, &member, grace).await.unwrap());
             ann = world.connect("ann").await;
             assert_eq!(ann.ask("+late").await, "subscribed");
             assert_eq!(world.present("late").await, 1);

@@ -822,3 +822,23 @@ async fn who_came_back_to_a_node_that_is_taken_for_dead_joins_again() {
     tokio::time::sleep(GRACE).await;
     assert_eq!(bench.heard(), ["join", "leave", "join"]);
 }
+
+#[tokio::test(start_paused = true)]
+async fn who_took_a_place_that_was_cleared_away_before_it_was_live_joins_as_everybody_does() {
+    let bench = Bench::new().await;
+    let (before, back) = (returning("ann", OPEN), returning("ann", OPEN));
+    bench.sit(&before).await.lose().unwrap().await;
+    let mut seat = bench.enter(&back).await.unwrap();
+    bench.lapse();
+    bench.reap(bench.tenure.borrow().epoch).await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(bench.heard(), ["join", "leave"]);
+    bench.begin_anew();
+    tokio::time::sleep(GRACE).await;
+    seat.announce();
+    bench.roll.settled().await;
+    assert_eq!(bench.heard(), ["join", "leave", "join"]);
+    drop(seat);
+    bench.roll.settled().await;
+    assert_eq!(bench.heard(), ["join", "leave", "join", "leave"]);
+}

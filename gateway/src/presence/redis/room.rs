@@ -27,8 +27,7 @@ static PUT: Script = changing_script!("presence_put.lua");
 static TAKE: Script = changing_script!("presence_take.lua");
 // It hardly takes room, and a full Redis must not make members look forgotten.
 static RENEW: Script = changing_script!("presence_renew.lua", "#!lua flags=allow-oom\n");
-// Full or not, who lost its connection must not be said to have left.
-static LINGER: Script = changing_script!("presence_linger.lua", "#!lua flags=allow-oom\n");
+static LINGER: Script = changing_script!("presence_linger.lua");
 static TAKEN: Script = script!("presence_taken.lua");
 static DUE: Script = script!("presence_due.lua");
 static OWNED: Script = script!("presence_owned.lua");

@@ -16,6 +16,7 @@ local entry = redis.call('HGET', key, client)
 if not entry then return redis.call('ZSCORE', graces, name) and 1 or 0 end
 if lingers(entry) then return 1 end
 
+-- Before anything that takes room: a script that has given some back goes on in a full Redis.
 take_out(client)
 if redis.call('HEXISTS', owners, owner) == 0 then redis.call('SREM', index, channel) end
 if ARGV[6] ~= 'k' and not has_returned(entry) then return 0 end
