@@ -1,3 +1,3 @@
-//! A load generator whose clients check what they are given: nothing lost in silence, nothing twice, all in order.
+//! The load generator's command.
 
 fn main() {}

@@ -1,0 +1,12 @@
+//! A load generator whose clients check what they are given: nothing lost in silence, nothing twice, all in order.
+//!
+//! It speaks the Centrifuge protocol, version 2, in JSON over WebSocket, and shares no code with the gateway: a judge
+//! reads the protocol for itself. A [`crowd::Crowd`] of clients listens while a [`publisher::Publisher`] publishes; both
+//! write what happened against one [`clock::Clock`], and the [`oracle`] judges it. What comes out is plain data, in
+//! [`findings`].
+
+pub mod clock;
+pub mod crowd;
+pub mod findings;
+pub mod published;
+pub mod publisher;
