@@ -5,8 +5,12 @@
 //! write what happened against one [`clock::Clock`], and the [`oracle`] judges it. What comes out is plain data, in
 //! [`findings`].
 
+mod client;
 pub mod clock;
 pub mod crowd;
 pub mod findings;
+pub mod oracle;
 pub mod published;
 pub mod publisher;
+mod records;
+mod token;
