@@ -191,7 +191,8 @@ impl Log {
         }
     }
 
-    fn verdict(&self) -> Verdict {
+    /// What is wrong whoever looks.
+    pub(crate) fn verdict(&self) -> Verdict {
         let mut verdict = self.verdict.clone();
         for repeat in self.repeats.iter().filter(|repeat| self.is_fault(repeat)) {
             let Repeat { seq, first, second } = *repeat;
@@ -208,5 +209,89 @@ impl Log {
         let entry =
             self.epochs.get(first.epoch.0 as usize).and_then(|epoch| epoch.entries.get(&first.offset));
         first.epoch == repeat.second.epoch || entry.is_some_and(|entry| entry.acknowledged.is_some())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SENT: Duration = Duration::from_secs(1);
+
+    fn at(log: &mut Log, epoch: &str, offset: u64) -> Position {
+        Position { epoch: log.epoch(epoch), offset }
+    }
+
+    #[test]
+    fn what_all_agree_on_is_clean() {
+        let mut log = Log::new(10);
+        let place = at(&mut log, "e", 1);
+        log.saw(place, 7);
+        log.acknowledge(place, 7, SENT);
+        log.saw(place, 7);
+        assert_eq!(log.verdict(), Verdict::default());
+        assert_eq!(log.acknowledged().collect::<Vec<_>>(), [(place, SENT)]);
+    }
+
+    #[test]
+    fn only_what_was_acknowledged_is_owed() {
+        let mut log = Log::new(10);
+        let (first, second) = (at(&mut log, "e", 1), at(&mut log, "e", 2));
+        log.acknowledge(first, 1, SENT);
+        log.saw(second, 2);
+        assert_eq!(log.acknowledged().count(), 1);
+        assert_eq!(log.top(), Some(first));
+        let newer = at(&mut log, "f", 1);
+        log.acknowledge(newer, 3, SENT);
+        assert_eq!(log.top(), Some(newer), "an epoch is followed by the next");
+        assert_eq!(log.epochs().collect::<Vec<_>>(), ["e", "f"]);
+    }
+
+    #[test]
+    fn a_place_with_two_publications_is_a_fork() {
+        let mut log = Log::new(10);
+        let place = at(&mut log, "e", 1);
+        log.acknowledge(place, 1, SENT);
+        log.saw(place, 2);
+        let verdict = log.verdict();
+        assert_eq!((verdict.forked, verdict.duplicated), (1, 0));
+        assert_eq!(verdict.examples, ["e/1 is publication 1 and 2"]);
+        log.acknowledge(place, 3, SENT);
+        assert_eq!(log.verdict().forked, 2);
+    }
+
+    #[test]
+    fn a_publication_in_two_places_is_a_repeat() {
+        let mut log = Log::new(10);
+        let (first, second) = (at(&mut log, "e", 1), at(&mut log, "e", 2));
+        log.saw(first, 1);
+        log.saw(second, 1);
+        log.saw(second, 1);
+        let verdict = log.verdict();
+        assert_eq!((verdict.duplicated, verdict.forked), (1, 0));
+        assert_eq!(verdict.examples, ["publication 1 is e/1 and e/2"]);
+    }
+
+    #[test]
+    fn a_publication_may_come_again_in_a_new_epoch_unless_it_was_promised() {
+        let mut log = Log::new(10);
+        let (old, new) = (at(&mut log, "e", 1), at(&mut log, "f", 1));
+        log.saw(old, 1);
+        log.acknowledge(new, 1, SENT);
+        assert_eq!(log.verdict().duplicated, 0);
+        log.acknowledge(old, 1, SENT);
+        assert_eq!(log.verdict().duplicated, 1);
+    }
+
+    #[test]
+    fn the_oldest_are_forgotten() {
+        let mut log = Log::new(3);
+        for offset in 1..=10 {
+            let place = at(&mut log, if offset < 6 { "e" } else { "f" }, offset);
+            log.acknowledge(place, offset, SENT);
+        }
+        let offsets: Vec<u64> = log.acknowledged().map(|(at, _)| at.offset).collect();
+        assert_eq!(offsets, [8, 9, 10]);
+        assert_eq!((log.kept, log.places.len()), (3, 3));
     }
 }
