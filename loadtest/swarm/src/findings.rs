@@ -80,6 +80,26 @@ impl Verdict {
         let Self { lost_silent, duplicated, reordered, forked, behind_at_end, .. } = self;
         [lost_silent, duplicated, reordered, forked, behind_at_end].into_iter().all(|&count| count == 0)
     }
+
+    /// Counts what was found of one among many; its examples begin with `who`.
+    pub fn add(&mut self, other: Self, who: &str) {
+        self.lost_silent += other.lost_silent;
+        self.lost_declared += other.lost_declared;
+        self.duplicated += other.duplicated;
+        self.reordered += other.reordered;
+        self.forked += other.forked;
+        self.behind_at_end += other.behind_at_end;
+        for words in other.examples {
+            self.example(format!("{who}: {words}"));
+        }
+    }
+
+    /// Says something in words, unless enough was said.
+    pub(crate) fn example(&mut self, words: String) {
+        if self.examples.len() < EXAMPLES_MAX {
+            self.examples.push(words);
+        }
+    }
 }
 
 /// A client became live: connected and subscribed.
@@ -244,14 +264,19 @@ pub struct Outage {
 }
 
 /// How many of `times` are in each tenth of a second, up to the last that has any.
-pub(crate) fn per_tenth(times: impl Iterator<Item = Duration>) -> Vec<u32> {
+fn per_tenth(times: impl Iterator<Item = Duration>) -> Vec<u32> {
     let mut counts = Vec::new();
     for at in times {
-        let tenth = usize::try_from(at.as_millis() / 100).expect("no run is longer than memory");
-        if counts.len() <= tenth {
-            counts.resize(tenth + 1, 0);
-        }
-        counts[tenth] += 1;
+        count_tenth(&mut counts, at);
     }
     counts
+}
+
+/// Counts something that happened at `at` in its tenth of a second.
+pub(crate) fn count_tenth(counts: &mut Vec<u32>, at: Duration) {
+    let tenth = usize::try_from(at.as_millis() / 100).expect("no run is longer than memory");
+    if counts.len() <= tenth {
+        counts.resize(tenth + 1, 0);
+    }
+    counts[tenth] += 1;
 }

@@ -9,11 +9,15 @@
 //! and a publisher, and judges what was promised; [`report`] writes down what came of it. Enter by [`cli::run`].
 
 pub mod cli;
+mod client;
 pub mod clock;
 pub mod crowd;
 pub mod findings;
 pub mod noon;
+pub mod oracle;
 pub mod published;
 pub mod publisher;
+mod records;
 pub mod report;
 pub mod stage;
+mod token;

@@ -112,7 +112,9 @@ impl Stage {
 
     /// Forgets a node that has ended; whatever of it still runs is killed.
     pub fn discard(&mut self, member: Member) {
-        self.free_slots.insert(0, member.endpoint.slot);
+        let Member { node, endpoint } = member;
+        drop(node);
+        self.free_slots.insert(0, endpoint.slot);
     }
 
     /// Where clients connect to.

@@ -185,7 +185,7 @@ fn a_back_end_that_fails_after_its_retry_breaks_a_roll() {
     let restart = Play::Fault(Fault::RedisRestart);
     holds(restart, |facts| facts.publish.failed_after_one_retry = 50);
     breaks(restart, "publications never acknowledged", Kind::Promise, |facts| {
-        facts.publish.unacknowledged = 1
+        facts.publish.unacknowledged = 1;
     });
 }
 
