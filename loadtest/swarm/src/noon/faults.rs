@@ -37,8 +37,9 @@ async fn kill_node(scene: &mut Scene<'_>) -> Result<()> {
     scene.journal.mark(MarkKind::Fault, format!("SIGKILL {}", dead.endpoint.name));
     let ghosts_gone = tokio::time::Instant::now() + GHOSTS_GONE;
     dead.node.kill()?;
+    scene.has_ended(&dead.endpoint.name);
     roll::take_out_late(scene, &dead.endpoint).await?;
-    scene.discard(dead);
+    scene.stage.discard(dead);
     scene.bring_in().await?;
     sleep_until(ghosts_gone).await;
     let internal = scene.members[0].endpoint.internal;

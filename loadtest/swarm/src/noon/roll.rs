@@ -36,7 +36,7 @@ async fn replace(scene: &mut Scene<'_>, mut old: Member) -> Result<()> {
         tokio::join!(take_out_late(scene, &endpoint), exit(scene, &node, &mut old.node));
     taken_out?;
     scene.facts.ends.push(NodeEnd { node, told_at, ended_at, code });
-    scene.discard(old);
+    scene.stage.discard(old);
     Ok(())
 }
 
@@ -55,5 +55,6 @@ async fn exit(scene: &Scene<'_>, name: &str, node: &mut Node) -> (Option<i32>, D
         Some(None) => format!("exit {name} (by a signal)"),
         None => format!("{name} does not end and is killed"),
     };
+    scene.has_ended(name);
     (code.flatten(), scene.journal.mark(MarkKind::Exit, text))
 }

@@ -112,10 +112,9 @@ impl<'a> Scene<'a> {
         Ok(())
     }
 
-    /// Forgets a node that has ended.
-    pub(super) fn discard(&mut self, member: Member) {
-        self.watch.remove(&member.endpoint.name);
-        self.stage.discard(member);
+    /// This node has ended, or is about to be killed: it has no connections any more.
+    pub(super) fn has_ended(&self, name: &str) {
+        self.watch.remove(name);
     }
 
     /// Waits until every client is live, but not for ever: who does not come back is found by the judge.

@@ -131,7 +131,7 @@ impl Label {
     }
 
     fn width(&self) -> f64 {
-        self.text.chars().count() as f64 * LABEL_LETTER + 8.0
+        self.text.chars().count() as f64 * LABEL_LETTER + 12.0
     }
 }
 
