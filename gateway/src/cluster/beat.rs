@@ -129,6 +129,7 @@ impl Cluster {
             _ => self.is_behind.store(true, Ordering::Release),
         }
         drop(heart);
+        self.beaten.notify_waiters();
         self.see_to_the_rest().await;
     }
 
@@ -225,9 +226,9 @@ impl Cluster {
 
 /// Beats until the node is gone.
 async fn go_on(cluster: Weak<Cluster>) {
-    let Some((interval, hurry)) =
-        cluster.upgrade().map(|cluster| (cluster.options.heartbeat_interval, Arc::clone(&cluster.hurry)))
-    else {
+    let Some((interval, hurry, pulse)) = cluster.upgrade().map(|cluster| {
+        (cluster.options.heartbeat_interval, Arc::clone(&cluster.hurry), Arc::clone(&cluster.pulse))
+    }) else {
         return;
     };
     let mut ticks = tokio::time::interval_at(tokio::time::Instant::now() + interval, interval);
@@ -236,6 +237,7 @@ async fn go_on(cluster: Weak<Cluster>) {
     loop {
         let is_beat = tokio::select! {
             _ = ticks.tick() => true,
+            () = pulse.notified() => true,
             () = hurry.notified() => false,
         };
         let Some(cluster) = cluster.upgrade() else { return };

@@ -8,6 +8,7 @@
 mod beat;
 mod codec;
 mod command;
+mod drain;
 mod glob;
 mod peers;
 mod process;
@@ -180,6 +181,10 @@ pub struct Cluster {
     has_stopped: AtomicBool,
     /// Something has to be seen to before the next heartbeat.
     hurry: Arc<Notify>,
+    /// A heartbeat is wanted before it is time.
+    pulse: Arc<Notify>,
+    /// A heartbeat is over, whatever came of it.
+    beaten: Notify,
     others: RwLock<Vec<Report>>,
     heart: tokio::sync::Mutex<Heart>,
     /// What the process took of a CPU at the last heartbeat, in percent.
@@ -220,6 +225,8 @@ impl Cluster {
             is_draining: AtomicBool::new(false),
             has_stopped: AtomicBool::new(false),
             hurry: Arc::default(),
+            pulse: Arc::default(),
+            beaten: Notify::new(),
             others: RwLock::default(),
             heart: tokio::sync::Mutex::new(Heart::new()),
             cpu: Mutex::default(),

@@ -32,6 +32,4 @@ pub enum Control {
     Revoke(Option<Whose>),
     /// Answer with the distinct users of the shard.
     Users(oneshot::Sender<HashSet<UserId>>),
-    /// Close every connection: the node stops.
-    Stop,
 }

@@ -16,7 +16,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use self::closing::Ending;
 use super::drawing::Drawing;
 use super::heartbeat::Alarm;
-use super::link::Link;
+use super::link::{Link, Recall};
 use super::operation::{Finished, Operation};
 use super::outbox::Full;
 use super::subscription::{Claim, Subscriber};
@@ -103,7 +103,7 @@ impl Shard {
         self.metrics.connection_opened(arrival.conversation.name());
         self.set_alarm(self.settings.stale_close_delay, key, Alarm::Stale);
         if self.stopping.get() {
-            link.close(CloseReason::Shutdown);
+            link.recall(Recall::Shutdown);
         }
         let connection = Box::new(Connection {
             shard: Rc::clone(self),
@@ -163,6 +163,9 @@ impl Connection {
 
     fn poll_wake(&mut self, ctx: &mut TaskContext<'_>) -> Poll<Wake> {
         self.link.register(ctx.waker());
+        if self.operation.is_none() && self.link.is_recalled() {
+            self.link.close_recalled();
+        }
         if self.link.is_closing() || self.link.has_orders() {
             return Poll::Ready(Wake::Told);
         }

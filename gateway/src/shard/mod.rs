@@ -7,6 +7,7 @@
 #[cfg(test)]
 mod comings;
 mod connection;
+mod drain;
 mod drawing;
 mod fanout;
 mod heartbeat;
@@ -110,6 +111,8 @@ pub struct Shard {
     /// Tasks of connections that have not ended, those in their closing handshake included.
     connections: Cell<usize>,
     stopping: Cell<bool>,
+    /// Connections that were closed with something that the client had not taken.
+    cut: Cell<usize>,
     emptied: Notify,
     /// The frames of pings, each made once.
     pings: RefCell<SmallVec<[(Heartbeat, Bytes); 3]>>,
@@ -133,6 +136,7 @@ impl Shard {
             slots: RandomState::new(),
             connections: Cell::new(0),
             stopping: Cell::new(false),
+            cut: Cell::new(0),
             emptied: Notify::new(),
             pings: RefCell::default(),
         })
@@ -148,8 +152,8 @@ impl Shard {
         supervise(tokio::task::spawn_local(position::run(Rc::clone(self))));
     }
 
-    /// Waits until the shard was told to stop and its last connection has ended. Cancel safe.
-    pub async fn stopped(&self) {
+    /// Waits until the last connection has ended of a shard that [drains](Self::drain). Cancel safe.
+    pub async fn drained(&self) {
         loop {
             let emptied = self.emptied.notified();
             if self.stopping.get() && self.connections.get() == 0 {
@@ -157,6 +161,16 @@ impl Shard {
             }
             emptied.await;
         }
+    }
+
+    /// Connections whose tasks have not ended.
+    pub fn connection_count(&self) -> usize {
+        self.connections.get()
+    }
+
+    /// How many connections were closed so far with something that the client had not taken.
+    pub fn cut(&self) -> usize {
+        self.cut.get()
     }
 
     /// The node that this shard is part of.
@@ -260,6 +274,7 @@ impl Shard {
                 let rest = self.settings.ping_interval.saturating_sub(self.settings.pong_timeout);
                 self.set_alarm(rest, key, Alarm::Ping);
             }
+            Alarm::Recall => link.close_recalled(),
             // It may be us who did not write.
             Alarm::Write if late => self.set_alarm(self.settings.write_timeout, key, Alarm::Write),
             Alarm::Write => self.on_write_alarm(key, &link),
@@ -342,13 +357,6 @@ impl Shard {
                 let users = self.users.borrow().keys().cloned().collect();
                 // Who asked may have gone away; then nobody needs the answer.
                 drop(answer.send(users));
-            }
-            Control::Stop => {
-                self.stopping.set(true);
-                for entry in self.table.borrow().entries() {
-                    entry.link.close(CloseReason::Shutdown);
-                }
-                self.emptied.notify_waiters();
             }
         }
     }

@@ -207,6 +207,7 @@ pub(crate) fn config(name: &str, broker: Broker) -> Value {
         "api": {"keys": [API_KEY]},
         "broker": broker,
         "cluster": {"heartbeat_interval": "500ms", "node_ttl": "2s"},
+        "drain": {"delay": "0s", "window": "0s"},
         "log": {"level": "info", "format": "json"},
     })
 }
