@@ -496,9 +496,12 @@ async fn every_join_is_followed_by_one_leave_whatever_clients_do() {
 
 /// The close code that the client is told next.
 async fn told_to_close(client: &mut Client) -> u16 {
-    match client.socket.next().await.unwrap().unwrap() {
-        tungstenite::Message::Close(Some(frame)) => frame.code.into(),
-        other => panic!("{other:?}"),
+    loop {
+        match client.socket.next().await.unwrap().unwrap() {
+            tungstenite::Message::Close(Some(frame)) => return frame.code.into(),
+            tungstenite::Message::Ping(_) => {}
+            other => panic!("{other:?}"),
+        }
     }
 }
 

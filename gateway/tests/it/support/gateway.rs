@@ -11,7 +11,7 @@ use super::metrics::Samples;
 use super::{Answer, Client, Redis, eventually, http, token, within};
 
 const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
-const API_KEY: &str = "the-api-key-of-the-tests";
+pub(crate) const API_KEY: &str = "the-api-key-of-the-tests";
 
 /// A running gateway; stops when it is dropped.
 pub(crate) struct Gateway {
