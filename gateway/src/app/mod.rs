@@ -292,6 +292,9 @@ impl Parts {
                 outbox_bytes_max: client.outbox_bytes_max,
                 write_timeout: client.write_timeout,
                 position_check_interval: client.position_check_interval,
+                lifetime_max: client.connection_lifetime_max,
+                // Long enough for what a client says with a pong or a command to be over.
+                idle_after: config.cluster.heartbeat_interval * 2,
             },
             options: self.options(config, connections_max),
         }

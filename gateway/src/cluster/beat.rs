@@ -8,6 +8,7 @@ use std::time::{Duration, Instant, SystemTime};
 use tokio::time::MissedTickBehavior;
 
 use super::process::{self, Gauge, Process};
+use super::rebalance::Balance;
 use super::registry::{Heard, Lapsed};
 use super::roster::{Load, Report};
 use super::{Cluster, RegistryError};
@@ -32,6 +33,7 @@ pub(super) struct Heart {
     has_lapsed: bool,
     /// Whether the registry did not answer the last time.
     is_failing: bool,
+    balance: Balance,
 }
 
 impl Cluster {
@@ -115,6 +117,7 @@ impl Cluster {
             Ok(Ok(heard)) => {
                 let is_forgotten = std::mem::replace(&mut heart.is_known, true) && heard.is_new;
                 self.hear(heard);
+                self.even_out(&mut heart.balance);
                 let has_lapsed = std::mem::take(&mut heart.has_lapsed);
                 if is_forgotten && !has_lapsed {
                     tracing::warn!("the registry of the cluster has lost what it held; it is told again");
@@ -257,7 +260,7 @@ async fn go_on(cluster: Weak<Cluster>) {
 impl Heart {
     pub(super) fn new() -> Self {
         let gauge = Gauge::new();
-        Self { gauge, is_known: false, has_lapsed: false, is_failing: false }
+        Self { gauge, is_known: false, has_lapsed: false, is_failing: false, balance: Balance::default() }
     }
 
     /// Says once that the registry is away, and once that it is back.

@@ -56,12 +56,16 @@ fn share(clients: usize, others: &[Report]) -> Option<f64> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use crate::cluster::Load;
     use crate::model::{NodeEpoch, NodeId};
 
-    fn node(clients: usize, handshakes_per_second: usize, is_draining: bool) -> Report {
+    pub(in crate::cluster) fn node(
+        clients: usize,
+        handshakes_per_second: usize,
+        is_draining: bool,
+    ) -> Report {
         Report {
             id: NodeId::random(),
             epoch: NodeEpoch::random(),
@@ -88,7 +92,7 @@ mod tests {
             share(mine, &[stays.clone(), node(theirs, 100, true)]).expect("somebody stays")
         });
         assert_eq!(shares, [60.0, 20.0]);
-        assert!(share(0, &[stays.clone(), node(0, 100, true)]).is_some_and(f64::is_normal));
+        assert!(share(0, &[stays, node(0, 100, true)]).is_some_and(f64::is_normal));
     }
 
     #[test]

@@ -14,6 +14,7 @@ mod peers;
 mod process;
 mod quota;
 mod readiness;
+mod rebalance;
 mod registry;
 mod roster;
 mod survey;
@@ -71,6 +72,10 @@ pub trait Local: Send + Sync + 'static {
     /// every connection, but never waits.
     fn revoke(&self, whose: Option<&Whose>);
 
+    /// Asks `count` connections of this node to come again, to whichever node: of those that will hardly notice, and fewer
+    /// if there are fewer. Looks at every connection, but never waits.
+    fn shed(&self, count: usize);
+
     /// The channels of this node that `glob` matches, with the number of subscribers here. Looks at every channel.
     fn subscribers(&self, glob: &Glob) -> Vec<(Channel, usize)>;
 
@@ -110,6 +115,8 @@ pub struct Options {
     pub user_connections_max: usize,
     /// Most handshakes that this node takes in a second; 0 for no limit.
     pub handshakes_per_second: usize,
+    /// Whether this node lets go of clients when it has far more than the others.
+    pub is_rebalancing: bool,
     /// Where others on this node hear of its tenure.
     pub tenure: watch::Sender<Tenure>,
     /// Whether this node hears its broker; `None` if that is a part of it.
@@ -127,6 +134,7 @@ impl Options {
             node_ttl: Duration::from_secs(15),
             user_connections_max: 0,
             handshakes_per_second: 0,
+            is_rebalancing: false,
             // There is nobody who could take it for dead.
             tenure: watch::Sender::new(Tenure::endless()),
             hearing: None,

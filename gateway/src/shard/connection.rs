@@ -94,6 +94,7 @@ impl Shard {
     /// Outside of the shard's runtime.
     pub fn take_in(self: &Rc<Self>, arrival: Arrival) {
         let link = Rc::new(Link::new(arrival.client));
+        link.opened_at.set(self.ticks());
         let stream = Rc::new(arrival.stream);
         let sink = Sink::Direct(Rc::clone(&stream));
         let entry = Entry { sink, blocked: false.into(), link: Rc::clone(&link) };
@@ -242,6 +243,9 @@ impl Connection {
 
     fn on_event(&mut self, event: &Event<'_>, pongs: &mut Vec<u8>) {
         let mut effects = Vec::new();
+        if matches!(event, Event::Text(_) | Event::Binary(_)) {
+            self.link.heard_at.set(self.shard.ticks());
+        }
         match event {
             Event::Text(text) => self.conversation.on_message(Message::Text(text), &mut effects),
             Event::Binary(bytes) => self.conversation.on_message(Message::Binary(bytes), &mut effects),
@@ -447,6 +451,7 @@ impl Connection {
             self.shard.set_alarm(first, self.key, Alarm::Ping);
         }
         self.expire_at(identity.expires_at);
+        self.shard.limit_lifetime(self.key, &self.link);
     }
 
     fn expire_at(&self, expires_at: Option<SystemTime>) {

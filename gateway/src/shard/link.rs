@@ -40,6 +40,9 @@ pub(super) struct Link {
     /// Channels of which something was missed, and the conversation does not know yet.
     lost: RefCell<Vec<ChannelKey>>,
     orders: RefCell<VecDeque<Order>>,
+    /// When it was opened, and when the client last said something; in turns of the wheel since the shard began.
+    pub(super) opened_at: Cell<u32>,
+    pub(super) heard_at: Cell<u32>,
     recalled: Cell<Option<Recall>>,
     closing: RefCell<Option<CloseReason>>,
     waker: RefCell<Option<Waker>>,
@@ -50,12 +53,18 @@ pub(super) struct Link {
 pub(super) enum Recall {
     /// The node stops.
     Shutdown,
+    /// Other nodes have far fewer clients.
+    Rebalance,
+    /// It lived as long as it may.
+    Lifetime,
 }
 
 impl From<Recall> for CloseReason {
     fn from(recall: Recall) -> Self {
         match recall {
             Recall::Shutdown => Self::Shutdown,
+            Recall::Rebalance => Self::Rebalance,
+            Recall::Lifetime => Self::Lifetime,
         }
     }
 }
@@ -87,6 +96,8 @@ impl Link {
             asides: RefCell::default(),
             lost: RefCell::default(),
             orders: RefCell::default(),
+            opened_at: Cell::new(0),
+            heard_at: Cell::new(0),
             recalled: Cell::new(None),
             closing: RefCell::default(),
             waker: RefCell::default(),

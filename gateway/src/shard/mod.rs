@@ -19,6 +19,7 @@ mod position;
 mod run;
 #[cfg(test)]
 mod schedules;
+mod shedding;
 mod slow;
 mod subscription;
 mod table;
@@ -78,6 +79,10 @@ pub struct Settings {
     pub write_timeout: Duration,
     /// How long a subscriber that missed something may not know it; zero: for ever.
     pub position_check_interval: Duration,
+    /// How long a connection may live; zero: for ever.
+    pub lifetime_max: Duration,
+    /// A client that has said nothing for so long is idle.
+    pub idle_after: Duration,
 }
 
 /// What became of a frame that was offered to a connection.
@@ -110,6 +115,7 @@ pub struct Shard {
     slots: RandomState,
     /// Tasks of connections that have not ended, those in their closing handshake included.
     connections: Cell<usize>,
+    started_at: Instant,
     stopping: Cell<bool>,
     /// Connections that were closed with something that the client had not taken.
     cut: Cell<usize>,
@@ -135,6 +141,7 @@ impl Shard {
             read_buffer: RefCell::new(vec![0; READ_BUFFER_BYTES].into()),
             slots: RandomState::new(),
             connections: Cell::new(0),
+            started_at: Instant::now(),
             stopping: Cell::new(false),
             cut: Cell::new(0),
             emptied: Notify::new(),
@@ -275,6 +282,7 @@ impl Shard {
                 self.set_alarm(rest, key, Alarm::Ping);
             }
             Alarm::Recall => link.close_recalled(),
+            Alarm::Lifetime => self.on_lifetime(key, &link),
             // It may be us who did not write.
             Alarm::Write if late => self.set_alarm(self.settings.write_timeout, key, Alarm::Write),
             Alarm::Write => self.on_write_alarm(key, &link),
@@ -352,6 +360,7 @@ impl Shard {
                     link.close(reason.clone());
                 }
             }),
+            Control::Shed(count) => self.shed(count),
             Control::Revoke(whose) => self.close_revoked(whose.as_ref()),
             Control::Users(answer) => {
                 let users = self.users.borrow().keys().cloned().collect();

@@ -3,9 +3,12 @@
 use std::time::{Duration, Instant};
 
 use clarion::config::Config;
+use futures_util::StreamExt as _;
 use serde_json::{Value, json};
 
-use crate::support::{API_KEY, Client, Gateway, Raw, Redis, bare_path, eventually, get, namespace, post};
+use crate::support::{
+    API_KEY, Client, Gateway, Raw, Redis, bare_path, eventually, get, namespace, post, within,
+};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -147,4 +150,50 @@ async fn while_connections_are_closed_the_api_is_served() {
     }
     assert_eq!(client.closed().await.0, 3001);
     stopping.await.unwrap();
+}
+
+/// Nodes that let go of clients, and look often.
+fn rebalancing(config: &mut Config) {
+    draining(Duration::ZERO, Duration::ZERO)(config);
+    config.rebalance.enabled = true;
+    config.cluster.heartbeat_interval = Duration::from_millis(200);
+}
+
+#[tokio::test]
+async fn a_node_that_has_far_more_than_the_others_lets_go_of_those_that_will_hardly_notice() {
+    let redis = Redis::shared();
+    let [full, empty] = Gateway::start_nodes(&redis, rebalancing).await;
+    let mut plain = crowd(&full, 4, "news").await;
+    let kept = crowd(&full, 36, "kept:a").await;
+    let close = async |mut client: Client| (client.closed().await, empty.connect("somebody").await);
+    // Half of them go elsewhere, one by one, until both have about as many.
+    let mut leaving: futures_util::stream::FuturesUnordered<_> = kept.into_iter().map(close).collect();
+    let mut moved = Vec::new();
+    while moved.len() < 18 {
+        let (told, client) = within("somebody to be asked", leaving.next()).await.expect("there are more");
+        assert_eq!(told, (3001, "rebalance".into()));
+        moved.push(client);
+    }
+    full.metric_is("clarion_rebalance_excess", 0.0).await;
+    let closed = full.metric(r#"clarion_connections_closed_total{code="3001",reason="rebalance"}"#).await;
+    assert!((18.0..=20.0).contains(&closed), "{closed}");
+    assert_eq!(
+        empty.metric(r#"clarion_connections_closed_total{code="3001",reason="rebalance"}"#).await,
+        0.0
+    );
+    for client in &mut plain {
+        client.publish("news", "they cannot catch up, and stay").await;
+    }
+}
+
+#[tokio::test]
+async fn a_connection_that_lived_long_enough_is_asked_to_come_again() {
+    let lifetime = Duration::from_secs(2);
+    let gateway = Gateway::start_with(|config| config.client.connection_lifetime_max = lifetime).await;
+    let started_at = Instant::now();
+    let mut native = gateway.connect("alice").await.subscribe("news").await;
+    let mut bare = gateway.bare("bob", "channels=news").await;
+    assert_eq!(native.closed().await, (3001, "lifetime".into()));
+    assert_eq!(bare.closed().await, (1012, "lifetime".into()));
+    assert!(started_at.elapsed() >= lifetime * 3 / 4);
 }
