@@ -16,10 +16,11 @@ pub fn text(report: &Report) -> String {
     line(&mut text, &report.environment.machine());
     text.push('\n');
     text.push_str(&aligned(&report.rows));
-    for example in &report.facts.crowd.verdict.examples {
-        line(&mut text, &format!("  {example}"));
+    text.push('\n');
+    for explanation in report.explanations() {
+        line(&mut text, &format!("  {explanation}"));
     }
-    line(&mut text, &format!("\n{}", report.headline()));
+    line(&mut text, &report.headline());
     text
 }
 
