@@ -91,6 +91,7 @@ pub struct Metrics {
     broker: Broker,
     cluster: Cluster,
     draining: IntGauge,
+    drain_remaining: IntGauge,
     shard_lag: prometheus::GaugeVec,
 }
 
@@ -180,6 +181,8 @@ impl Metrics {
             broker: Broker::register(make),
             cluster: Cluster::register(make),
             draining: make.gauge("draining", "Whether the node is stopping."),
+            drain_remaining: make
+                .gauge("drain_remaining", "Connections that a node that stops has yet to close."),
             shard_lag: make.lag("shard_lag_seconds", "How late a shard's timer last fired.", &["shard"]),
             registry: registry.clone(),
         }
@@ -290,6 +293,13 @@ impl Metrics {
         self.draining.set(draining.into());
     }
 
+    /// Connections that are open, in all protocols.
+    pub fn connection_count(&self) -> usize {
+        let metrics = prometheus::core::Collector::collect(&self.connections);
+        let all = metrics.iter().flat_map(prometheus::proto::MetricFamily::get_metric);
+        all.map(|metric| metric.get_gauge().get_value().max(0.0) as usize).sum()
+    }
+
     /// A shard's timer fired this much too late.
     pub fn shard_lag(&self, shard: usize, lag: Duration) {
         self.shard_lag.with_label_values(&[&shard.to_string()]).set(lag.as_secs_f64());
@@ -301,6 +311,8 @@ impl Metrics {
         self.channels.set(gauge(channels));
         self.subscriptions.set(gauge(subscriptions));
         self.outbox_bytes.set(gauge(outbox_bytes));
+        let remaining = if self.draining.get() == 0 { 0 } else { self.connection_count() };
+        self.drain_remaining.set(gauge(remaining));
         let mut text = Vec::with_capacity(16 << 10);
         TextEncoder::new().encode(&self.registry.gather(), &mut text).expect("memory takes all of it");
         text

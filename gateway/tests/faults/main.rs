@@ -20,6 +20,7 @@ mod catalogue;
 mod certificates;
 mod cleanup;
 mod data_faults;
+mod drain_faults;
 mod firewall;
 mod fleet;
 mod http;

@@ -7,6 +7,7 @@ mod chat;
 mod cli;
 mod cluster;
 mod commands;
+mod drain;
 mod example_cluster;
 mod expiry;
 mod frames;

@@ -1,3 +1,7 @@
 //! The load generator's command.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    swarm::cli::run(std::env::args_os())
+}
