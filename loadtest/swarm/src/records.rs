@@ -15,6 +15,9 @@ const EVENTS_MAX: usize = 1_000_000;
 /// So many seconds of a run have a histogram of their own: a day.
 const SECONDS_MAX: u64 = 24 * 60 * 60;
 
+/// What took longer is counted as this long.
+const DELAY_MAX: Duration = Duration::from_secs(60 * 60);
+
 /// Shared by all clients of a crowd.
 #[derive(Debug)]
 pub(crate) struct Records {
@@ -104,13 +107,13 @@ impl Records {
     pub(crate) fn delay(&self, published_at: Duration, now: Duration) {
         let Some(delay) = now.checked_sub(published_at) else { return };
         let second = usize::try_from(published_at.as_secs().min(SECONDS_MAX)).expect("a day has few seconds");
-        let micros = u64::try_from(delay.as_micros()).unwrap_or(u64::MAX);
+        let micros = u64::try_from(delay.min(DELAY_MAX).as_micros()).expect("an hour has few microseconds");
         let mut delays = lock(&self.delays);
         if delays.seconds.len() <= second {
             delays.seconds.resize_with(second + 1, Second::default);
         }
-        // Not `saturating_record`: that keeps to the range of the histogram as it is, and an empty one ends at 2.
-        delays.seconds[second].micros.record(micros).expect("the histogram grows");
+        // Not `saturating_record`, which would take the size of the histogram so far for its limit.
+        delays.seconds[second].micros.record(micros).expect("a histogram grows");
     }
 
     /// All that was written down. Nothing should be written afterwards.
@@ -140,18 +143,45 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 mod tests {
     use super::*;
 
+    fn millis(millis: u64) -> Duration {
+        Duration::from_millis(millis)
+    }
+
     #[test]
-    fn delays_are_kept_as_they_are_by_the_second_of_publishing() {
+    fn delays_are_kept_by_the_second_of_their_publication() {
         let records = Records::new(1);
-        records.delay(Duration::from_millis(1900), Duration::from_millis(3900));
-        records.delay(Duration::from_millis(1999), Duration::from_millis(2000));
+        records.delay(millis(500), millis(503));
+        records.delay(millis(2_100), millis(5_000));
+        records.delay(millis(2_900), millis(2_901));
+        records.delay(millis(9_000), millis(8_000));
         let delays = records.take().delays;
-        assert_eq!(delays.seconds.len(), 2);
-        let micros = &delays.seconds[1].micros;
-        assert_eq!(
-            (micros.len(), micros.min() / 10, micros.max() / 20_000),
-            (2, 100, 100),
-            "two digits of each"
-        );
+        let counts: Vec<u64> = delays.seconds.iter().map(|second| second.micros.len()).collect();
+        assert_eq!(counts, [1, 0, 2], "and none from the future");
+        let is_near = |micros: u64, expected: u64| micros.abs_diff(expected) <= expected / 50;
+        assert!(is_near(delays.between(millis(0), millis(1_000)).max(), 3_000));
+        let later = delays.between(millis(1_000), Duration::MAX);
+        assert!(is_near(later.max(), 2_900_000) && is_near(later.min(), 1_000), "{later:?}");
+        assert_eq!(delays.between(millis(0), Duration::MAX).len(), 3);
+    }
+
+    #[test]
+    fn delays_are_written_as_quantiles() {
+        let records = Records::new(1);
+        records.delay(millis(0), millis(1));
+        let json = serde_json::to_value(records.take().delays).unwrap();
+        assert_eq!(json["seconds"][0]["count"], 1);
+        assert!(json["seconds"][0]["p99_us"].as_u64().unwrap().abs_diff(1_000) < 20, "{json}");
+    }
+
+    #[test]
+    fn the_roster_counts_each_client_once() {
+        let records = Records::new(2);
+        for id in [Some("a"), Some("b"), None, None, Some("c")] {
+            records.set_live(1, id);
+        }
+        assert_eq!(*records.watch_live().borrow(), 1);
+        let mut live = Vec::new();
+        records.each_live(|client, id| live.push((client, id.to_owned())));
+        assert_eq!(live, [(1, "c".to_owned())]);
     }
 }
