@@ -13,7 +13,7 @@ use prometheus::{
 };
 
 use self::broker::Broker;
-pub use self::broker::ReconnectReason;
+pub use self::broker::{HistorySource, ReconnectReason};
 use self::cluster::Cluster;
 pub use self::cluster::NodeCommand;
 use crate::config::SlowConsumer;
