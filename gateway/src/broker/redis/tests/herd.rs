@@ -1,6 +1,6 @@
 //! Thousands who come back to a channel at once, and what is answered without Redis.
 
-use futures_util::future::join_all;
+use futures_util::future::{FutureExt as _, join_all};
 
 use super::damage::{HOUR, Log, World, calls};
 use super::*;
@@ -101,6 +101,14 @@ async fn what_was_removed_here_is_not_answered_any_more() {
     world.command(&["CONFIG", "RESETSTAT"]).await;
     assert_eq!(offsets(&world.catch_up(3).await), [4]);
     assert_eq!(reads(&world).await, 0, "what came after is remembered");
+}
+
+#[tokio::test]
+async fn what_somebody_began_to_remove_and_gave_up_is_asked_of_redis() {
+    let world = World::with(3).await;
+    assert!(world.broker.remove_history(&world.a).now_or_never().is_none(), "Redis has not answered yet");
+    world.catch_up(1).await;
+    assert_eq!(reads(&world).await, 1);
 }
 
 #[tokio::test]

@@ -163,6 +163,8 @@ fn no_more_is_remembered_than_its_share() {
     bench.window.push(&run(1_003..=1_003, BYTES_MAX), bench.now);
     assert_eq!((bench.window.bytes(), bench.read(&after(1_002), 1_003)), (0, None));
     assert_eq!(bench.read(&after(1_003), 1_003), Some(vec![]));
+    bench.window.push(&run(1_004..=1_020, BYTES_MAX / 16), bench.now);
+    assert_eq!(bench.read(&after(1_019), 1_020), None, "nor the end of what is too much in one piece");
 }
 
 #[test]
