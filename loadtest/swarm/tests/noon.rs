@@ -9,17 +9,20 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 
 use serde_json::Value;
+use tempfile::TempDir;
 
-/// A small run with these further arguments.
-fn noon(arguments: &[&str]) -> Command {
+/// A small run with these further arguments. What it leaves behind if it fails is in `directory`.
+fn noon(directory: &TempDir, arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_swarm"));
-    command.args(["noon", "--short"]).args(arguments);
+    command.args(["noon", "--short"]).args(arguments).env("TMPDIR", directory.path());
     command
 }
 
 /// Plays a run to its end; answers with its exit code and what it says in JSON.
 fn play(arguments: &[&str]) -> (Option<i32>, Value) {
-    let Output { status, stdout, stderr } = noon(arguments).args(["--output", "json"]).output().unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let output = noon(&directory, arguments).args(["--output", "json"]).output().unwrap();
+    let Output { status, stdout, stderr } = output;
     let errors = String::from_utf8_lossy(&stderr);
     let report = serde_json::from_slice(&stdout).unwrap_or_else(|error| panic!("{error}: {errors}"));
     (status.code(), report)
@@ -78,7 +81,8 @@ fn a_publication_that_is_shown_twice_is_a_duplicate() {
 #[test]
 #[ignore = "starts nodes of the gateway: make noon-small"]
 fn an_interrupted_run_leaves_no_process_behind() {
-    let mut run = noon(&[]).stderr(Stdio::piped()).spawn().unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let mut run = noon(&directory, &[]).stderr(Stdio::piped()).spawn().unwrap();
     await_word(&mut run, "calm");
     let children = children(run.id());
     assert_eq!(children.len(), 5, "Redis, the load balancer and three nodes");
@@ -86,6 +90,7 @@ fn an_interrupted_run_leaves_no_process_behind() {
     assert_eq!(run.wait().unwrap().code(), Some(1));
     let left: Vec<&PathBuf> = children.iter().filter(|process| process.exists()).collect();
     assert!(left.is_empty(), "{left:?}");
+    assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 0, "and no file");
 }
 
 /// Waits until a run says `word`.
@@ -107,8 +112,9 @@ fn children(parent: u32) -> Vec<PathBuf> {
 
 #[test]
 fn what_is_missing_or_wrong_is_said_with_code_2() {
+    let directory = tempfile::tempdir().unwrap();
     let failure = |arguments: &[&str]| {
-        let output = noon(arguments).env_remove("CLARION_BIN").output().unwrap();
+        let output = noon(&directory, arguments).env_remove("CLARION_BIN").output().unwrap();
         assert_eq!(output.status.code(), Some(2), "{arguments:?}");
         String::from_utf8(output.stderr).unwrap()
     };

@@ -205,10 +205,12 @@ fn play(
     runtime.block_on(async {
         let mut interrupt = signal(SignalKind::interrupt())?;
         let mut terminate = signal(SignalKind::terminate())?;
+        let mut hangup = signal(SignalKind::hangup())?;
         tokio::select! {
             facts = crate::noon::play(settings, programs, directory, journal) => facts.map(Some),
             _ = interrupt.recv() => Ok(None),
             _ = terminate.recv() => Ok(None),
+            _ = hangup.recv() => Ok(None),
         }
     })
 }

@@ -79,9 +79,13 @@ pub fn passes(rows: &[Row], strict: bool) -> bool {
 }
 
 fn delivery(facts: &Facts) -> [Row; 4] {
-    let sum = |count: fn(&Verdict) -> u64| crowds(facts).map(|crowd| count(&crowd.verdict)).sum();
+    let sum = |count: fn(&Verdict) -> u64| -> u64 { crowds(facts).map(|crowd| count(&crowd.verdict)).sum() };
+    let lost = sum(|verdict| verdict.lost_silent + verdict.behind_at_end);
+    let declared = sum(|verdict| verdict.lost_declared);
+    let measured =
+        if declared == 0 { lost.to_string() } else { format!("{lost}; {declared} were declared lost") };
     [
-        zero("publications lost silently", sum(|verdict| verdict.lost_silent + verdict.behind_at_end)),
+        promise("publications lost silently", measured, "0", lost == 0),
         zero("publications duplicated", sum(|verdict| verdict.duplicated)),
         zero("publications reordered", sum(|verdict| verdict.reordered)),
         zero("histories forked", sum(|verdict| verdict.forked)),
@@ -97,7 +101,7 @@ fn judged(facts: &Facts) -> Row {
     let measured =
         format!("{acknowledged} published, {delivered} live deliveries, {unrecorded} events missed");
     let holds = acknowledged > 0 && delivered > 0 && unrecorded == 0;
-    promise("judged", measured, "some, some, 0", holds)
+    promise("something to judge", measured, "some, some, 0", holds)
 }
 
 fn delays(crowd: &CrowdFindings) -> impl Iterator<Item = &hdrhistogram::Histogram<u64>> {

@@ -72,21 +72,17 @@ impl<'a> Scene<'a> {
         let crowd = Crowd::start(crowd, clock, Arc::clone(&published));
         let witnesses = witnesses.map(|settings| Crowd::start(settings, clock, Arc::clone(&published)));
         let api = Arc::<RwLock<Vec<SocketAddr>>>::default();
-        let publisher = PublisherSettings {
-            nodes: Arc::clone(&api),
-            api_key: API_KEY.into(),
-            channels,
-            rate: settings.rate,
-            payload_bytes: PAYLOAD_BYTES,
-            patience: settings.play.patience(),
-        };
         for member in &members {
             watch.add(&member.endpoint);
             add(&api, &member.endpoint);
         }
-        if let Err(live) = crowd.all_live(ramp(settings) + ALL_LIVE).await {
-            bail!("only {live} of {} clients came to be live", settings.clients);
+        let patience = ramp(settings) + ALL_LIVE;
+        for crowd in std::iter::once(&crowd).chain(&witnesses) {
+            if let Err(live) = crowd.all_live(patience).await {
+                bail!("after {patience:?} only {live} clients are live");
+            }
         }
+        let publisher = publisher_settings(settings, Arc::clone(&api), channels);
         let publisher = Publisher::start(publisher, clock, published);
         let facts = Facts::default();
         Ok(Self { settings, journal, clock, facts, crowd, witnesses, publisher, watch, members, api, stage })
@@ -180,6 +176,21 @@ fn crowd_settings(settings: &Settings, targets: Vec<SocketAddr>, channels: &[Str
         token: TokenPlace::Query,
         sources: Vec::new(),
         plant: settings.clients_plant(),
+    }
+}
+
+fn publisher_settings(
+    settings: &Settings,
+    nodes: Arc<RwLock<Vec<SocketAddr>>>,
+    channels: Vec<String>,
+) -> PublisherSettings {
+    PublisherSettings {
+        nodes,
+        api_key: API_KEY.into(),
+        channels,
+        rate: settings.rate,
+        payload_bytes: PAYLOAD_BYTES,
+        patience: settings.play.patience(),
     }
 }
 

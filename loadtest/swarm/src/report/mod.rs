@@ -58,6 +58,17 @@ impl Report {
         }
     }
 
+    /// What went wrong in words, if a promise is broken.
+    fn explanations(&self) -> Vec<&String> {
+        if self.missed(Kind::Promise) == 0 {
+            return Vec::new();
+        }
+        let Facts { crowd, witnesses, publish, .. } = &self.facts;
+        let of_witnesses = witnesses.iter().flat_map(|crowd| &crowd.verdict.examples);
+        let of_crowd = crowd.verdict.examples.iter().chain(&crowd.failures);
+        of_crowd.chain(of_witnesses).chain(&publish.failures).collect()
+    }
+
     fn missed(&self, kind: Kind) -> usize {
         self.rows.iter().filter(|row| row.kind == kind && !row.holds).count()
     }

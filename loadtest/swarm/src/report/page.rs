@@ -27,7 +27,7 @@ pub fn html(report: &Report) -> String {
     add(&mut html, &format!("<p>{}</p>", escaped(&table::scale(report))));
     add(&mut html, &format!("<p class=\"headline {}\">{}</p>", mood(report), report.headline()));
     rows(&mut html, &report.rows);
-    examples(&mut html, &report.facts);
+    explanations(&mut html, report);
     plots(&mut html, &report.facts);
     what_was_run(&mut html, report);
     timeline(&mut html, &report.facts.marks);
@@ -67,17 +67,16 @@ fn rows(html: &mut String, rows: &[Row]) {
     );
 }
 
-fn examples(html: &mut String, facts: &Facts) {
-    let witnesses = facts.witnesses.iter().flat_map(|crowd| &crowd.verdict.examples);
-    let mut examples =
-        facts.crowd.verdict.examples.iter().chain(witnesses).chain(&facts.crowd.failures).peekable();
-    if examples.peek().is_some() {
-        html.push_str("<h2>What went wrong</h2>\n<ul>\n");
-        for example in examples {
-            add(html, &format!("<li>{}", escaped(example)));
-        }
-        html.push_str("</ul>\n");
+fn explanations(html: &mut String, report: &Report) {
+    let explanations = report.explanations();
+    if explanations.is_empty() {
+        return;
     }
+    html.push_str("<h2>What went wrong</h2>\n<ul>\n");
+    for explanation in explanations {
+        add(html, &format!("<li>{}", escaped(explanation)));
+    }
+    html.push_str("</ul>\n");
 }
 
 fn plots(html: &mut String, facts: &Facts) {

@@ -16,10 +16,11 @@ pub fn text(report: &Report) -> String {
     line(&mut text, &report.environment.machine());
     text.push('\n');
     text.push_str(&aligned(&report.rows));
-    for example in &report.facts.crowd.verdict.examples {
-        line(&mut text, &format!("  {example}"));
+    text.push('\n');
+    for explanation in report.explanations() {
+        line(&mut text, &format!("  {explanation}"));
     }
-    line(&mut text, &format!("\n{}", report.headline()));
+    line(&mut text, &report.headline());
     text
 }
 
@@ -65,7 +66,7 @@ mod tests {
         let row = |what, measured: &str, kind, holds| Row {
             what,
             measured: measured.into(),
-            reach: "≤ 1".into(),
+            reach: "≤ 10 ×".into(),
             kind,
             holds,
         };
@@ -75,10 +76,10 @@ mod tests {
             row("slow", "10", Kind::Figure, false),
         ];
         let expected = "\
-            \x20           measured  reach           verdict\n\
-            lost        0         ≤ 1    promise  holds\n\
-            lost twice  2 ×       ≤ 1    promise  BROKEN\n\
-            slow        10        ≤ 1    figure   missed\n";
+            \x20           measured  reach            verdict\n\
+            lost        0         ≤ 10 ×  promise  holds\n\
+            lost twice  2 ×       ≤ 10 ×  promise  BROKEN\n\
+            slow        10        ≤ 10 ×  figure   missed\n";
         assert_eq!(aligned(&rows), expected);
     }
 }
