@@ -57,6 +57,7 @@ pub(super) fn run(
     signals.next();
     thread::spawn(move || {
         let code = signals.next();
+        telemetry::finish();
         exit(128 + code);
     });
     gateway.stop();

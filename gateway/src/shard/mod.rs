@@ -47,6 +47,7 @@ use crate::metrics::Metrics;
 use crate::model::{Channel, CloseReason, UserId, Whose};
 use crate::node::{Control, Inbox, Interest, Node, Order, ShardId, Target};
 use crate::protocol::Heartbeat;
+use crate::telemetry;
 use crate::wire::{self, Opcode};
 
 /// Size of the one buffer that all connections of a shard read into.
@@ -492,6 +493,7 @@ fn supervise(task: JoinHandle<()>) {
             && error.is_panic()
         {
             tracing::error!("a shard's own task panicked; the node ends");
+            telemetry::finish();
             std::process::abort();
         }
     });

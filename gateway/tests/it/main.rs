@@ -12,6 +12,7 @@ mod example_cluster;
 mod expiry;
 mod frames;
 mod handshake;
+mod herd;
 mod history;
 mod large_replies;
 mod leaks;
