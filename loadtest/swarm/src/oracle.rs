@@ -181,7 +181,8 @@ impl Walk {
     fn skip(&mut self, from: Position, to: Position) {
         let missed = if from.epoch == to.epoch { to.offset.saturating_sub(from.offset) } else { to.offset };
         self.verdict.lost_silent += missed;
-        self.verdict.example(format!("nothing came between {} and behind {}", from.offset, to.offset));
+        self.verdict
+            .example(format!("after {} came nothing up to {}, and nobody said so", from.offset, to.offset));
         self.enter(to, Entry::Silent);
     }
 
@@ -415,7 +416,7 @@ mod tests {
         let verdict = judged(&[fresh()], &log, true);
         assert_eq!(verdict.examples, ["2 never came, the first at old/1"]);
         let verdict = judged(&[fresh(), old(1), old(4)], &log, true);
-        assert_eq!(verdict.examples, ["nothing came between 1 and behind 3"]);
+        assert_eq!(verdict.examples, ["after 1 came nothing up to 3, and nobody said so"]);
     }
 
     #[test]

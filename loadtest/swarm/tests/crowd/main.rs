@@ -128,7 +128,7 @@ async fn who_comes_back_without_recovery_has_lost_silently() {
     all_back(&server, &crowd, 2).await;
     let verdict = crowd.finish().await.verdict;
     assert_eq!((verdict.lost_silent, verdict.lost_declared), (2, 0));
-    assert_eq!(verdict.examples, ["client 0 in noon:0: nothing came between 0 and behind 2"]);
+    assert_eq!(verdict.examples, ["client 0 in noon:0: after 0 came nothing up to 2, and nobody said so"]);
 }
 
 #[tokio::test]
@@ -271,6 +271,17 @@ async fn a_subscription_refused_for_now_is_tried_again_and_one_for_good_is_not()
     server.gone(2).await;
     let findings = crowd.finish().await;
     assert_eq!((findings.failures_total, findings.terminal, findings.live_at_end), (1, 1, 0), "{findings:?}");
+}
+
+#[tokio::test]
+async fn a_server_that_does_not_answer_is_given_up() {
+    let server = Server::start().await;
+    server.be_silent();
+    let crowd = crowd(&server, 1).await;
+    let findings = crowd.finish().await;
+    assert_eq!(findings.closed.iter().map(|closing| closing.code).collect::<Vec<_>>(), [None]);
+    assert!(findings.failures[0].contains("said nothing for too long"), "{:?}", findings.failures);
+    assert_eq!(findings.opened[0].attempt, 2);
 }
 
 #[tokio::test]

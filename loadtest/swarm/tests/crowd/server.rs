@@ -41,6 +41,8 @@ struct State {
     refusals: VecDeque<(u16, Option<u64>)>,
     /// Errors that answer the next subscriptions.
     errors: VecDeque<Value>,
+    /// Whether the next message of a client is not answered.
+    is_silent: bool,
     /// Every line that a client has sent.
     heard: Vec<Value>,
     /// The target of each handshake.
@@ -75,6 +77,7 @@ impl Server {
             published: 0,
             refusals: VecDeque::new(),
             errors: VecDeque::new(),
+            is_silent: false,
             heard: Vec::new(),
             targets: Vec::new(),
             sources: Vec::new(),
@@ -115,6 +118,11 @@ impl Server {
     /// The next subscription is answered like this.
     pub(crate) fn refuse_subscription(&self, error: Value) {
         self.change(|state| state.errors.push_back(error));
+    }
+
+    /// The next message of a client is not answered.
+    pub(crate) fn be_silent(&self) {
+        self.change(|state| state.is_silent = true);
     }
 
     /// Publishes; the publication is acknowledged, and every client that is connected gets it.
@@ -247,6 +255,9 @@ impl Server {
     }
 
     async fn answer(&self, socket: &mut WebSocketStream<TcpStream>, text: &str) {
+        if self.change(|state| std::mem::take(&mut state.is_silent)) {
+            return;
+        }
         let mut replies = Vec::new();
         for line in text.split('\n') {
             let command: Value = serde_json::from_str(line).unwrap();
