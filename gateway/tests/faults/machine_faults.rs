@@ -47,12 +47,11 @@ fn spinners(scene: &Scene) -> Result<Vec<Process>> {
     each.chain([("-20", 0); GREEDY]).map(spin).collect()
 }
 
-/// Lets every thread of the nodes run on these processors alone.
-fn pin(scene: &Scene, processors: &str) -> Result<()> {
-    for node in &scene.nodes {
-        let process = node.process().id().to_string();
-        let pinned = Command::new("taskset").args(["-a", "-c", "-p", processors, &process]).output();
-        let pinned = pinned.context("running taskset")?;
+/// Lets every thread of some processes run on these processors alone.
+fn pin(processes: &[u32], processors: &str) -> Result<()> {
+    for process in processes {
+        let taskset = ["-a", "-c", "-p", processors, &process.to_string()];
+        let pinned = Command::new("taskset").args(taskset).output().context("running taskset")?;
         ensure!(pinned.status.success(), "taskset: {}", String::from_utf8_lossy(&pinned.stderr));
     }
     Ok(())
@@ -76,15 +75,20 @@ async fn lag(scene: &Scene, lasts: Duration) -> f64 {
 }
 
 async fn starved(scene: &mut Scene) -> Result<()> {
+    let last = available_parallelism()?.get() - 1;
+    ensure!(last > 0, "one processor is for the nodes, and another one for their clients");
+    let nodes: Vec<u32> = scene.nodes.iter().map(|node| node.process().id()).collect();
+    // Clients must answer, so that a node that closes one is wrong.
+    let others = [std::process::id(), scene.redis()?.process_id()];
     let calm = lag(scene, Duration::from_secs(1)).await;
     scene.begins();
     (0..scene.nodes.len()).for_each(|node| scene.disturbs(node));
-    pin(scene, "0")?;
+    pin(&nodes, "0")?;
+    pin(&others, &format!("1-{last}"))?;
     let spinners = spinners(scene)?;
     let starved = lag(scene, scene.depth.pick(Duration::from_secs(5), Duration::from_secs(10))).await;
     drop(spinners);
-    let last = available_parallelism()?.get() - 1;
-    pin(scene, &format!("0-{last}"))?;
+    pin(&[&nodes[..], &others].concat(), &format!("0-{last}"))?;
     scene.heals();
     scene.settle().await?;
     scene.report.figure("lag_calm", format!("{calm:.3}s"));

@@ -50,6 +50,10 @@ impl Redis {
         Ok(redis)
     }
 
+    pub(crate) fn process_id(&self) -> u32 {
+        self.process.id()
+    }
+
     pub(crate) fn port(&self) -> u16 {
         self.port
     }
