@@ -318,6 +318,48 @@ async fn a_connection_whose_task_panics_leaves_nothing_behind_and_is_counted_out
     .await;
 }
 
+/// This is what proves F41 of the fault tests: a process that runs has no way to make a task panic.
+#[tokio::test]
+async fn f41_a_task_that_panics_ends_its_own_connection_and_others_miss_nothing() {
+    const PUBLICATIONS: usize = 60;
+    in_world(async |world| {
+        let mut others = Vec::new();
+        for _ in 0..3 {
+            let mut other = world.connect("observer").await;
+            assert_eq!(other.ask("+a").await, "subscribed");
+            others.push(other);
+        }
+        for turn in 0..PUBLICATIONS {
+            world.publish("a").await;
+            if turn % 20 == 10 {
+                let mut broken = world.connect("broken").await;
+                assert_eq!(broken.ask("+a").await, "subscribed");
+                broken.socket.send(tungstenite::Message::binary("panic")).await.unwrap();
+                while let Some(Ok(message)) = broken.socket.next().await {
+                    assert!(message.is_text(), "it goes without a word: {message}");
+                }
+            }
+        }
+        world.emptied(others.len()).await;
+        for other in &mut others {
+            other.tell("?").await;
+            let mut told = Vec::new();
+            while told.last().is_none_or(|last| last != "here") {
+                told.push(other.next().await);
+            }
+            let count = |what: &str| told.iter().filter(|one| *one == what).count();
+            assert_eq!((count("pub a"), count("join a"), count("leave a")), (PUBLICATIONS, 3, 3));
+            // What the broken ones held is not locked, and not broken.
+            assert_eq!(other.ask("-a").await, "left");
+            assert_eq!(other.ask("=a").await, "subscribed");
+        }
+        let text = String::from_utf8(world.shard.metrics.render(0, 0, 0)).unwrap();
+        let ended = r#"clarion_connections_closed_total{code="none",reason="internal"} 3"#;
+        assert!(text.lines().any(|line| line == ended), "{text}");
+    })
+    .await;
+}
+
 #[tokio::test]
 async fn its_own_join_follows_the_reply() {
     in_world(async |world| {
