@@ -461,12 +461,17 @@ impl Shard {
     }
 
     /// Removes the connection from everything that could still send to it. Again is harmless.
-    fn forget(&self, key: Key) {
-        let Some(link) = self.table.borrow().get(key).map(|entry| Rc::clone(&entry.link)) else { return };
+    ///
+    /// Answers what waits until everybody sees of it what they are to see: who comes back finds its place.
+    fn forget(&self, key: Key, reason: &CloseReason) -> Vec<impl Future<Output = ()> + use<>> {
+        let link = self.table.borrow().get(key).map(|entry| Rc::clone(&entry.link));
+        let Some(link) = link else { return Vec::new() };
         let subscriptions = std::mem::take(&mut *link.subscriptions.borrow_mut());
         for held in &subscriptions {
             self.remove_subscriber(held);
         }
+        let seats = subscriptions.into_iter().filter_map(|held| held.seat);
+        let lost = seats.filter_map(|seat| reason.comes_back().then(|| seat.lose()).flatten()).collect();
         if let Some(user) = link.user.borrow_mut().take() {
             self.node.client_closed(&user, link.client);
             let mut users = self.users.borrow_mut();
@@ -478,6 +483,7 @@ impl Shard {
             }
         }
         self.table.borrow_mut().remove(key);
+        lost
     }
 }
 

@@ -250,7 +250,7 @@ pub(crate) fn config(name: &str, broker: Broker) -> Value {
 fn namespaces() -> Value {
     let keeps = json!({"history_size": 5000, "history_ttl": "10m", "force_recovery": true});
     let shows = json!({
-        "presence": true, "join_leave": true, "force_push_join_leave": true,
+        "presence": true, "join_leave": true, "force_push_join_leave": true, "leave_grace": "0s",
         "allow_presence_for_subscriber": true,
     });
     let namespace = |name: &str, parts: &[&Value]| {
