@@ -72,6 +72,8 @@ pub struct Metrics {
     connections_accepted: IntCounterVec,
     connections_closed: IntCounterVec,
     handshakes_rejected: IntCounterVec,
+    handshakes_waiting: IntGauge,
+    connections_limit: IntGauge,
     subscriptions: IntGauge,
     channels: IntGauge,
     publications_received: IntCounterVec,
@@ -105,6 +107,19 @@ impl Default for Metrics {
 
 const ENDED: &str = "Connections ended.";
 const REFUSED: &str = "Handshakes refused.";
+const WAITING: &str = "Connections accepted whose turn for a handshake has not come.";
+
+/// Why somebody is sent away before anything is known of it. Why else a handshake is refused is known with the first one.
+const SENT_AWAY: [&str; 8] = [
+    "stopping",
+    "rate",
+    "connections_max",
+    "memory",
+    "files",
+    "address_rate",
+    "address_connections_max",
+    "internal_connections_max",
+];
 
 impl Metrics {
     /// Registers everything in a registry of its own.
@@ -129,6 +144,8 @@ impl Metrics {
             ),
             connections_closed: make.counters("connections_closed_total", ENDED, &["code", "reason"]),
             handshakes_rejected: make.counters("handshakes_rejected_total", REFUSED, &["reason"]),
+            handshakes_waiting: make.gauge("handshakes_waiting", WAITING),
+            connections_limit: make.gauge("connections_limit", "Most client connections of the node."),
             subscriptions: make.gauge("subscriptions", "Subscriptions of local clients."),
             channels: make.gauge("channels", "Channels with at least one local subscriber."),
             publications_received: make.counters(
@@ -191,6 +208,9 @@ impl Metrics {
         self.bytes_sent.with_label_values(&[WEBSOCKET]);
         self.bytes_received.with_label_values(&[WEBSOCKET]);
         self.publications_delivered.with_label_values(&[WEBSOCKET]);
+        for reason in SENT_AWAY {
+            self.handshakes_rejected.with_label_values(&[reason]);
+        }
         for policy in [SlowConsumer::Disconnect, SlowConsumer::DropOldest, SlowConsumer::Latest] {
             self.slow_consumers.with_label_values(&[policy_label(policy)]);
         }
@@ -225,6 +245,16 @@ impl Metrics {
     /// A handshake was refused.
     pub fn handshake_rejected(&self, reason: &'static str) {
         self.handshakes_rejected.with_label_values(&[reason]).inc();
+    }
+
+    /// So many more wait for their turn, or fewer.
+    pub fn handshakes_waiting(&self, change: i64) {
+        self.handshakes_waiting.add(change);
+    }
+
+    /// How many connections there may be.
+    pub fn connections_limit(&self, count: usize) {
+        self.connections_limit.set(i64::try_from(count).unwrap_or(i64::MAX));
     }
 
     /// Publications were accepted.

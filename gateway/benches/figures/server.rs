@@ -224,6 +224,8 @@ fn necessities(public: SocketAddr, internal: SocketAddr, secret: &str) -> Value 
         "client": {"token": {"hmac_secret_key": secret}},
         "channel": {"without_namespace": {"allow_subscribe_for_client": true}},
         "api": {"keys": [API_KEY]},
+        // The swarm comes all at once and does not come again.
+        "admission": {"handshakes_per_second": 1_000_000},
     })
 }
 
