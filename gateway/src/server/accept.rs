@@ -66,7 +66,9 @@ pub fn bind(address: SocketAddr, shared: bool) -> io::Result<TcpListener> {
 
 /// Serves one connection of the shard's listener: HTTP until it is upgraded, then it belongs to `shard`.
 async fn serve_on_shard(stream: TcpStream, router: Router, shard: Rc<Shard>, options: Options, visit: Visit) {
-    visit.turn().await;
+    if let Err(refusal) = visit.turn().await {
+        return options.admission.send_away(stream, refusal);
+    }
     let visit = Rc::new(visit);
     let send_buffer_bytes = options.send_buffer_bytes;
     let service = service_fn(|mut request: Request<Incoming>| {

@@ -43,28 +43,34 @@ impl Usage {
 #[derive(Debug)]
 pub(super) struct Memory {
     limits: MemoryLimits,
-    /// The least address space that was ever taken and not filled.
-    unfilled_bytes_min: usize,
+    /// The most of each that was ever used.
+    peak: Usage,
     is_short: bool,
 }
 
 impl Memory {
     pub(super) fn new(limits: MemoryLimits) -> Self {
-        Self { limits, unfilled_bytes_min: usize::MAX, is_short: false }
+        Self { limits, peak: Usage { address_space_bytes: 0, resident_bytes: 0 }, is_short: false }
     }
 
     /// Whether nobody more may come in, as long as nothing else is found.
     pub(super) fn is_short(&mut self, usage: Usage) -> bool {
-        let unfilled = usage.address_space_bytes.saturating_sub(usage.resident_bytes);
-        self.unfilled_bytes_min = self.unfilled_bytes_min.min(unfilled);
         let percent = if self.is_short { OPEN_BELOW } else { CLOSED_ABOVE };
         let is_above = |used: usize, max: usize| used as u128 * 100 > max as u128 * percent;
-        // An allocator keeps address space that it has emptied, and fills it before it takes more. So it does not count
-        // as used: otherwise a door that was closed once would stay so for ever.
-        let address_space = usage.resident_bytes.saturating_add(self.unfilled_bytes_min);
+        let address_space = self.address_space_bytes(usage);
         self.is_short = is_above(usage.resident_bytes, self.limits.resident_bytes_max)
             || self.limits.address_space_bytes_max.is_some_and(|max| is_above(address_space, max));
         self.is_short
+    }
+
+    /// The address space that is in use. An allocator keeps what it has emptied, and fills it before it takes more: so
+    /// memory that was given back since the peak does not count, or a door that was closed once would stay so for ever.
+    fn address_space_bytes(&mut self, usage: Usage) -> usize {
+        let peak = &mut self.peak;
+        peak.address_space_bytes = peak.address_space_bytes.max(usage.address_space_bytes);
+        peak.resident_bytes = peak.resident_bytes.max(usage.resident_bytes);
+        let given_back = peak.resident_bytes - usage.resident_bytes;
+        usage.address_space_bytes.min(peak.address_space_bytes.saturating_sub(given_back))
     }
 }
 
@@ -88,11 +94,13 @@ mod tests {
     fn address_space_that_is_kept_empty_is_not_used() {
         let limits = MemoryLimits { resident_bytes_max: 10_000, address_space_bytes_max: Some(1_000) };
         let mut memory = Memory::new(limits);
-        assert!(!memory.is_short(usage(300, 100)), "200 are never filled");
-        assert!(!memory.is_short(usage(800, 600)));
-        assert!(memory.is_short(usage(900, 700)), "the rest of 100 is for those who are in");
-        assert!(!memory.is_short(usage(900, 200)), "500 are kept for later");
-        assert!(memory.is_short(usage(960, 680)), "and filled again");
+        assert!(!memory.is_short(usage(300, 100)));
+        assert!(memory.is_short(usage(900, 300)), "taken and not filled is taken");
+        assert!(memory.is_short(usage(900, 210)), "90 were given back: not enough");
+        assert!(!memory.is_short(usage(900, 200)));
+        assert!(memory.is_short(usage(900, 260)), "they are filled again");
+        assert!(!memory.is_short(usage(900, 100)));
+        assert!(memory.is_short(usage(870, 255)), "what the system has back is not subtracted twice");
     }
 
     #[test]

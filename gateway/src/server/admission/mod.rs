@@ -284,12 +284,20 @@ pub struct Visit {
 
 impl Visit {
     /// Waits for its turn, about a second at the most. Before that nothing of it is to be read.
-    pub async fn turn(&self) {
+    ///
+    /// # Errors
+    /// [`Refusal`]: it is to be sent away after all, because memory ran short meanwhile.
+    pub async fn turn(&self) -> Result<(), Refusal> {
         if self.wait.is_zero() {
-            return;
+            return Ok(());
         }
-        let _waiting = Waiting::begin(&self.admission.metrics);
+        let waiting = Waiting::begin(&self.admission.metrics);
         tokio::time::sleep(self.wait).await;
+        drop(waiting);
+        match self.admission.is_short_of_memory.load(Ordering::Relaxed) {
+            true => Err(self.admission.refuse(Reason::Memory)),
+            false => Ok(()),
+        }
     }
 
     /// Looks whose request this is, if a proxy has sent it. The connection is counted to this address from now on.

@@ -130,7 +130,7 @@ async fn who_waits_is_counted_until_its_turn_or_until_it_is_gone() {
         line.rsplit_once(' ').unwrap().1.parse::<u32>().unwrap()
     };
     let visits: Vec<Visit> = (0..3).map(|_| admission.enter(PEER).unwrap()).collect();
-    visits[0].turn().await;
+    assert_eq!(visits[0].turn().await, Ok(()));
     let mut turns: Vec<_> = visits[1..].iter().map(|visit| Box::pin(visit.turn())).collect();
     for turn in &mut turns {
         assert!(turn.now_or_never().is_none());
@@ -138,7 +138,8 @@ async fn who_waits_is_counted_until_its_turn_or_until_it_is_gone() {
     assert_eq!(waiting(), 2);
     turns.pop();
     assert_eq!(waiting(), 1);
-    turns.pop().unwrap().await;
+    admission.is_short_of_memory.store(true, Ordering::Relaxed);
+    assert_eq!(turns.pop().unwrap().await.unwrap_err().reason, Reason::Memory, "it ran short meanwhile");
     assert_eq!(waiting(), 0);
 }
 
