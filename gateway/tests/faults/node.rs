@@ -34,6 +34,7 @@ pub(crate) struct Node {
     process: Process,
     name: String,
     file: PathBuf,
+    limits: &'static [&'static str],
     public: SocketAddr,
     internal: SocketAddr,
 }
@@ -46,13 +47,24 @@ impl Node {
         broker: Broker,
         change: impl FnOnce(&mut Value),
     ) -> Result<Self> {
+        Self::start_within(&[], name, directory, broker, change).await
+    }
+
+    /// The same with limits of the system, as `prlimit` takes them.
+    pub(crate) async fn start_within(
+        limits: &'static [&'static str],
+        name: &str,
+        directory: &Path,
+        broker: Broker,
+        change: impl FnOnce(&mut Value),
+    ) -> Result<Self> {
         let mut config = config(name, broker);
         change(&mut config);
         let file = directory.join(format!("{name}.json"));
         fs::write(&file, config.to_string())?;
-        let mut process = launch(&file)?;
+        let mut process = launch(&file, limits)?;
         let (public, internal) = serving(&mut process, 0).await?;
-        Ok(Self { process, name: name.to_owned(), file, public, internal })
+        Ok(Self { process, name: name.to_owned(), file, limits, public, internal })
     }
 
     /// Starts it again, after its end. It has the addresses that it had before.
@@ -62,7 +74,7 @@ impl Node {
         config["internal"]["port"] = json!(self.internal.port());
         fs::write(&self.file, config.to_string())?;
         let said_before = self.process.output().len();
-        self.process = launch(&self.file)?;
+        self.process = launch(&self.file, self.limits)?;
         serving(&mut self.process, said_before).await.map(drop)
     }
 
@@ -152,8 +164,13 @@ pub(crate) async fn call_api(
     http.post(&format!("/api/{method}"), &key, &request.to_string(), patience).await
 }
 
-fn launch(file: &Path) -> Result<Process> {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_clarion"));
+fn launch(file: &Path, limits: &[&str]) -> Result<Process> {
+    const BINARY: &str = env!("CARGO_BIN_EXE_clarion");
+    let mut command = Command::new(if limits.is_empty() { BINARY } else { "prlimit" });
+    if !limits.is_empty() {
+        // It becomes the node: the process stays the same.
+        command.args(limits).arg(BINARY);
+    }
     command.args(["serve", "--config"]).arg(file);
     Process::start(&mut command, &file.with_extension("log"))
 }

@@ -63,6 +63,8 @@ pub(crate) struct Setup {
     pub(crate) is_tls: bool,
     /// What Redis asks for; the nodes read it from [`Scene::password_file`].
     pub(crate) password: Option<&'static str>,
+    /// Limits of the system for every node, as `prlimit` takes them.
+    pub(crate) limits: &'static [&'static str],
     /// Changes the configuration of every node.
     pub(crate) change: fn(&mut Value),
 }
@@ -80,6 +82,7 @@ impl Default for Setup {
             proxied: false,
             is_tls: false,
             password: None,
+            limits: &[],
             change: |_| {},
         }
     }
@@ -219,7 +222,7 @@ impl Scene {
                 }
                 (setup.change)(config);
             };
-            let node = Node::start(&name, &self.directory, broker, change).await?;
+            let node = Node::start_within(setup.limits, &name, &self.directory, broker, change).await?;
             self.watches.push(Watch::start(&node));
             self.nodes.push(node);
         }
