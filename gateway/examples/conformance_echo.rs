@@ -118,6 +118,8 @@ async fn serve(arguments: &Arguments) -> anyhow::Result<()> {
         outbox_bytes_max: arguments.message_bytes_max * 16,
         write_timeout: Duration::from_secs(60),
         position_check_interval: Duration::ZERO,
+        lifetime_max: Duration::ZERO,
+        idle_after: Duration::ZERO,
     };
     let shard = Shard::new(ShardId::new(0), node, settings, Arc::new(Budget::new(usize::MAX / 2)));
     shard.start();

@@ -1,7 +1,7 @@
 //! Wires a configuration into a running gateway, and owns the order of its start and its stop.
 //!
-//! Start: every listener is bound before any accepts. Stop: not ready → close everybody → listeners → requests
-//! of the API end. Both orders matter; see [`Gateway::start`] and [`Gateway::stop`].
+//! Start: every listener is bound before any accepts. Stop: not ready → still accepting for a while → connections, paced →
+//! listeners → requests of the API end. Both orders matter; see [`Gateway::start`] and [`Gateway::stop`].
 
 mod address;
 mod backends;
@@ -16,9 +16,9 @@ use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
 
-use self::shards::{Plan, Shards};
+use self::shards::{Drained, Plan, Shards};
 use crate::auth::{ApiKeys, Authority, KeyError};
-use crate::config::{Auto, Channels, Client, Config, Token};
+use crate::config::{Auto, Channels, Client, Config, Drain, Token};
 use crate::metrics::Metrics;
 use crate::node::{Dispatch, INBOX_BYTES_MAX, Node};
 use crate::protocol::Context;
@@ -34,11 +34,7 @@ use crate::shard::{Budget, Settings};
 use crate::transport;
 use crate::transport::websocket::{Gate, Origins};
 
-/// How long connections may take to close after the node was told to stop.
-const CLOSE_DEADLINE: Duration = Duration::from_secs(3);
-/// How long requests of the API may take after that.
-const REQUESTS_DEADLINE: Duration = Duration::from_secs(1);
-/// How long the presence may take after that to be told who has left.
+/// How long the presence may take to be told who has left, once all connections are closed.
 const LEAVE_DEADLINE: Duration = Duration::from_millis(500);
 /// Threads for everything that is not a socket of a client.
 const BACKBONE_THREADS: usize = 2;
@@ -95,6 +91,8 @@ pub struct Gateway {
     shards: Shards,
     backbone: Runtime,
     internal_address: SocketAddr,
+    drain: Drain,
+    requests_deadline: Duration,
 }
 
 impl Gateway {
@@ -127,7 +125,8 @@ impl Gateway {
         shards.accept();
         parts.phase.start();
         let Parts { node, phase, in_flight, .. } = parts;
-        Ok(Self { node, phase, in_flight, shards, backbone, internal_address })
+        let (drain, requests_deadline) = (config.drain.clone(), config.api.timeout);
+        Ok(Self { node, phase, in_flight, shards, backbone, internal_address, drain, requests_deadline })
     }
 
     /// Where clients connect.
@@ -140,22 +139,57 @@ impl Gateway {
         self.internal_address
     }
 
-    /// Stops: not ready, everybody is told and closed, listeners go, requests of the API end, everybody has left.
+    /// Stops, as `drain` says: not ready, and after `delay` nobody is let in; connections are asked to come again
+    /// elsewhere, evenly over `window`; listeners go, requests of the API end, everybody has left.
     ///
-    /// Takes 5 s at the most, whatever clients do. Blocks the thread; call it outside of a runtime.
+    /// Ends as soon as that is done: the latest a few seconds and `api.timeout` after the window, whatever clients do,
+    /// unless other nodes could not take so many at once. Blocks the thread; call it outside of a runtime.
     pub fn stop(self) {
-        tracing::info!("stopping: closing every connection");
+        let Drain { delay, window } = self.drain;
+        let cluster = self.node.cluster();
+        tracing::info!(
+            connections = self.connections(),
+            ?delay,
+            ?window,
+            "stopping: not ready, still accepting"
+        );
         self.phase.stop();
         self.node.metrics().draining(true);
-        self.node.stop();
-        self.shards.stop(CLOSE_DEADLINE);
-        self.backbone.block_on(self.in_flight.ended(REQUESTS_DEADLINE));
+        cluster.begin_draining();
+        self.backbone.block_on(async {
+            tokio::time::sleep(delay).await;
+            cluster.look().await;
+        });
+        self.tell_pace();
+        let Drained { cut, left } = self.shards.drain(window);
+        let unanswered = self.backbone.block_on(self.in_flight.close(self.requests_deadline));
         // In time or not: what is left in the presence ends by its lease.
         let settled = async { tokio::time::timeout(LEAVE_DEADLINE, self.node.seats_settled()).await };
         let _in_time = self.backbone.block_on(settled);
-        self.backbone.block_on(self.node.cluster().leave());
+        self.backbone.block_on(cluster.leave());
         self.backbone.shutdown_timeout(Duration::from_millis(100));
-        tracing::info!("stopped");
+        tracing::info!(cut, left, unanswered, "stopped");
+    }
+
+    /// Says how fast connections will be closed, and if it takes longer than it should.
+    fn tell_pace(&self) {
+        let (connections, window) = (self.connections(), self.drain.window);
+        let limit = self.node.cluster().closes_per_second(self.node.client_count());
+        let least = Duration::from_secs_f64(limit.map_or(0.0, |limit| connections as f64 / limit));
+        if least > window {
+            tracing::warn!(
+                connections,
+                ?window,
+                expected = ?least,
+                "closing every connection takes longer than drain.window: the nodes that stay could not take them faster"
+            );
+        } else {
+            tracing::info!(connections, ?window, "closing every connection");
+        }
+    }
+
+    fn connections(&self) -> usize {
+        self.node.metrics().connection_count()
     }
 }
 
@@ -260,6 +294,9 @@ impl Parts {
                 outbox_bytes_max: client.outbox_bytes_max,
                 write_timeout: client.write_timeout,
                 position_check_interval: client.position_check_interval,
+                lifetime_max: client.connection_lifetime_max,
+                // Long enough for what a client says with a pong or a command to be over.
+                idle_after: config.cluster.heartbeat_interval * 2,
             },
             options: self.options(config),
         }

@@ -12,6 +12,7 @@ use axum::routing::get;
 use super::admission::Admission;
 use crate::node::Node;
 use crate::shard::Budget;
+use crate::telemetry;
 
 /// Where the node is in its life.
 #[derive(Debug, Default)]
@@ -87,6 +88,7 @@ async fn hears_broker(State(ops): State<Ops>) -> Response {
 
 async fn metrics(State(ops): State<Ops>) -> Response {
     let Ops { node, budget, .. } = ops;
+    node.metrics().logs_dropped(telemetry::dropped_lines());
     let text = node.metrics().render(node.channel_count(), node.subscription_count(), budget.used_bytes());
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text).into_response()
 }

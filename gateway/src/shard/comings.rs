@@ -493,3 +493,65 @@ async fn every_join_is_followed_by_one_leave_whatever_clients_do() {
     })
     .await;
 }
+
+/// The close code that the client is told next.
+async fn told_to_close(client: &mut Client) -> u16 {
+    loop {
+        match client.socket.next().await.unwrap().unwrap() {
+            tungstenite::Message::Close(Some(frame)) => return frame.code.into(),
+            tungstenite::Message::Ping(_) => {}
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_a_client_asked_for_is_done_before_it_is_asked_to_come_again() {
+    in_world(async |world| {
+        let mut waiting = world.connect("ann").await;
+        waiting.tell("=stuck").await;
+        while world.shard.node.subscription_count() == 0 {
+            tokio::task::yield_now().await;
+        }
+        let mut idle = world.connect("ann").await;
+        assert_eq!(idle.ask("?").await, "here");
+        world.shard.drain(Duration::ZERO).await;
+        assert_eq!(told_to_close(&mut idle).await, 1000);
+        assert!(waiting.socket.next().now_or_never().is_none(), "its command is under way");
+        world.presence.is_healed.send_replace(true);
+        assert_eq!(waiting.next().await, "subscribed");
+        let mut last = waiting.socket.next().await.unwrap().unwrap();
+        while last.is_text() {
+            last = waiting.socket.next().await.unwrap().unwrap();
+        }
+        assert!(last.is_close(), "{last:?}");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_never_ends_is_not_waited_for() {
+    in_world(async |world| {
+        let mut waiting = world.connect("ann").await;
+        waiting.tell("=stuck").await;
+        while world.shard.node.subscription_count() == 0 {
+            tokio::task::yield_now().await;
+        }
+        world.shard.drain(Duration::ZERO).await;
+        assert_eq!(told_to_close(&mut waiting).await, 1000);
+        drop(waiting);
+        world.shard.drained().await;
+        assert_eq!((world.shard.connection_count(), world.shard.cut()), (0, 0));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn who_comes_while_a_shard_drains_is_asked_to_go_on() {
+    in_world(async |world| {
+        world.shard.drain(Duration::ZERO).await;
+        let mut late = world.connect("ann").await;
+        assert_eq!(told_to_close(&mut late).await, 1000);
+    })
+    .await;
+}

@@ -16,7 +16,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use self::closing::Ending;
 use super::drawing::Drawing;
 use super::heartbeat::Alarm;
-use super::link::Link;
+use super::link::{Link, Recall};
 use super::operation::{Finished, Operation};
 use super::outbox::Full;
 use super::subscription::{Claim, Subscriber};
@@ -103,6 +103,7 @@ impl Shard {
     /// Outside of the shard's runtime.
     pub fn take_in(self: &Rc<Self>, arrival: Arrival) {
         let link = Rc::new(Link::new(arrival.client));
+        link.opened_at.set(self.ticks());
         let stream = Rc::new(arrival.stream);
         let sink = Sink::Direct(Rc::clone(&stream));
         let entry = Entry { sink, blocked: false.into(), link: Rc::clone(&link) };
@@ -112,7 +113,7 @@ impl Shard {
         self.metrics.connection_opened(arrival.conversation.name());
         self.set_alarm(self.settings.stale_close_delay, key, Alarm::Stale);
         if self.stopping.get() {
-            link.close(CloseReason::Shutdown);
+            link.recall(Recall::Shutdown);
         }
         let connection = Box::new(Connection {
             shard: Rc::clone(self),
@@ -172,6 +173,9 @@ impl Connection {
 
     fn poll_wake(&mut self, ctx: &mut TaskContext<'_>) -> Poll<Wake> {
         self.link.register(ctx.waker());
+        if self.operation.is_none() && self.link.is_recalled() {
+            self.link.close_recalled();
+        }
         if self.link.is_closing() || self.link.has_orders() {
             return Poll::Ready(Wake::Told);
         }
@@ -248,6 +252,9 @@ impl Connection {
 
     fn on_event(&mut self, event: &Event<'_>, pongs: &mut Vec<u8>) {
         let mut effects = Vec::new();
+        if matches!(event, Event::Text(_) | Event::Binary(_)) {
+            self.link.heard_at.set(self.shard.ticks());
+        }
         match event {
             Event::Text(text) => self.conversation.on_message(Message::Text(text), &mut effects),
             Event::Binary(bytes) => self.conversation.on_message(Message::Binary(bytes), &mut effects),
@@ -453,6 +460,7 @@ impl Connection {
             self.shard.set_alarm(first, self.key, Alarm::Ping);
         }
         self.expire_at(identity.expires_at);
+        self.shard.limit_lifetime(self.key, &self.link);
     }
 
     fn expire_at(&self, expires_at: Option<SystemTime>) {

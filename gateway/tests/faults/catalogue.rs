@@ -55,6 +55,7 @@ pub(crate) fn all() -> Vec<&'static Fault> {
         crate::refusal_faults::FAULTS,
         crate::data_faults::FAULTS,
         crate::process_faults::FAULTS,
+        crate::drain_faults::FAULTS,
         crate::publish_faults::FAULTS,
         crate::crowd_faults::FAULTS,
     ];

@@ -22,6 +22,7 @@ mod cleanup;
 mod crowd;
 mod crowd_faults;
 mod data_faults;
+mod drain_faults;
 mod firewall;
 mod fleet;
 mod http;

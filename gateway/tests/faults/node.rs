@@ -3,7 +3,7 @@
 use std::fs;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, ExitStatus};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
@@ -117,6 +117,11 @@ impl Node {
         Ok(())
     }
 
+    /// Waits for its end, which somebody has asked it for; answers how it ended.
+    pub(crate) async fn exit_after(&mut self, patience: Duration) -> Result<ExitStatus> {
+        self.process.exit(patience).await
+    }
+
     /// What it has logged, one JSON object in each line.
     pub(crate) fn log(&self) -> Vec<Value> {
         self.process.output().lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
@@ -224,6 +229,7 @@ pub(crate) fn config(name: &str, broker: Broker) -> Value {
         "api": {"keys": [API_KEY]},
         "broker": broker,
         "cluster": {"heartbeat_interval": "500ms", "node_ttl": "2s"},
+        "drain": {"delay": "0s", "window": "0s"},
         "log": {"level": "info", "format": "json"},
     })
 }
