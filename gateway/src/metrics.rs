@@ -2,6 +2,7 @@
 //!
 //! A registry per gateway, because tests run several in one process. Labels come from closed sets.
 
+mod admission;
 mod broker;
 mod cluster;
 
@@ -13,6 +14,7 @@ use prometheus::{
     Registry, TextEncoder,
 };
 
+use self::admission::Admission;
 use self::broker::Broker;
 pub use self::broker::{HistorySource, ReconnectReason};
 use self::cluster::Cluster;
@@ -72,7 +74,7 @@ pub struct Metrics {
     connections: IntGaugeVec,
     connections_accepted: IntCounterVec,
     connections_closed: IntCounterVec,
-    handshakes_rejected: IntCounterVec,
+    admission: Admission,
     subscriptions: IntGauge,
     channels: IntGauge,
     publications_received: IntCounterVec,
@@ -109,7 +111,6 @@ impl Default for Metrics {
 }
 
 const ENDED: &str = "Connections ended.";
-const REFUSED: &str = "Handshakes refused.";
 
 impl Metrics {
     /// Registers everything in a registry of its own.
@@ -133,7 +134,7 @@ impl Metrics {
                 &["transport"],
             ),
             connections_closed: make.counters("connections_closed_total", ENDED, &["code", "reason"]),
-            handshakes_rejected: make.counters("handshakes_rejected_total", REFUSED, &["reason"]),
+            admission: Admission::register(make),
             subscriptions: make.gauge("subscriptions", "Subscriptions of local clients."),
             channels: make.gauge("channels", "Channels with at least one local subscriber."),
             publications_received: make.counters(
@@ -232,11 +233,6 @@ impl Metrics {
     pub fn connection_closed(&self, protocol: &'static str, code: &str, reason: &'static str) {
         self.connections.with_label_values(&[WEBSOCKET, protocol]).dec();
         self.connections_closed.with_label_values(&[code, reason]).inc();
-    }
-
-    /// A handshake was refused.
-    pub fn handshake_rejected(&self, reason: &'static str) {
-        self.handshakes_rejected.with_label_values(&[reason]).inc();
     }
 
     /// Publications were accepted.

@@ -15,7 +15,6 @@ use std::time::Duration;
 
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
-use tokio::sync::Semaphore;
 
 use self::shards::{Drained, Plan, Shards};
 use crate::auth::{ApiKeys, Authority, KeyError};
@@ -25,6 +24,7 @@ use crate::node::{Dispatch, INBOX_BYTES_MAX, Node};
 use crate::protocol::Context;
 use crate::redis::Unsuitable;
 use crate::server::accept::{self, Options};
+use crate::server::admission::{Admission, Limits};
 use crate::server::api::{self, Api};
 use crate::server::in_flight::InFlight;
 use crate::server::ops::{self, Ops, Phase};
@@ -42,7 +42,8 @@ const BACKBONE_THREADS: usize = 2;
 const RESERVED_SHARE: usize = 8;
 /// Least and most of it.
 const RESERVED_FILES: std::ops::RangeInclusive<usize> = 64..=1024;
-/// Of the reserve, what listeners, event loops and logs need.
+/// Of the reserve, what listeners, event loops, logs and Redis need. Half of the rest is for those who are told that
+/// they are sent away, half for the internal listener.
 const OWN_FILES: usize = 32;
 
 /// The gateway could not be started.
@@ -119,6 +120,7 @@ impl Gateway {
             None => shards.address(),
             Some(routes) => parts.serve_internal(config, routes, &backbone)?,
         };
+        backbone.spawn(Arc::clone(&parts.admission).watch());
         parts.join(config, internal_address, &backbone);
         shards.accept();
         parts.phase.start();
@@ -197,7 +199,7 @@ struct Parts {
     context: Arc<Context>,
     phase: Arc<Phase>,
     budget: Arc<Budget>,
-    metrics: Arc<Metrics>,
+    admission: Arc<Admission>,
     in_flight: Arc<InFlight>,
     shards: usize,
 }
@@ -230,7 +232,7 @@ impl Parts {
             context: Arc::new(context),
             phase: Arc::default(),
             budget: Arc::new(Budget::new(outboxes_bytes_max)),
-            metrics,
+            admission: Admission::new(limits(config), metrics),
             in_flight: Arc::default(),
             shards,
         })
@@ -250,6 +252,7 @@ impl Parts {
             phase: Arc::clone(&self.phase),
             node: Arc::clone(&self.node),
             budget: Arc::clone(&self.budget),
+            admission: Arc::clone(&self.admission),
         };
         let api = Api {
             node: Arc::clone(&self.node),
@@ -275,7 +278,6 @@ impl Parts {
 
     fn plan(&self, config: &Config, router: Routes) -> Plan {
         let client = &config.client;
-        let connections_max = connections_max(client.connections_max);
         Plan {
             address: SocketAddr::new(config.public.address, config.public.port),
             count: self.shards,
@@ -296,16 +298,15 @@ impl Parts {
                 // Long enough for what a client says with a pong or a command to be over.
                 idle_after: config.cluster.heartbeat_interval * 2,
             },
-            options: self.options(config, connections_max),
+            options: self.options(config),
         }
     }
 
-    fn options(&self, config: &Config, connections_max: usize) -> Options {
+    fn options(&self, config: &Config) -> Options {
         Options {
             header_timeout: config.public.header_timeout,
             send_buffer_bytes: config.client.send_buffer_bytes,
-            connections: Arc::new(Semaphore::new(connections_max.min(Semaphore::MAX_PERMITS))),
-            metrics: Arc::clone(&self.metrics),
+            admission: Arc::clone(&self.admission),
         }
     }
 
@@ -335,8 +336,9 @@ impl Parts {
             .and_then(|listener: TcpListener| Ok((listener.local_addr()?, listener)))
             .map_err(|error| listen_error(address, "internal.port", error));
         let (address, listener) = listener?;
-        let options = self.options(config, reserved_files() - OWN_FILES);
-        backbone.spawn(accept::run_internal(listener, routes, options));
+        let options = self.options(config);
+        let connections_max = reserved_files() - OWN_FILES - farewells_max();
+        backbone.spawn(accept::run_internal(listener, routes, options, connections_max));
         Ok(address)
     }
 }
@@ -351,15 +353,33 @@ fn token_lifetime_max(client: &Client) -> Duration {
     rules.into_iter().map(lifetime).max().unwrap_or_default()
 }
 
-/// How many clients may be connected. Never so many that the API, health and metrics find no file left.
+/// What the door of the node goes by.
+fn limits(config: &Config) -> Limits {
+    let (client, admission) = (&config.client, &config.admission);
+    Limits {
+        connections_max: connections_max(client.connections_max),
+        connections_soft_max: client.connections_soft_max,
+        handshakes_per_second: machine::handshakes_per_second(config),
+        address_connections_max: client.address_connections_max,
+        address_handshakes_per_second: admission.address_handshakes_per_second,
+        trusted_proxies: config.public.trusted_networks(),
+        memory: machine::memory_limits(),
+        farewells_max: farewells_max(),
+    }
+}
+
+/// How many clients may be connected. Never so many that Redis, the API, health and metrics find no file left.
 fn connections_max(setting: Auto<usize>) -> usize {
-    let possible = transport::open_files_max().saturating_sub(reserved_files());
+    let (files, reserve) = (transport::open_files_max(), reserved_files());
+    let possible = files.saturating_sub(reserve);
     let wanted = setting.or_else(|| possible);
-    if wanted > possible {
+    if wanted > possible || possible == 0 {
         tracing::warn!(
             wanted,
             possible,
-            "client.connections_max is more than the limit of open files allows"
+            files,
+            reserve,
+            "the limit of open files is below client.connections_max and what the node itself needs"
         );
     }
     wanted.min(possible)
@@ -369,6 +389,11 @@ fn connections_max(setting: Auto<usize>) -> usize {
 fn reserved_files() -> usize {
     let share = transport::open_files_max() / RESERVED_SHARE;
     share.clamp(*RESERVED_FILES.start(), *RESERVED_FILES.end())
+}
+
+/// How many of them are for those who are told that they are sent away.
+fn farewells_max() -> usize {
+    (reserved_files() - OWN_FILES) / 2
 }
 
 /// Whether one listener serves both faces.

@@ -41,8 +41,17 @@ pub struct Arrival {
     pub conversation: Box<dyn Conversation>,
     /// Its id.
     pub client: ClientId,
-    /// Its place among the connections that the node may have; given back when the socket is closed.
-    pub permit: Option<OwnedSemaphorePermit>,
+    /// The places that it takes; `None` if nobody counts.
+    pub permit: Option<Permit>,
+}
+
+/// The places that a connection takes, given back when its socket is closed.
+#[derive(Debug)]
+pub struct Permit {
+    /// Among the connections that the node may have.
+    pub node: OwnedSemaphorePermit,
+    /// Among those that its address may have; `None` if there may be any number.
+    pub address: Option<OwnedSemaphorePermit>,
 }
 
 /// How much is said in one piece, or a little more.
@@ -82,7 +91,7 @@ struct Connection {
     is_garbled: bool,
     /// `None` until it has ended. Boxed: most of its life a connection has none.
     ending: Option<Box<Ending>>,
-    _permit: Option<OwnedSemaphorePermit>,
+    _permit: Option<Permit>,
 }
 
 impl Shard {

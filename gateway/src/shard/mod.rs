@@ -36,7 +36,7 @@ use smallvec::SmallVec;
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 
-pub use connection::Arrival;
+pub use connection::{Arrival, Permit};
 pub use outbox::Budget;
 
 use self::heartbeat::{Alarm, TICK, Wheel};

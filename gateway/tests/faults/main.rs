@@ -19,6 +19,8 @@ mod broker_faults;
 mod catalogue;
 mod certificates;
 mod cleanup;
+mod crowd;
+mod crowd_faults;
 mod data_faults;
 mod drain_faults;
 mod firewall;

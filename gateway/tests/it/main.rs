@@ -2,6 +2,7 @@
 //!
 //! One file for each behavior; `support` is the only place with plumbing.
 
+mod admission;
 mod any_node;
 mod chat;
 mod cli;
