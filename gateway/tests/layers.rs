@@ -50,6 +50,7 @@ const HOMES: &[(&str, &[&str])] = &[
         &["protocol/centrifuge/codec/protobuf", "broker/redis/envelope", "presence/redis", "cluster/codec"],
     ),
     ("opentelemetry", &["telemetry"]),
+    ("tracing_appender", &["telemetry"]),
     ("rustix", &["shard", "transport"]),
     ("anyhow", &["cli", "main"]),
     ("clap", &["cli", "main"]),

@@ -184,7 +184,32 @@ pub trait Broker: Send + Sync + 'static {
         meta_ttl: Duration,
     ) -> Result<History, BrokerError>;
 
+    /// Reads `range` of the history of `channel` for a subscriber that catches up, or starts at the top. `_epoch` is
+    /// that of the offset in `range`, as the subscriber knows it; empty: whatever it is.
+    ///
+    /// The broker must be subscribed to `channel`, and the subscriber registered for what is delivered, before this is
+    /// called: the answer may come from what was just delivered here. Then its top is where delivery was at that
+    /// moment, whatever comes after it is delivered after it, and publications may be in it that the history has
+    /// given up or lost on another node's [`remove_history`](Self::remove_history) a few seconds ago.
+    ///
+    /// Answering from there does not make the epoch stay any longer.
+    ///
+    /// # Errors
+    /// [`BrokerError`] when the broker did not answer.
+    async fn catch_up(
+        &self,
+        channel: &Channel,
+        _epoch: &str,
+        range: Range,
+        meta_ttl: Duration,
+    ) -> Result<History, BrokerError> {
+        self.history(channel, range, meta_ttl).await
+    }
+
     /// Removes what is kept of `channel`. Epoch, top offset and last version stay.
+    ///
+    /// Who asks this broker afterwards gets nothing of it; who [catches up](Self::catch_up) on another node may, for a
+    /// few seconds.
     ///
     /// # Errors
     /// [`BrokerError`] when the broker did not answer.

@@ -23,6 +23,7 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand};
 
 use crate::config::{Config, ConfigError};
+use crate::telemetry;
 
 /// A real-time gateway: keeps the sockets of your users and delivers what your back end publishes.
 #[derive(Parser)]
@@ -64,13 +65,17 @@ impl Failure {
         Self::Usage(error.into())
     }
 
-    /// Says what is wrong on standard error.
-    fn report(self) -> ExitCode {
-        match self {
-            Self::Failed(error) => output::complain(&error, 1),
-            Self::Usage(error) => output::complain(&error, 2),
-            Self::Reported(code) => ExitCode::from(code),
+    /// Says what is wrong on standard error, if that `is_read`: else this would wait for ever.
+    fn report(self, is_read: bool) -> ExitCode {
+        let (error, code) = match self {
+            Self::Failed(error) => (error, 1),
+            Self::Usage(error) => (error, 2),
+            Self::Reported(code) => return ExitCode::from(code),
+        };
+        if is_read {
+            output::complain(&error);
         }
+        ExitCode::from(code)
     }
 }
 
@@ -108,7 +113,9 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Gentoken(command) => command.run(),
         Command::Checktoken(command) => command.run(),
     };
-    outcome.map_or_else(Failure::report, |()| ExitCode::SUCCESS)
+    // What was logged comes before what is said at the end. Where that cannot be written, neither can this.
+    let is_read = telemetry::finish();
+    outcome.map_or_else(|failure| failure.report(is_read), |()| ExitCode::SUCCESS)
 }
 
 /// Where a command finds the configuration.

@@ -1,5 +1,4 @@
 use std::io::{self, Write as _};
-use std::process::ExitCode;
 
 use clap::{Args, ValueEnum};
 use serde_json::Value;
@@ -55,9 +54,8 @@ pub(super) fn note(sentence: &str) {
 }
 
 /// Writes `error` with its causes to standard error, each line of it marked.
-pub(super) fn complain(error: &anyhow::Error, code: u8) -> ExitCode {
+pub(super) fn complain(error: &anyhow::Error) {
     for line in format!("{error:#}").lines() {
         let _ = writeln!(io::stderr().lock(), "error: {line}");
     }
-    ExitCode::from(code)
 }

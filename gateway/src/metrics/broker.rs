@@ -28,6 +28,29 @@ impl ReconnectReason {
     }
 }
 
+/// What served a read of a history.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HistorySource {
+    /// A read of Redis.
+    Redis,
+    /// A read for somebody else who asked at the same time.
+    Shared,
+    /// What was delivered or read within the last seconds.
+    Window,
+}
+
+impl HistorySource {
+    const ALL: [Self; 3] = [Self::Redis, Self::Shared, Self::Window];
+
+    fn label(self) -> &'static str {
+        match self {
+            Self::Redis => "redis",
+            Self::Shared => "shared",
+            Self::Window => "window",
+        }
+    }
+}
+
 /// What concerns the broker.
 #[derive(Debug)]
 pub(super) struct Broker {
@@ -37,6 +60,7 @@ pub(super) struct Broker {
     failures: IntCounterVec,
     bad_messages: IntCounter,
     messages_dropped: IntCounter,
+    history_reads: IntCounterVec,
     healed: IntCounter,
     lost: IntCounter,
 }
@@ -50,6 +74,14 @@ impl Broker {
         );
         for reason in ReconnectReason::ALL {
             reconnects.with_label_values(&[reason.label()]);
+        }
+        let history_reads = make.counters(
+            "history_reads_total",
+            "Histories that were asked for, by what served them; of these only redis costs Redis a read.",
+            &["source"],
+        );
+        for source in HistorySource::ALL {
+            history_reads.with_label_values(&[source.label()]);
         }
         Self {
             up: make.gauge("broker_up", "Whether the broker is heard."),
@@ -71,6 +103,7 @@ impl Broker {
                 "broker_messages_dropped_total",
                 "Messages of the broker that came faster than they could be delivered.",
             ),
+            history_reads,
             healed: make.counter(
                 "publications_healed_total",
                 "Publications that were missed and read from the history instead.",
@@ -112,6 +145,11 @@ impl Metrics {
     /// A message did not fit into the queue.
     pub fn broker_message_dropped(&self) {
         self.broker.messages_dropped.inc();
+    }
+
+    /// A history was asked for, and `source` serves it.
+    pub fn history_read(&self, source: HistorySource) {
+        self.broker.history_reads.with_label_values(&[source.label()]).inc();
     }
 
     /// So many publications were missed and read from the history.

@@ -31,6 +31,16 @@ impl Local for Node {
         }
     }
 
+    fn shed(&self, count: usize) {
+        let shards = self.dispatch.inboxes.len();
+        // Not always of the first: of one at a time all would be its.
+        let first = rand::random_range(0..shards);
+        for (index, inbox) in self.dispatch.inboxes.iter().enumerate() {
+            let rest = usize::from((index + first) % shards < count % shards);
+            inbox.control(Control::Shed(count / shards + rest));
+        }
+    }
+
     fn subscribers(&self, glob: &Glob) -> Vec<(Channel, usize)> {
         self.channels(|channel| glob.matches(channel))
     }

@@ -26,6 +26,7 @@ use tokio::time::Instant;
 
 use self::attendance::Roll;
 use self::interest::Fate;
+use self::recovery::Follow;
 use self::users::Users;
 pub use crate::cluster::{Order, Target};
 pub use attendance::{Attendance, Entrant, PresenceSettings, Seat};
@@ -305,6 +306,18 @@ impl Node {
         self.broker.history(channel, range, meta_ttl).await
     }
 
+    /// Reads what a subscriber needs to `follow` the history of `channel`, for [`recovery::join`].
+    ///
+    /// It must be registered before: the answer may be what was just delivered here, and what comes after that was
+    /// delivered only to who is registered.
+    ///
+    /// # Errors
+    /// [`BrokerError`] when the broker did not answer.
+    pub async fn catch_up(&self, channel: &Channel, follow: &Follow) -> Result<History, BrokerError> {
+        let epoch = follow.since.as_ref().map_or("", |since| &since.epoch);
+        self.broker.catch_up(channel, epoch, follow.range(), follow.meta_ttl).await
+    }
+
     /// Removes what is kept of `channel`; epoch and top stay.
     ///
     /// # Errors
@@ -349,13 +362,6 @@ impl Node {
     /// [`PresenceError`] when the presence did not answer.
     pub async fn presence_stats(&self, channel: &Channel) -> Result<PresenceStats, PresenceError> {
         self.presence.stats(channel).await
-    }
-
-    /// Tells every shard to close its connections, because the node stops.
-    pub fn stop(&self) {
-        for inbox in &self.dispatch.inboxes {
-            inbox.control(Control::Stop);
-        }
     }
 
     /// The distinct users connected to this node, the anonymous one included if there is one.

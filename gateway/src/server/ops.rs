@@ -9,8 +9,10 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 
+use super::admission::Admission;
 use crate::node::Node;
 use crate::shard::Budget;
+use crate::telemetry;
 
 /// Where the node is in its life.
 #[derive(Debug, Default)]
@@ -46,6 +48,8 @@ pub struct Ops {
     pub node: Arc<Node>,
     /// What is queued for connections.
     pub budget: Arc<Budget>,
+    /// Who is let in.
+    pub admission: Arc<Admission>,
 }
 
 /// `/livez`, `/readyz`, `/readyz/broker` and `/metrics`.
@@ -62,7 +66,8 @@ pub fn routes(ops: Ops) -> Router {
 /// 200 when every check passes, else 503. `?verbose` lists the checks.
 async fn ready(State(ops): State<Ops>, RawQuery(query): RawQuery) -> Response {
     let [started, not_stopping] = ops.phase.checks();
-    let checks = [started, not_stopping, ("broker", ops.node.cluster().is_ready())];
+    let broker = ("broker", ops.node.cluster().is_ready());
+    let checks = [started, not_stopping, broker, ("connections_soft_max", ops.admission.has_room())];
     let is_ready = checks.iter().all(|(_, passes)| *passes);
     let status = if is_ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     let verdict = if is_ready { "ok\n" } else { "not ready\n" };
@@ -83,6 +88,7 @@ async fn hears_broker(State(ops): State<Ops>) -> Response {
 
 async fn metrics(State(ops): State<Ops>) -> Response {
     let Ops { node, budget, .. } = ops;
+    node.metrics().logs_dropped(telemetry::dropped_lines());
     let text = node.metrics().render(node.channel_count(), node.subscription_count(), budget.used_bytes());
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text).into_response()
 }

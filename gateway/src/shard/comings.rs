@@ -344,6 +344,48 @@ async fn a_connection_whose_task_panics_leaves_nothing_behind_and_is_counted_out
     .await;
 }
 
+/// This is what proves F41 of the fault tests: a process that runs has no way to make a task panic.
+#[tokio::test]
+async fn f41_a_task_that_panics_ends_its_own_connection_and_others_miss_nothing() {
+    const PUBLICATIONS: usize = 60;
+    in_world(async |world| {
+        let mut others = Vec::new();
+        for _ in 0..3 {
+            let mut other = world.connect("observer").await;
+            assert_eq!(other.ask("+a").await, "subscribed");
+            others.push(other);
+        }
+        for turn in 0..PUBLICATIONS {
+            world.publish("a").await;
+            if turn % 20 == 10 {
+                let mut broken = world.connect("broken").await;
+                assert_eq!(broken.ask("+a").await, "subscribed");
+                broken.socket.send(tungstenite::Message::binary("panic")).await.unwrap();
+                while let Some(Ok(message)) = broken.socket.next().await {
+                    assert!(message.is_text(), "it goes without a word: {message}");
+                }
+            }
+        }
+        world.emptied(others.len()).await;
+        for other in &mut others {
+            other.tell("?").await;
+            let mut told = Vec::new();
+            while told.last().is_none_or(|last| last != "here") {
+                told.push(other.next().await);
+            }
+            let count = |what: &str| told.iter().filter(|one| *one == what).count();
+            assert_eq!((count("pub a"), count("join a"), count("leave a")), (PUBLICATIONS, 3, 3));
+            // What the broken ones held is not locked, and not broken.
+            assert_eq!(other.ask("-a").await, "left");
+            assert_eq!(other.ask("=a").await, "subscribed");
+        }
+        let text = String::from_utf8(world.shard.metrics.render(0, 0, 0)).unwrap();
+        let ended = r#"clarion_connections_closed_total{code="none",reason="internal"} 3"#;
+        assert!(text.lines().any(|line| line == ended), "{text}");
+    })
+    .await;
+}
+
 #[tokio::test]
 async fn its_own_join_follows_the_reply() {
     in_world(async |world| {
@@ -576,6 +618,68 @@ async fn every_join_is_followed_by_one_leave_whatever_clients_do() {
             assert_eq!(world.present(channel).await, 0);
         }
         assert_eq!(world.shard.node.subscription_count(), 5);
+    })
+    .await;
+}
+
+/// The close code that the client is told next.
+async fn told_to_close(client: &mut Client) -> u16 {
+    loop {
+        match client.socket.next().await.unwrap().unwrap() {
+            tungstenite::Message::Close(Some(frame)) => return frame.code.into(),
+            tungstenite::Message::Ping(_) => {}
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_a_client_asked_for_is_done_before_it_is_asked_to_come_again() {
+    in_world(async |world| {
+        let mut waiting = world.connect("ann").await;
+        waiting.tell("=stuck").await;
+        while world.shard.node.subscription_count() == 0 {
+            tokio::task::yield_now().await;
+        }
+        let mut idle = world.connect("ann").await;
+        assert_eq!(idle.ask("?").await, "here");
+        world.shard.drain(Duration::ZERO).await;
+        assert_eq!(told_to_close(&mut idle).await, 1000);
+        assert!(waiting.socket.next().now_or_never().is_none(), "its command is under way");
+        world.presence.is_healed.send_replace(true);
+        assert_eq!(waiting.next().await, "subscribed");
+        let mut last = waiting.socket.next().await.unwrap().unwrap();
+        while last.is_text() {
+            last = waiting.socket.next().await.unwrap().unwrap();
+        }
+        assert!(last.is_close(), "{last:?}");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_never_ends_is_not_waited_for() {
+    in_world(async |world| {
+        let mut waiting = world.connect("ann").await;
+        waiting.tell("=stuck").await;
+        while world.shard.node.subscription_count() == 0 {
+            tokio::task::yield_now().await;
+        }
+        world.shard.drain(Duration::ZERO).await;
+        assert_eq!(told_to_close(&mut waiting).await, 1000);
+        drop(waiting);
+        world.shard.drained().await;
+        assert_eq!((world.shard.connection_count(), world.shard.cut()), (0, 0));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn who_comes_while_a_shard_drains_is_asked_to_go_on() {
+    in_world(async |world| {
+        world.shard.drain(Duration::ZERO).await;
+        let mut late = world.connect("ann").await;
+        assert_eq!(told_to_close(&mut late).await, 1000);
     })
     .await;
 }

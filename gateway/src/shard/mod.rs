@@ -7,6 +7,7 @@
 #[cfg(test)]
 mod comings;
 mod connection;
+mod drain;
 mod drawing;
 mod fanout;
 mod heartbeat;
@@ -18,6 +19,7 @@ mod position;
 mod run;
 #[cfg(test)]
 mod schedules;
+mod shedding;
 mod slow;
 mod subscription;
 mod table;
@@ -34,7 +36,7 @@ use smallvec::SmallVec;
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 
-pub use connection::Arrival;
+pub use connection::{Arrival, Permit};
 pub use outbox::Budget;
 
 use self::heartbeat::{Alarm, TICK, Wheel};
@@ -45,6 +47,7 @@ use crate::metrics::Metrics;
 use crate::model::{Channel, CloseReason, UserId, Whose};
 use crate::node::{Control, Inbox, Interest, Node, Order, ShardId, Target};
 use crate::protocol::Heartbeat;
+use crate::telemetry;
 use crate::wire::{self, Opcode};
 
 /// Size of the one buffer that all connections of a shard read into.
@@ -77,6 +80,10 @@ pub struct Settings {
     pub write_timeout: Duration,
     /// How long a subscriber that missed something may not know it; zero: for ever.
     pub position_check_interval: Duration,
+    /// How long a connection may live; zero: for ever.
+    pub lifetime_max: Duration,
+    /// A client that has said nothing for so long is idle.
+    pub idle_after: Duration,
 }
 
 /// What became of a frame that was offered to a connection.
@@ -109,7 +116,10 @@ pub struct Shard {
     slots: RandomState,
     /// Tasks of connections that have not ended, those in their closing handshake included.
     connections: Cell<usize>,
+    started_at: Instant,
     stopping: Cell<bool>,
+    /// Connections that were closed with something that the client had not taken.
+    cut: Cell<usize>,
     emptied: Notify,
     /// The frames of pings, each made once.
     pings: RefCell<SmallVec<[(Heartbeat, Bytes); 3]>>,
@@ -132,7 +142,9 @@ impl Shard {
             read_buffer: RefCell::new(vec![0; READ_BUFFER_BYTES].into()),
             slots: RandomState::new(),
             connections: Cell::new(0),
+            started_at: Instant::now(),
             stopping: Cell::new(false),
+            cut: Cell::new(0),
             emptied: Notify::new(),
             pings: RefCell::default(),
         })
@@ -148,8 +160,8 @@ impl Shard {
         supervise(tokio::task::spawn_local(position::run(Rc::clone(self))));
     }
 
-    /// Waits until the shard was told to stop and its last connection has ended. Cancel safe.
-    pub async fn stopped(&self) {
+    /// Waits until the last connection has ended of a shard that [drains](Self::drain). Cancel safe.
+    pub async fn drained(&self) {
         loop {
             let emptied = self.emptied.notified();
             if self.stopping.get() && self.connections.get() == 0 {
@@ -157,6 +169,16 @@ impl Shard {
             }
             emptied.await;
         }
+    }
+
+    /// Connections whose tasks have not ended.
+    pub fn connection_count(&self) -> usize {
+        self.connections.get()
+    }
+
+    /// How many connections were closed so far with something that the client had not taken.
+    pub fn cut(&self) -> usize {
+        self.cut.get()
     }
 
     /// The node that this shard is part of.
@@ -252,7 +274,10 @@ impl Shard {
             }
             // Late: it may be us who did not read. Blocked: the ping may wait behind much that the client is taking;
             // one that takes nothing is closed by the alarm for writes.
-            Alarm::Pong if link.awaits_pong.get() && (late || link.blocked_since.get().is_some()) => {
+            Alarm::Pong
+                if link.awaits_pong.get()
+                    && (late || link.blocked_since.get().is_some() || self.has_unread(key)) =>
+            {
                 self.set_alarm(self.settings.pong_timeout, key, Alarm::Pong);
             }
             Alarm::Pong if link.awaits_pong.get() => link.close(CloseReason::NoPong),
@@ -260,9 +285,21 @@ impl Shard {
                 let rest = self.settings.ping_interval.saturating_sub(self.settings.pong_timeout);
                 self.set_alarm(rest, key, Alarm::Ping);
             }
+            Alarm::Recall => link.close_recalled(),
+            Alarm::Lifetime => self.on_lifetime(key, &link),
             // It may be us who did not write.
             Alarm::Write if late => self.set_alarm(self.settings.write_timeout, key, Alarm::Write),
             Alarm::Write => self.on_write_alarm(key, &link),
+        }
+    }
+
+    /// Whether the client has said something that this thread has not read: one that hardly gets to run, although it is
+    /// not late at the moment, must not blame others.
+    fn has_unread(&self, key: Key) -> bool {
+        let table = self.table.borrow();
+        match table.get(key).map(|entry| &entry.sink) {
+            Some(Sink::Direct(stream)) => rustix::io::ioctl_fionread(&**stream).is_ok_and(|bytes| bytes > 0),
+            Some(Sink::Queued) | None => false,
         }
     }
 
@@ -337,18 +374,12 @@ impl Shard {
                     link.close(reason.clone());
                 }
             }),
+            Control::Shed(count) => self.shed(count),
             Control::Revoke(whose) => self.close_revoked(whose.as_ref()),
             Control::Users(answer) => {
                 let users = self.users.borrow().keys().cloned().collect();
                 // Who asked may have gone away; then nobody needs the answer.
                 drop(answer.send(users));
-            }
-            Control::Stop => {
-                self.stopping.set(true);
-                for entry in self.table.borrow().entries() {
-                    entry.link.close(CloseReason::Shutdown);
-                }
-                self.emptied.notify_waiters();
             }
         }
     }
@@ -481,6 +512,7 @@ fn supervise(task: JoinHandle<()>) {
             && error.is_panic()
         {
             tracing::error!("a shard's own task panicked; the node ends");
+            telemetry::finish();
             std::process::abort();
         }
     });

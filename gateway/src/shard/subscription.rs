@@ -66,7 +66,7 @@ impl Claim {
             self.seat = Some(Box::new(node.enter(channel.clone(), entrant.clone()).await?));
         }
         if let Some(follow) = follow {
-            self.history = Some(node.history(channel, follow.range(), follow.meta_ttl).await?);
+            self.history = Some(node.catch_up(channel, follow).await?);
         }
         Ok(())
     }

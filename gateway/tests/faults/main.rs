@@ -19,12 +19,16 @@ mod broker_faults;
 mod catalogue;
 mod certificates;
 mod cleanup;
+mod crowd;
+mod crowd_faults;
 mod data_faults;
+mod drain_faults;
 mod firewall;
 mod fleet;
 mod http;
 mod journal;
 mod judgement;
+mod machine_faults;
 #[path = "../it/support/metrics.rs"]
 mod metrics;
 mod network_faults;
@@ -169,6 +173,9 @@ fn list() {
     for fault in catalogue::all() {
         let group = if fault.in_smoke { "smoke" } else { "" };
         say(format_args!("{:<4} {group:<6} {}", fault.name, fault.what));
+    }
+    for (name, what, how) in catalogue::ELSEWHERE {
+        say(format_args!("{name:<4} {:<6} {what}: {how}", ""));
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -13,7 +13,7 @@ use crate::certificates::Certificates;
 use crate::cleanup::Directory;
 use crate::fleet::Fleet;
 use crate::http::Http;
-use crate::node::{Broker, Node};
+use crate::node::{Broker, Environment, Node, Surroundings};
 use crate::probe::Probe;
 use crate::proxy::Proxy;
 use crate::publisher::{Desk, Plan, Publisher};
@@ -63,8 +63,12 @@ pub(crate) struct Setup {
     pub(crate) is_tls: bool,
     /// What Redis asks for; the nodes read it from [`Scene::password_file`].
     pub(crate) password: Option<&'static str>,
+    /// Limits of the system for every node, as `prlimit` takes them.
+    pub(crate) limits: &'static [&'static str],
     /// Changes the configuration of every node.
     pub(crate) change: fn(&mut Value),
+    /// The environment of each node, by its place; files for it may be made in the directory.
+    pub(crate) environment: fn(usize, &Path) -> Result<Environment>,
 }
 
 impl Default for Setup {
@@ -80,7 +84,9 @@ impl Default for Setup {
             proxied: false,
             is_tls: false,
             password: None,
+            limits: &[],
             change: |_| {},
+            environment: |_, _| Ok(Environment::new()),
         }
     }
 }
@@ -219,7 +225,9 @@ impl Scene {
                 }
                 (setup.change)(config);
             };
-            let node = Node::start(&name, &self.directory, broker, change).await?;
+            let environment = (setup.environment)(index, &self.directory)?;
+            let surroundings = Surroundings { environment, limits: setup.limits };
+            let node = Node::start(&name, &self.directory, broker, surroundings, change).await?;
             self.watches.push(Watch::start(&node));
             self.nodes.push(node);
         }
@@ -333,6 +341,11 @@ impl Scene {
     /// A connection to the server API of a node.
     pub(crate) fn http(&self, node: usize) -> Http {
         Http::to(self.nodes[node].internal())
+    }
+
+    /// A file of this scene.
+    pub(crate) fn file(&self, name: &str) -> PathBuf {
+        self.directory.join(name)
     }
 
     /// Where the nodes read the password of Redis.

@@ -39,7 +39,7 @@ fn publications(numbers: std::ops::RangeInclusive<u64>) -> Value {
 
 #[tokio::test]
 async fn a_client_recovers_on_another_node_exactly_what_it_missed() {
-    let nodes: [Gateway; 2] = Gateway::start_nodes(&Redis::shared(), channels).await;
+    let nodes: [Gateway; 3] = Gateway::start_nodes(&Redis::shared(), channels).await;
     let mut ann = nodes[0].connect("ann").await;
     let first = subscribe(&mut ann, json!({})).await;
     publish(&nodes, 1..=3).await;
@@ -58,11 +58,17 @@ async fn a_client_recovers_on_another_node_exactly_what_it_missed() {
     assert_eq!(ann.next_push().await["pub"]["offset"], 10);
     ann.leave().await;
     publish(&nodes, 11..=21).await;
-    let mut ann = nodes[0].connect("ann").await;
+    // One that has delivered nothing of it, so that it has to ask.
+    let mut ann = nodes[2].connect("ann").await;
     let since = json!({"recover": true, "epoch": first["epoch"], "offset": 10});
-    let recovered = subscribe(&mut ann, since).await;
+    let recovered = subscribe(&mut ann, since.clone()).await;
     assert_eq!(recovered.get("recovered"), None, "11 is gone: {recovered}");
     assert_eq!((recovered.get("publications"), &recovered["offset"]), (None, &json!(21)));
+    ann.leave().await;
+    // One that has just delivered it still knows.
+    let mut ann = nodes[1].connect("ann").await;
+    let recovered = subscribe(&mut ann, since).await;
+    assert_eq!((&recovered["recovered"], &recovered["publications"]), (&json!(true), &publications(11..=21)));
 }
 
 #[tokio::test]

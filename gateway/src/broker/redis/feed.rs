@@ -4,7 +4,7 @@
 //! of its channels. Whatever may have been missed is read by other tasks, some at once; what comes meanwhile waits in
 //! its flow.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -15,13 +15,15 @@ use parking_lot::Mutex;
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 use tokio::task::AbortHandle;
+use tokio::time::{Instant, MissedTickBehavior};
 
 use super::envelope::{self, Parcel};
-use super::flow::{Flow, Next};
+use super::flow::{Confirmation, Flow, Next};
+use super::flows::Flows;
 use super::history;
 use super::reads::{self, Party, Reader, Reads};
 use crate::broker::{BrokerError, History, Range, Receiver};
-use crate::metrics::Metrics;
+use crate::metrics::{HistorySource, Metrics};
 use crate::model::{Channel, Epoch, Position};
 use crate::redis::{Call, Failure, Instance, Item, Redis, WORKERS, vital, worker_of};
 
@@ -38,6 +40,8 @@ const RETRY_DELAY: Duration = Duration::from_millis(500);
 const ON_ITS_WAY: Duration = Duration::from_secs(1);
 /// While a crowd comes back to a channel, those who come within so long are read for together.
 const GATHERING: Duration = Duration::from_millis(50);
+/// How often it is looked for what is remembered for too long.
+const FORGET_INTERVAL: Duration = Duration::from_secs(5);
 
 /// See the module's doc. Its tasks end with it.
 pub(super) struct Feed {
@@ -45,11 +49,13 @@ pub(super) struct Feed {
     receiver: Arc<dyn Receiver>,
     metrics: Arc<Metrics>,
     runtime: Handle,
-    /// By worker, and by the name of the Redis channel.
-    flows: [Mutex<HashMap<Box<[u8]>, Flow>>; WORKERS],
+    /// By worker.
+    flows: [Mutex<Flows>; WORKERS],
     reads: Reads,
     /// How often something may have been missed on all channels.
     interruptions: AtomicU64,
+    /// How often a subscription became live.
+    confirmations: AtomicU64,
     tasks: Mutex<Vec<AbortHandle>>,
 }
 
@@ -68,9 +74,11 @@ impl Feed {
             flows: Default::default(),
             reads: Reads::default(),
             interruptions: AtomicU64::new(0),
+            confirmations: AtomicU64::new(0),
             tasks: Mutex::default(),
         });
         let _entered = runtime.enter();
+        feed.tasks.lock().push(vital(tokio::spawn(forget_old(Arc::downgrade(&feed)))));
         for instance in feed.redis.instances() {
             for worker in 0..instance.queues().len() {
                 let task = tokio::spawn(listen(Arc::downgrade(&feed), Arc::clone(instance), worker));
@@ -83,34 +91,91 @@ impl Feed {
     /// What comes on `channel` is delivered from now on.
     pub(super) fn open(&self, channel: &Channel) {
         let name = self.redis.names().relay(channel).into_bytes().into_boxed_slice();
-        self.flows_of(&name).lock().entry(name).or_insert_with(|| Flow::new(channel.clone()));
+        self.flows_of(&name).lock().open(name, channel);
+    }
+
+    /// The subscription to `channel` is live.
+    pub(super) fn confirm(&self, channel: &Channel) {
+        let confirmation = Confirmation(self.confirmations.fetch_add(1, Ordering::Relaxed));
+        self.change(channel, |flow| flow.confirm(confirmation));
     }
 
     /// Nothing of `channel` is delivered any more.
     pub(super) fn close(&self, channel: &Channel) {
         let name = self.redis.names().relay(channel).into_bytes();
-        self.flows_of(&name).lock().remove(&*name);
+        self.flows_of(&name).lock().close(&name);
     }
 
-    fn flows_of(&self, name: &[u8]) -> &Mutex<HashMap<Box<[u8]>, Flow>> {
+    fn flows_of(&self, name: &[u8]) -> &Mutex<Flows> {
         &self.flows[worker_of(name)]
+    }
+
+    fn change<T>(&self, channel: &Channel, act: impl FnOnce(&mut Flow) -> T) -> Option<T> {
+        let name = self.redis.names().relay(channel);
+        self.flows_of(name.as_bytes()).lock().change(name.as_bytes(), act)
     }
 
     /// Up to where nothing is missing of `channel`; `None` if this node does not follow its history.
     pub(super) fn position(&self, channel: &Channel) -> Option<Position> {
         let name = self.redis.names().relay(channel).into_bytes();
-        self.flows_of(&name).lock().get(&*name).and_then(|flow| flow.position().cloned())
+        self.flows_of(&name).lock().get(&name).and_then(|flow| flow.position().cloned())
     }
 
-    /// Reads a history, for somebody who may follow it from there.
+    /// Reads a history for a subscriber that is registered: from what is remembered, if that is enough. See
+    /// [`Flow::answer`].
+    pub(super) async fn catch_up(
+        self: &Arc<Self>,
+        channel: &Channel,
+        epoch: &str,
+        range: &Range,
+        meta_ttl: Duration,
+    ) -> Result<History, BrokerError> {
+        if let Some(history) = self.remembered(channel, epoch, range, meta_ttl) {
+            self.metrics.history_read(HistorySource::Window);
+            return Ok(history);
+        }
+        self.history(channel, range, meta_ttl).await
+    }
+
+    fn remembered(
+        &self,
+        channel: &Channel,
+        epoch: &str,
+        range: &Range,
+        meta_ttl: Duration,
+    ) -> Option<History> {
+        // While Redis is not heard nobody knows how old an answer is.
+        let is_heard = self.redis.instance_of(channel).hearing().borrow().is_heard();
+        // An answer does not make the epoch stay, so it must be sure to be there for some more time.
+        let answer = |flow: &mut Flow| flow.answer(epoch, range, meta_ttl / 2, Instant::now());
+        is_heard.then(|| self.change(channel, answer)).flatten().flatten()
+    }
+
+    /// The history of `channel` is about to be removed: nothing of it is remembered until [`removed`](Self::removed) is
+    /// told. Should that not happen, reading is all that is left.
+    pub(super) fn removing(&self, channel: &Channel) {
+        self.change(channel, |flow| flow.remove(None));
+    }
+
+    /// The history of `channel` was removed. What is above its top, as it is now, is remembered again: what is not may
+    /// be on its way here, and was removed.
+    pub(super) async fn removed(&self, channel: &Channel) {
+        let name = self.redis.names().relay(channel).into_bytes().into_boxed_slice();
+        if self.flows_of(&name).lock().get(&name).is_none() {
+            return;
+        }
+        if let Ok([Some(top)]) = self.tops(&[name]).await.as_deref() {
+            self.change(channel, |flow| flow.remove(Some(top)));
+        }
+    }
+
+    /// Reads a history.
     pub(super) async fn history(
         self: &Arc<Self>,
         channel: &Channel,
         range: &Range,
         meta_ttl: Duration,
     ) -> Result<History, BrokerError> {
-        let name = self.redis.names().relay(channel);
-        let before = self.interruptions.load(Ordering::Acquire);
         let (answer, answered) = oneshot::channel();
         let reader = Reader { range: range.clone(), meta_ttl, answer };
         if self.reads.enter(channel, reader) {
@@ -118,38 +183,59 @@ impl Feed {
             self.runtime.spawn(read_for_all(Arc::clone(self), channel.clone()));
         }
         let answered = tokio::time::timeout(self.redis.instance_of(channel).deadline(), answered).await;
-        let history = answered.map_or(Err(BrokerError::Unavailable), |answered| {
+        answered.map_or(Err(BrokerError::Unavailable), |answered| {
             // Whoever read is gone.
             answered.unwrap_or(Err(BrokerError::Unavailable))
-        })?;
-        let is_old = self.interruptions.load(Ordering::Acquire) != before;
-        let mut flows = self.flows_of(name.as_bytes()).lock();
-        let Some(flow) = flows.get_mut(name.as_bytes()) else { return Ok(history) };
-        if flow.observe(&history.top, is_old) == Next::Read {
-            self.heal(vec![name.into_bytes().into()]);
-        } else if flow.lags(&history.top) {
-            self.runtime.spawn(suspect_later(Arc::downgrade(self), name, history.top.clone()));
+        })
+    }
+
+    /// Reads a history for somebody who may follow it from there, and tells its flow.
+    async fn read(
+        self: &Arc<Self>,
+        channel: &Channel,
+        range: &Range,
+        meta_ttl: Duration,
+    ) -> Result<History, BrokerError> {
+        let interruptions = self.interruptions.load(Ordering::Acquire);
+        let asked = self.change(channel, |flow| (flow.position().cloned(), flow.confirmation()));
+        let (known, confirmation) = asked.unwrap_or_default();
+        self.metrics.history_read(HistorySource::Redis);
+        let found = history::read(&self.redis, channel, range, Some(meta_ttl), known.as_ref()).await?;
+        let is_old = self.interruptions.load(Ordering::Acquire) != interruptions;
+        let noted = self.change(channel, |flow| {
+            let next = flow.observe(&found.top, is_old);
+            flow.learn(confirmation, range, &found, Instant::now());
+            (next, flow.lags(&found.top))
+        });
+        let name = self.redis.names().relay(channel);
+        match noted {
+            Some((Next::Read, _)) => self.heal(vec![name.into_bytes().into()]),
+            Some((Next::Nothing, true)) => {
+                self.runtime.spawn(suspect_later(Arc::downgrade(self), name, found.top.clone()));
+            }
+            Some((Next::Nothing, false)) | None => {}
         }
-        Ok(history)
+        Ok(found)
     }
 
     /// Reads a history for those who wait for it together.
-    async fn read_for(&self, channel: &Channel, mut party: Party) -> Result<(), BrokerError> {
+    async fn read_for(self: &Arc<Self>, channel: &Channel, mut party: Party) -> Result<(), BrokerError> {
         let readers = std::mem::take(&mut party.readers);
-        let read = async |range: &Range, meta_ttl| {
-            let known = self.position(channel);
-            history::read(&self.redis, channel, range, Some(meta_ttl), known.as_ref()).await
-        };
-        let found = read(&party.range, party.meta_ttl).await;
+        let found = self.read(channel, &party.range, party.meta_ttl).await;
         let mut failure = found.as_ref().err().copied();
-        for reader in readers {
+        for (index, reader) in readers.into_iter().enumerate() {
             let shared = found.as_ref().ok().and_then(|found| party.share(found, &reader.range));
             let answer = match (shared, failure) {
-                (Some(share), _) => Ok(share),
+                (Some(share), _) => {
+                    if index > 0 {
+                        self.metrics.history_read(HistorySource::Shared);
+                    }
+                    Ok(share)
+                }
                 (None, Some(error)) => Err(error),
                 (None, None) if reader.answer.is_closed() => continue,
                 // What was read for all was too little for this one.
-                (None, None) => read(&reader.range, reader.meta_ttl).await,
+                (None, None) => self.read(channel, &reader.range, reader.meta_ttl).await,
             };
             failure = failure.or(answer.as_ref().err().copied());
             reader.answer(answer);
@@ -160,10 +246,7 @@ impl Feed {
     /// Takes what was heard on one Redis channel; says whether it has to be read.
     fn take(&self, name: &[u8], payload: Vec<u8>) -> Next {
         let opened = envelope::open(Bytes::from(payload));
-        let mut flows = self.flows_of(name).lock();
-        // Else it was unsubscribed while this was on its way.
-        let Some(flow) = flows.get_mut(name) else { return Next::Nothing };
-        match opened {
+        let take = |flow: &mut Flow| match opened {
             Ok(Parcel::Publications(Some(epoch), publications)) => {
                 // Each node holds an epoch once for each channel, not once for each publication.
                 let epoch = known(flow, epoch);
@@ -182,16 +265,18 @@ impl Feed {
                 // It may have been one of a newer version.
                 flow.suspect()
             }
-        }
+        };
+        // Else it was unsubscribed while this was on its way.
+        self.flows_of(name).lock().change(name, take).unwrap_or(Next::Nothing)
     }
 
     /// Something may have been missed of each channel of `worker`.
     fn suspect_all(&self, instance: &Arc<Instance>, worker: usize) -> Vec<Box<[u8]>> {
         self.interruptions.fetch_add(1, Ordering::AcqRel);
-        let mut flows = self.flows[worker].lock();
         let is_here = |flow: &Flow| Arc::ptr_eq(self.redis.instance_of(flow.channel()), instance);
-        let here = flows.iter_mut().filter(|(_, flow)| is_here(flow));
-        here.filter_map(|(name, flow)| (flow.suspect() == Next::Read).then(|| name.clone())).collect()
+        self.flows[worker].lock().change_all(|name, flow| {
+            (is_here(flow) && flow.suspect() == Next::Read).then(|| name.to_vec().into_boxed_slice())
+        })
     }
 
     /// Sees to it that what is missing of these channels is read and delivered.
@@ -231,11 +316,10 @@ impl Feed {
         let Ok(tops) = self.tops(&names).await else { return names };
         let mut differ = Vec::new();
         for (name, top) in names.into_iter().zip(tops) {
-            let mut flows = self.flows_of(&name).lock();
-            let Some(flow) = flows.get_mut(&name) else { continue };
-            let compared = top.and_then(|top| flow.compare(&top, &*self.receiver));
-            drop(flows);
-            if compared != Some(Next::Nothing) {
+            let compare = |flow: &mut Flow| top.and_then(|top| flow.compare(&top, &*self.receiver));
+            let compared = self.flows_of(&name).lock().change(&name, compare);
+            // Else it was closed.
+            if compared.is_some_and(|compared| compared != Some(Next::Nothing)) {
                 differ.push(name);
             }
         }
@@ -269,9 +353,10 @@ impl Feed {
 
     /// Tells a flow what was read for it after `position`.
     fn tell(&self, name: &[u8], position: &Position, found: History) -> Next {
-        let mut flows = self.flows_of(name).lock();
-        let Some(flow) = flows.get_mut(name) else { return Next::Nothing };
-        let (healed, next) = flow.found(position, found, &*self.receiver);
+        let find = |flow: &mut Flow| flow.found(position, found, &*self.receiver);
+        let Some((healed, next)) = self.flows_of(name).lock().change(name, find) else {
+            return Next::Nothing;
+        };
         self.metrics.publications_healed(healed.publications);
         if healed.is_lost {
             self.metrics.broker_lost();
@@ -348,7 +433,7 @@ async fn listen(feed: Weak<Feed>, instance: Arc<Instance>, worker: usize) {
             }
         }
         for name in dropped.drain(..) {
-            if feed.flows_of(&name).lock().get_mut(&*name).is_some_and(|flow| flow.suspect() == Next::Read) {
+            if feed.flows_of(&name).lock().change(&name, Flow::suspect) == Some(Next::Read) {
                 to_read.push(name.into());
             }
         }
@@ -371,12 +456,20 @@ async fn heal(feed: Weak<Feed>, names: Vec<Box<[u8]>>) {
 async fn suspect_later(feed: Weak<Feed>, name: String, top: Position) {
     tokio::time::sleep(ON_ITS_WAY).await;
     let Some(feed) = feed.upgrade() else { return };
-    let next = {
-        let mut flows = feed.flows_of(name.as_bytes()).lock();
-        let lagging = flows.get_mut(name.as_bytes()).filter(|flow| flow.lags(&top));
-        lagging.map(Flow::suspect)
-    };
+    let suspect = |flow: &mut Flow| if flow.lags(&top) { flow.suspect() } else { Next::Nothing };
+    let next = feed.flows_of(name.as_bytes()).lock().change(name.as_bytes(), suspect);
     if next == Some(Next::Read) {
         feed.heal(vec![name.into_bytes().into()]);
+    }
+}
+
+/// Sees to it that nothing is remembered for too long, for ever.
+async fn forget_old(feed: Weak<Feed>) {
+    let mut looks = tokio::time::interval(FORGET_INTERVAL);
+    looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        looks.tick().await;
+        let Some(feed) = feed.upgrade() else { return };
+        feed.flows.iter().for_each(|flows| flows.lock().forget_old(Instant::now()));
     }
 }

@@ -3,10 +3,16 @@
 //! A flow knows up to where everything was delivered. What does not go on from there shows that something was missed;
 //! then what comes is held, what is missing is read from the history once for the node, and delivery goes on where it
 //! stopped. It does no I/O: it says what is to be read and is told what was found.
+//!
+//! What was delivered it remembers for a while, in a [`window`](super::window).
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use crate::broker::{History, Receiver};
+use tokio::time::Instant;
+
+use super::window::Window;
+use crate::broker::{History, Range, Receiver};
 use crate::model::{Channel, Epoch, Notice, Position, Publication};
 
 /// Most bytes that are held of a channel while its history is read; above it they are read too.
@@ -26,7 +32,18 @@ pub(super) struct Flow {
     /// Of the position's epoch, the last offset that was delivered.
     delivered: u64,
     state: State,
+    /// What ends at the position; of its epoch. `None` as long as nothing is kept or known of a history: most channels
+    /// have none.
+    window: Option<Box<Window>>,
+    /// What is not above this was removed from the history, and may still come.
+    removed_to: Option<Box<Position>>,
+    /// Which confirmation made its subscription live; `None` until one did.
+    confirmation: Option<Confirmation>,
 }
+
+/// That a subscription became live: no two are equal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Confirmation(pub(super) u64);
 
 #[derive(Debug)]
 enum State {
@@ -68,7 +85,15 @@ pub(super) struct Healed {
 
 impl Flow {
     pub(super) fn new(channel: Channel) -> Self {
-        Self { channel, position: None, delivered: 0, state: State::Live }
+        Self {
+            channel,
+            position: None,
+            delivered: 0,
+            state: State::Live,
+            window: None,
+            removed_to: None,
+            confirmation: None,
+        }
     }
 
     pub(super) fn channel(&self) -> &Channel {
@@ -78,6 +103,95 @@ impl Flow {
     /// Up to where everything was delivered; `None` if nobody follows the history.
     pub(super) fn position(&self) -> Option<&Position> {
         self.position.as_ref()
+    }
+
+    /// Its subscription is live: what is published from now on comes, or is known to have been missed.
+    pub(super) fn confirm(&mut self, confirmation: Confirmation) {
+        self.confirmation = Some(confirmation);
+        self.void_window();
+    }
+
+    /// The confirmation that counts for a read that begins now; see [`learn`](Self::learn).
+    pub(super) fn confirmation(&self) -> Option<Confirmation> {
+        self.confirmation
+    }
+
+    /// Bytes of what it remembers.
+    pub(super) fn remembered_bytes(&self) -> usize {
+        self.window.as_ref().map_or(0, |window| window.bytes())
+    }
+
+    /// Remembers no publication any more.
+    pub(super) fn forget(&mut self) {
+        if let Some(window) = &mut self.window {
+            window.forget();
+        }
+    }
+
+    /// Forgets what is too old.
+    pub(super) fn forget_old(&mut self, now: Instant) {
+        if let Some(window) = &mut self.window {
+            window.forget_old(now);
+        }
+    }
+
+    /// The history was removed when its top was `top`: nothing of that is remembered, also what still comes. `None`:
+    /// nothing at all.
+    pub(super) fn remove(&mut self, top: Option<&Position>) {
+        let is_ours = |top: &&Position| self.position.as_ref().is_none_or(|now| now.epoch == top.epoch);
+        let offset = top.filter(is_ours).map_or(u64::MAX, |top| top.offset);
+        self.window.get_or_insert_default().remove(offset);
+        self.removed_to = top.cloned().map(Box::new);
+    }
+
+    /// Nothing of what is remembered counts any more.
+    fn void_window(&mut self) {
+        let epoch = self.position.as_ref().map(|position| &position.epoch);
+        let removed_to = self.removed_to.as_ref().filter(|removed_to| Some(&removed_to.epoch) == epoch);
+        self.window = removed_to.map(|removed_to| {
+            let mut window = Box::<Window>::default();
+            window.remove(removed_to.offset);
+            window
+        });
+    }
+
+    /// Somebody read `range` of the history, and `history` is what was found. `began`: the confirmation that counted
+    /// when the read began.
+    pub(super) fn learn(
+        &mut self,
+        began: Option<Confirmation>,
+        range: &Range,
+        history: &History,
+        now: Instant,
+    ) {
+        let Some(position) = &self.position else { return };
+        let is_after_confirmation = began.is_some() && began == self.confirmation;
+        if !is_after_confirmation || position.epoch != history.top.epoch {
+            return;
+        }
+        let publications = if range.reverse { &[] } else { &history.publications[..] };
+        let window = self.window.get_or_insert_default();
+        window.learn(publications, history.top.offset, position.offset, now);
+    }
+
+    /// `range` of the history for a subscriber that is registered, up to the position; `None` if it has to be read.
+    ///
+    /// `epoch` is that of the offset in `range`, as the subscriber knows it; empty: any. Nothing is answered if nothing
+    /// came and was read for `age_max`.
+    pub(super) fn answer(
+        &mut self,
+        epoch: &str,
+        range: &Range,
+        age_max: Duration,
+        now: Instant,
+    ) -> Option<History> {
+        let position = self.position.as_ref()?;
+        let is_ours = epoch.is_empty() || epoch == position.epoch.as_str();
+        if !is_ours || self.is_healing() {
+            return None;
+        }
+        let publications = self.window.as_mut()?.read(range, position.offset, age_max, now)?;
+        Some(History { top: position.clone(), publications })
     }
 
     pub(super) fn notice(&self, notice: &Notice, receiver: &dyn Receiver) {
@@ -133,12 +247,17 @@ impl Flow {
         // Of another epoch: nothing that was delivered before goes on, as its receivers see by the epoch.
         receiver.deliver(&self.channel, Some(&run.epoch), &run.publications);
         self.move_to(Position { epoch: run.epoch, offset }, last);
+        self.window.get_or_insert_default().push(&run.publications, Instant::now());
         Ok(())
     }
 
     fn move_to(&mut self, position: Position, delivered: u64) {
+        let is_other = self.position.as_ref().is_some_and(|before| before.epoch != position.epoch);
         self.position = Some(position);
         self.delivered = delivered;
+        if is_other {
+            self.void_window();
+        }
     }
 
     /// What is held of another epoch than this, which is the one of now, must not come after it.
@@ -232,6 +351,7 @@ impl Flow {
         self.forget_held_of_others(&place.epoch);
         let delivered = place.offset;
         self.move_to(place, delivered);
+        self.void_window();
     }
 
     /// From where there is something to deliver, when what comes before is lost.
@@ -301,5 +421,7 @@ impl Run {
     }
 }
 
+#[cfg(test)]
+mod herd;
 #[cfg(test)]
 mod tests;

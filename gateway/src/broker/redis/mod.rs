@@ -7,8 +7,10 @@
 mod envelope;
 mod feed;
 mod flow;
+mod flows;
 mod history;
 mod reads;
+mod window;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -122,7 +124,9 @@ impl Broker for RedisBroker {
         // First, so that nothing comes that nobody knows.
         self.feed.open(channel);
         let name = self.redis.names().relay(channel);
-        Ok(self.redis.instance_of(channel).subscribe(&name).await?)
+        self.redis.instance_of(channel).subscribe(&name).await?;
+        self.feed.confirm(channel);
+        Ok(())
     }
 
     async fn unsubscribe(&self, channel: &Channel) -> Result<(), BrokerError> {
@@ -163,9 +167,22 @@ impl Broker for RedisBroker {
         self.feed.history(channel, &range, meta_ttl).await
     }
 
+    async fn catch_up(
+        &self,
+        channel: &Channel,
+        epoch: &str,
+        range: Range,
+        meta_ttl: Duration,
+    ) -> Result<History, BrokerError> {
+        self.feed.catch_up(channel, epoch, &range, meta_ttl).await
+    }
+
     async fn remove_history(&self, channel: &Channel) -> Result<(), BrokerError> {
+        // First, as it may be removed even if nobody hears so.
+        self.feed.removing(channel);
         let call = Call::command("DEL").arg(self.redis.names().of_channel("stream", channel));
         self.redis.instance_of(channel).call::<u64>(call).await?;
+        self.feed.removed(channel).await;
         Ok(())
     }
 }

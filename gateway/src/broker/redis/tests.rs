@@ -8,3 +8,4 @@ contract::suite!(|receiver: Arc<contract::Record>| async move {
 });
 
 mod damage;
+mod herd;

@@ -62,6 +62,7 @@ impl Connection {
             drop(tokio::time::timeout(timeout, self.part()).await);
         }
         if !self.link.outbox.borrow().is_empty() {
+            self.shard.cut.set(self.shard.cut.get() + 1);
             // What the peer does not read must not stay in the kernel either.
             drop(self.stream.set_zero_linger());
         }

@@ -164,6 +164,11 @@ impl Client {
         message["push"].take()
     }
 
+    /// Forgets the pushes that came while something else was waited for.
+    pub(crate) fn forget_pushes(&mut self) {
+        self.pushes.clear();
+    }
+
     /// The next reply or push. Pings are answered on the way.
     ///
     /// Several lines in one frame come one after another.

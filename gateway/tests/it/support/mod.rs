@@ -16,13 +16,13 @@ mod token;
 use std::time::Duration;
 
 pub(crate) use client::{Client, Publication};
-pub(crate) use gateway::{Gateway, config, namespace};
+pub(crate) use gateway::{API_KEY, Gateway, config, namespace};
 pub(crate) use http::{Answer, get, post};
 pub(crate) use process::Process;
 pub(crate) use protobuf::{ProtobufClient, replies, schema};
 pub(crate) use proxy::Proxy;
 pub(crate) use raw::{Raw, bare_path, frame, upgrade_request};
-pub(crate) use redis::{Redis, Server, documented_redis_user};
+pub(crate) use redis::{OwnRedis, Redis, Server, documented_redis_user};
 pub(crate) use token::{SECRET, after, encode, forge, now, sign, sign_claims};
 
 /// How long a fact may take: far more than it does, on a machine that is busy with other tests.

@@ -224,6 +224,81 @@ fn nobody_misses_anything_who_does_not_follow() {
     assert_eq!(bench.flow.observe(&at("e", 5), true), Next::Read, "it may be behind already");
 }
 
+/// What is answered from memory to somebody who has everything up to `since`.
+fn answer(bench: &mut Bench, epoch: &str, since: u64) -> Option<Vec<u64>> {
+    let range = Range { since: Some(since), limit: Some(9), ..Range::default() };
+    let answer = bench.flow.answer(epoch, &range, Duration::MAX, Instant::now())?;
+    assert_eq!(Some(&answer.top), bench.flow.position());
+    Some(answer.publications.iter().map(|publication| publication.offset).collect())
+}
+
+/// Somebody reads the history, which is `offsets`, up to `top`.
+fn learn(bench: &mut Bench, top: Position, offsets: impl IntoIterator<Item = u64>) {
+    let (began, history) = (bench.flow.confirmation(), History { top, publications: run(offsets) });
+    bench.flow.learn(began, &Range::default(), &history, Instant::now());
+}
+
+#[test]
+fn who_comes_back_is_answered_from_memory_up_to_the_position() {
+    let mut bench = Bench::followed();
+    bench.flow.confirm(Confirmation(0));
+    learn(&mut bench, at("e", 5), 4..=5);
+    assert_eq!(bench.arrive("e", 6..=7), Next::Nothing);
+    assert_eq!(answer(&mut bench, "e", 3), Some(vec![4, 5, 6, 7]));
+    assert_eq!(answer(&mut bench, "", 6), Some(vec![7]));
+    assert_eq!(answer(&mut bench, "f", 6), None, "it may know more than this node");
+    assert_eq!(bench.arrive("e", 9..=9), Next::Read);
+    assert_eq!(answer(&mut bench, "e", 6), None, "something is missing");
+    assert_eq!(bench.found(7, at("e", 9), 8..=9), (healed(2), Next::Nothing));
+    assert_eq!(answer(&mut bench, "e", 3), Some(vec![4, 5, 6, 7, 8, 9]));
+    bench.flow.forget();
+    assert_eq!((answer(&mut bench, "e", 8), bench.flow.remembered_bytes()), (None, 0));
+}
+
+#[test]
+fn what_was_remembered_before_a_loss_or_of_another_epoch_is_no_answer() {
+    let mut bench = Bench::followed();
+    bench.flow.confirm(Confirmation(0));
+    learn(&mut bench, at("e", 5), 4..=5);
+    assert_eq!(bench.arrive("e", 8..=8), Next::Read);
+    assert_eq!(bench.found(5, at("e", 8), 8..=8), (lost(1), Next::Nothing));
+    assert_eq!(answer(&mut bench, "e", 7), None, "nobody has read since");
+    learn(&mut bench, at("e", 8), []);
+    assert_eq!((answer(&mut bench, "e", 7), answer(&mut bench, "e", 5)), (Some(vec![8]), None));
+    assert_eq!(bench.arrive("f", 9..=9), Next::Nothing);
+    assert_eq!((answer(&mut bench, "f", 8), answer(&mut bench, "e", 7)), (None, None));
+    // A read of the old one comes late.
+    learn(&mut bench, at("e", 8), 1..=8);
+    assert_eq!(answer(&mut bench, "f", 8), None);
+    learn(&mut bench, at("f", 9), []);
+    assert_eq!(answer(&mut bench, "f", 8), Some(vec![9]));
+}
+
+#[test]
+fn nothing_is_answered_before_the_subscription_is_confirmed_and_the_history_was_read_after() {
+    let mut bench = Bench::followed();
+    assert_eq!(bench.arrive("e", 6..=6), Next::Nothing);
+    learn(&mut bench, at("e", 6), 1..=6);
+    assert_eq!(answer(&mut bench, "e", 6), None);
+    let began = bench.flow.confirmation();
+    bench.flow.confirm(Confirmation(1));
+    let history = History { top: at("e", 6), publications: run(1..=6) };
+    bench.flow.learn(began, &Range::default(), &history, Instant::now());
+    assert_eq!(answer(&mut bench, "e", 6), None, "the read began before");
+    learn(&mut bench, at("e", 6), 1..=6);
+    assert_eq!(answer(&mut bench, "e", 5), Some(vec![6]));
+    bench.flow.confirm(Confirmation(2));
+    assert_eq!(answer(&mut bench, "e", 5), None, "it was not subscribed for a while");
+}
+
+#[test]
+fn a_channel_without_a_history_remembers_nothing() {
+    let mut bench = Bench::new();
+    bench.flow.confirm(Confirmation(0));
+    bench.flow.pass(&run([0, 0]), &bench.log);
+    assert!(bench.flow.window.is_none());
+}
+
 #[test]
 fn a_top_that_is_reached_needs_no_reading() {
     let mut bench = Bench::followed();

@@ -8,7 +8,7 @@ use crate::broker::Retention;
 use crate::model::{Publication, RawJson};
 use crate::redis::testing::{Anything, Server};
 
-const HOUR: Duration = Duration::from_secs(3600);
+pub(super) const HOUR: Duration = Duration::from_secs(3600);
 
 const KEEPING: PublishOptions = PublishOptions {
     retention: Some(Retention { size: 100, ttl: HOUR, meta_ttl: HOUR }),
@@ -17,13 +17,13 @@ const KEEPING: PublishOptions = PublishOptions {
 
 /// Everything that was delivered, and whether something was lost.
 #[derive(Default)]
-struct Log {
+pub(super) struct Log {
     told: Mutex<Vec<Told>>,
     changed: watch::Sender<usize>,
 }
 
 #[derive(Clone, Debug, PartialEq)]
-enum Told {
+pub(super) enum Told {
     Came(Option<Epoch>, u64),
     Lost(Position),
 }
@@ -35,14 +35,14 @@ impl Log {
     }
 
     /// Waits until so much was told, then answers all of it.
-    async fn told(&self, count: usize) -> Vec<Told> {
+    pub(super) async fn told(&self, count: usize) -> Vec<Told> {
         let mut waited = self.changed.subscribe();
         waited.wait_for(|told| *told >= count).await.unwrap();
         self.told.lock().clone()
     }
 
     /// The offsets that came, of which the last is `last`.
-    async fn offsets(&self, count: usize) -> Vec<u64> {
+    pub(super) async fn offsets(&self, count: usize) -> Vec<u64> {
         let offset = |told| match told {
             Told::Came(_, offset) => offset,
             Told::Lost(top) => panic!("lost up to {top:?}"),
@@ -64,16 +64,16 @@ impl Receiver for Log {
 }
 
 /// A server of its own with a broker that holds the channel `a`.
-struct World {
+pub(super) struct World {
     _server: Server,
-    redis: Arc<Redis>,
-    broker: Arc<RedisBroker>,
-    log: Arc<Log>,
-    a: Channel,
+    pub(super) redis: Arc<Redis>,
+    pub(super) broker: Arc<RedisBroker>,
+    pub(super) log: Arc<Log>,
+    pub(super) a: Channel,
 }
 
 impl World {
-    async fn new() -> Self {
+    pub(super) async fn new() -> Self {
         let server = Server::start();
         let redis = testing::connect(&server).await;
         let (log, metrics) = (Arc::new(Log::default()), Arc::new(Metrics::new()));
@@ -84,13 +84,13 @@ impl World {
         Self { _server: server, redis, broker, log, a }
     }
 
-    async fn publish(&self) -> Result<Position, BrokerError> {
+    pub(super) async fn publish(&self) -> Result<Position, BrokerError> {
         let draft = Draft::of(Publication::of(RawJson::string("x")));
         let published = self.broker.publish(&self.a, vec![draft], KEEPING).await?;
         Ok(published.into_iter().next().unwrap().position.unwrap())
     }
 
-    async fn history(&self) -> History {
+    pub(super) async fn history(&self) -> History {
         self.broker.history(&self.a, Range::default(), HOUR).await.unwrap()
     }
 
@@ -100,17 +100,17 @@ impl World {
         self.broker.history(&self.a, range, HOUR).await.unwrap().top
     }
 
-    async fn command(&self, words: &[&str]) {
+    pub(super) async fn command(&self, words: &[&str]) {
         let call = words[1..].iter().fold(Call::command(words[0]), |call, word| call.arg(*word));
         self.redis.home().call::<Anything>(call).await.unwrap();
     }
 
-    fn key(&self, kind: &str) -> String {
+    pub(super) fn key(&self, kind: &str) -> String {
         self.redis.names().of_channel(kind, &self.a)
     }
 
     /// Cuts the connection of the subscriptions, and publishes in the same step.
-    async fn publish_unheard(&self, count: usize) {
+    pub(super) async fn publish_unheard(&self, count: usize) {
         let kill = Call::command("CLIENT").arg("KILL").arg("TYPE").arg("pubsub");
         let names = self.redis.names();
         let keys = [names.of_channel("meta", &self.a), names.of_channel("stream", &self.a)];
@@ -309,7 +309,7 @@ async fn many_who_read_a_channel_at_once_cost_few_reads() {
 }
 
 /// How often Redis ran a command since its statistics were reset.
-async fn calls(world: &World, command: &str) -> usize {
+pub(super) async fn calls(world: &World, command: &str) -> usize {
     let stats: String = world.redis.home().call(Call::command("INFO").arg("commandstats")).await.unwrap();
     let line = stats.lines().find_map(|line| line.strip_prefix(&format!("cmdstat_{command}:calls=")));
     line.map_or(0, |line| line.split(',').next().unwrap().parse().unwrap())
