@@ -25,6 +25,13 @@ unit: ## Unit, property and integration tests, on a redis-server of their own
 	gateway/tests/faults/install.sh
 	$(CARGO) test --locked --workspace
 
+.PHONY: noon-small
+noon-small: export CLARION_BIN := $(TARGET)/debug/clarion
+noon-small: ## A rolling deploy in small, and whether the judge finds what is wrong on purpose
+	loadtest/install.sh
+	$(CARGO) build --locked --package clarion
+	$(CARGO) test --locked --package swarm --test noon -- --include-ignored --test-threads 1
+
 .PHONY: clients
 clients: export CLARION_BIN := $(TARGET)/debug/clarion
 clients: ## Tests with published clients (JavaScript, Python, Go) and a real browser
@@ -49,11 +56,17 @@ fuzz-check: ## Whether the fuzz targets build (as plain programs, without instru
 	CARGO_TARGET_DIR="$(TARGET)/fuzz" $(CARGO) check --locked --manifest-path gateway/fuzz/Cargo.toml
 
 .PHONY: test
-test: check unit fuzz-check clients test-faults-smoke ## Everything that proves the project
+test: check unit noon-small fuzz-check clients test-faults-smoke ## Everything that proves the project
 
 .PHONY: release
 release: ## The binary to ship
 	$(CARGO) build --locked --release --package clarion
+
+.PHONY: noon
+noon: ## A rolling deploy at peak hour on this machine, judged; args="--fault kill-node --report noon.html" and more
+	loadtest/install.sh
+	$(CARGO) build --locked --release --package clarion --package swarm
+	"$(TARGET)/release/swarm" noon --gateway "$(TARGET)/release/clarion" $(args)
 
 .PHONY: bench
 bench: ## Measure speed and memory of the release binary; question=NAME for one figure of it

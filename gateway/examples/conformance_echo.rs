@@ -25,10 +25,10 @@ use clarion::node::{Backends, Dispatch, INBOX_BYTES_MAX, Node, Order, PresenceSe
 use clarion::presence::MemoryPresence;
 use clarion::protocol::{Conversation, Effect, Encoding, Framing, Message, Outcome, bare};
 use clarion::server::accept::{self, Options};
+use clarion::server::admission::{Admission, Limits, MemoryLimits};
 use clarion::shard::{Budget, Settings, Shard};
-use clarion::transport::websocket::{self, Admission};
+use clarion::transport::websocket::{self, Acceptance};
 use tokio::runtime::{Builder, LocalOptions};
-use tokio::sync::Semaphore;
 
 /// Echo every WebSocket message.
 #[derive(Parser)]
@@ -84,7 +84,7 @@ impl Conversation for Echo {
 }
 
 async fn echo(request: Request) -> Response<Body> {
-    websocket::accept(&request, Admission::new(|_| Box::new(Echo)))
+    websocket::accept(&request, Acceptance::new(|_| Box::new(Echo)))
 }
 
 fn main() -> anyhow::Result<()> {
@@ -118,14 +118,25 @@ async fn serve(arguments: &Arguments) -> anyhow::Result<()> {
         outbox_bytes_max: arguments.message_bytes_max * 16,
         write_timeout: Duration::from_secs(60),
         position_check_interval: Duration::ZERO,
+        lifetime_max: Duration::ZERO,
+        idle_after: Duration::ZERO,
     };
     let shard = Shard::new(ShardId::new(0), node, settings, Arc::new(Budget::new(usize::MAX / 2)));
     shard.start();
+    let limits = Limits {
+        connections_max: 10_000,
+        connections_soft_max: 0,
+        handshakes_per_second: 10_000,
+        address_connections_max: 0,
+        address_handshakes_per_second: 0,
+        trusted_proxies: Vec::new(),
+        memory: MemoryLimits { resident_bytes_max: usize::MAX, address_space_bytes_max: None },
+        farewells_max: 0,
+    };
     let options = Options {
         header_timeout: Duration::from_secs(5),
         send_buffer_bytes: 64 << 10,
-        connections: Arc::new(Semaphore::new(10_000)),
-        metrics,
+        admission: Admission::new(limits, metrics),
     };
     let listener = accept::bind(arguments.listen, false)?;
     let router = Router::new().fallback(echo);

@@ -2,6 +2,7 @@
 //!
 //! A registry per gateway, because tests run several in one process. Labels come from closed sets.
 
+mod admission;
 mod broker;
 mod cluster;
 
@@ -13,6 +14,7 @@ use prometheus::{
     Registry, TextEncoder,
 };
 
+use self::admission::Admission;
 use self::broker::Broker;
 pub use self::broker::{HistorySource, ReconnectReason};
 use self::cluster::Cluster;
@@ -72,7 +74,7 @@ pub struct Metrics {
     connections: IntGaugeVec,
     connections_accepted: IntCounterVec,
     connections_closed: IntCounterVec,
-    handshakes_rejected: IntCounterVec,
+    admission: Admission,
     subscriptions: IntGauge,
     channels: IntGauge,
     publications_received: IntCounterVec,
@@ -92,6 +94,7 @@ pub struct Metrics {
     broker: Broker,
     cluster: Cluster,
     draining: IntGauge,
+    drain_remaining: IntGauge,
     shard_lag: prometheus::GaugeVec,
     logs_dropped: IntCounter,
     /// How many lines of logs `logs_dropped` has counted.
@@ -108,7 +111,6 @@ impl Default for Metrics {
 }
 
 const ENDED: &str = "Connections ended.";
-const REFUSED: &str = "Handshakes refused.";
 
 impl Metrics {
     /// Registers everything in a registry of its own.
@@ -132,7 +134,7 @@ impl Metrics {
                 &["transport"],
             ),
             connections_closed: make.counters("connections_closed_total", ENDED, &["code", "reason"]),
-            handshakes_rejected: make.counters("handshakes_rejected_total", REFUSED, &["reason"]),
+            admission: Admission::register(make),
             subscriptions: make.gauge("subscriptions", "Subscriptions of local clients."),
             channels: make.gauge("channels", "Channels with at least one local subscriber."),
             publications_received: make.counters(
@@ -184,6 +186,8 @@ impl Metrics {
             broker: Broker::register(make),
             cluster: Cluster::register(make),
             draining: make.gauge("draining", "Whether the node is stopping."),
+            drain_remaining: make
+                .gauge("drain_remaining", "Connections that a node that stops has yet to close."),
             shard_lag: make.lag("shard_lag_seconds", "How late a shard's timer last fired.", &["shard"]),
             logs_dropped: make.counter(
                 "logs_dropped_total",
@@ -229,11 +233,6 @@ impl Metrics {
     pub fn connection_closed(&self, protocol: &'static str, code: &str, reason: &'static str) {
         self.connections.with_label_values(&[WEBSOCKET, protocol]).dec();
         self.connections_closed.with_label_values(&[code, reason]).inc();
-    }
-
-    /// A handshake was refused.
-    pub fn handshake_rejected(&self, reason: &'static str) {
-        self.handshakes_rejected.with_label_values(&[reason]).inc();
     }
 
     /// Publications were accepted.
@@ -299,6 +298,13 @@ impl Metrics {
         self.draining.set(draining.into());
     }
 
+    /// Connections that are open, in all protocols.
+    pub fn connection_count(&self) -> usize {
+        let metrics = prometheus::core::Collector::collect(&self.connections);
+        let all = metrics.iter().flat_map(prometheus::proto::MetricFamily::get_metric);
+        all.map(|metric| metric.get_gauge().get_value().max(0.0) as usize).sum()
+    }
+
     /// A shard's timer fired this much too late.
     pub fn shard_lag(&self, shard: usize, lag: Duration) {
         self.shard_lag.with_label_values(&[&shard.to_string()]).set(lag.as_secs_f64());
@@ -316,6 +322,8 @@ impl Metrics {
         self.channels.set(gauge(channels));
         self.subscriptions.set(gauge(subscriptions));
         self.outbox_bytes.set(gauge(outbox_bytes));
+        let remaining = if self.draining.get() == 0 { 0 } else { self.connection_count() };
+        self.drain_remaining.set(gauge(remaining));
         let mut text = Vec::with_capacity(16 << 10);
         TextEncoder::new().encode(&self.registry.gather(), &mut text).expect("memory takes all of it");
         text

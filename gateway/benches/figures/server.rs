@@ -20,7 +20,7 @@ use super::process::{self, CpuMeter};
 use super::report::print_error;
 
 const START_TIMEOUT: Duration = Duration::from_secs(10);
-/// Above the default drain: its delay and window.
+/// Far more than a node takes that does not drain.
 const STOP_TIMEOUT: Duration = Duration::from_secs(60);
 /// Memory counts as quiet when it has moved by less than this for `QUIET_SECONDS`, after at most `QUIET_SECONDS_MAX`:
 /// the allocator gives back what was needed for a moment over some ten seconds.
@@ -224,6 +224,9 @@ fn necessities(public: SocketAddr, internal: SocketAddr, secret: &str) -> Value 
         "client": {"token": {"hmac_secret_key": secret}},
         "channel": {"without_namespace": {"allow_subscribe_for_client": true}},
         "api": {"keys": [API_KEY]},
+        // Nobody is to be spared here, neither by waiting nor by letting wait.
+        "drain": {"delay": "0s", "window": "0s"},
+        "admission": {"handshakes_per_second": 1_000_000},
     })
 }
 

@@ -90,6 +90,7 @@ fn in_redis(
             node_ttl: config.cluster.node_ttl,
             user_connections_max: config.client.user_connections_max,
             handshakes_per_second: machine::handshakes_per_second(config),
+            is_rebalancing: config.rebalance.enabled,
             tenure: watch::Sender::new(Tenure::unheard()),
             hearing: Some(redis.home().hearing()),
         },

@@ -3,6 +3,8 @@
 use std::fs;
 
 use crate::config::Config;
+use crate::server::admission::MemoryLimits;
+use crate::transport;
 
 /// Handshakes that a CPU takes in a second beside delivering: each costs a fraction of a millisecond, and what a client
 /// that comes back asks for costs as much again.
@@ -18,8 +20,21 @@ pub(super) fn handshakes_per_second(config: &Config) -> usize {
     config.admission.handshakes_per_second.or_else(|| cpus() * HANDSHAKES_PER_CPU)
 }
 
-/// Memory that this process may use, in bytes: the cgroup's limit, or that of the machine.
+/// Memory that this process may use, in bytes: the cgroup's limit, that of its address space, or that of the machine.
 pub(super) fn memory_bytes() -> usize {
+    let MemoryLimits { resident_bytes_max, address_space_bytes_max } = memory_limits();
+    address_space_bytes_max.map_or(resident_bytes_max, |max| max.min(resident_bytes_max))
+}
+
+/// The same, each limit by itself.
+pub(super) fn memory_limits() -> MemoryLimits {
+    MemoryLimits {
+        resident_bytes_max: resident_bytes_max(),
+        address_space_bytes_max: transport::address_space_bytes_max(),
+    }
+}
+
+fn resident_bytes_max() -> usize {
     let cgroup = ["/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"]
         .iter()
         .filter_map(|path| fs::read_to_string(path).ok()?.trim().parse::<usize>().ok());

@@ -1,7 +1,7 @@
 //! Wires a configuration into a running gateway, and owns the order of its start and its stop.
 //!
-//! Start: every listener is bound before any accepts. Stop: not ready → close everybody → listeners → requests
-//! of the API end. Both orders matter; see [`Gateway::start`] and [`Gateway::stop`].
+//! Start: every listener is bound before any accepts. Stop: not ready → still accepting for a while → connections, paced →
+//! listeners → requests of the API end. Both orders matter; see [`Gateway::start`] and [`Gateway::stop`].
 
 mod address;
 mod backends;
@@ -15,16 +15,16 @@ use std::time::Duration;
 
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
-use tokio::sync::Semaphore;
 
-use self::shards::{Plan, Shards};
+use self::shards::{Drained, Plan, Shards};
 use crate::auth::{ApiKeys, Authority, KeyError};
-use crate::config::{Auto, Channels, Client, Config, Token};
+use crate::config::{Auto, Channels, Client, Config, Drain, Token};
 use crate::metrics::Metrics;
 use crate::node::{Dispatch, INBOX_BYTES_MAX, Node};
 use crate::protocol::Context;
 use crate::redis::Unsuitable;
 use crate::server::accept::{self, Options};
+use crate::server::admission::{Admission, Limits};
 use crate::server::api::{self, Api};
 use crate::server::in_flight::InFlight;
 use crate::server::ops::{self, Ops, Phase};
@@ -34,11 +34,7 @@ use crate::shard::{Budget, Settings};
 use crate::transport;
 use crate::transport::websocket::{Gate, Origins};
 
-/// How long connections may take to close after the node was told to stop.
-const CLOSE_DEADLINE: Duration = Duration::from_secs(3);
-/// How long requests of the API may take after that.
-const REQUESTS_DEADLINE: Duration = Duration::from_secs(1);
-/// How long the presence may take after that to be told who has left.
+/// How long the presence may take to be told who has left, once all connections are closed.
 const LEAVE_DEADLINE: Duration = Duration::from_millis(500);
 /// Threads for everything that is not a socket of a client.
 const BACKBONE_THREADS: usize = 2;
@@ -46,7 +42,8 @@ const BACKBONE_THREADS: usize = 2;
 const RESERVED_SHARE: usize = 8;
 /// Least and most of it.
 const RESERVED_FILES: std::ops::RangeInclusive<usize> = 64..=1024;
-/// Of the reserve, what listeners, event loops and logs need.
+/// Of the reserve, what listeners, event loops, logs and Redis need. Half of the rest is for those who are told that
+/// they are sent away, half for the internal listener.
 const OWN_FILES: usize = 32;
 
 /// The gateway could not be started.
@@ -94,6 +91,8 @@ pub struct Gateway {
     shards: Shards,
     backbone: Runtime,
     internal_address: SocketAddr,
+    drain: Drain,
+    requests_deadline: Duration,
 }
 
 impl Gateway {
@@ -121,11 +120,13 @@ impl Gateway {
             None => shards.address(),
             Some(routes) => parts.serve_internal(config, routes, &backbone)?,
         };
+        backbone.spawn(Arc::clone(&parts.admission).watch());
         parts.join(config, internal_address, &backbone);
         shards.accept();
         parts.phase.start();
         let Parts { node, phase, in_flight, .. } = parts;
-        Ok(Self { node, phase, in_flight, shards, backbone, internal_address })
+        let (drain, requests_deadline) = (config.drain.clone(), config.api.timeout);
+        Ok(Self { node, phase, in_flight, shards, backbone, internal_address, drain, requests_deadline })
     }
 
     /// Where clients connect.
@@ -138,22 +139,57 @@ impl Gateway {
         self.internal_address
     }
 
-    /// Stops: not ready, everybody is told and closed, listeners go, requests of the API end, everybody has left.
+    /// Stops, as `drain` says: not ready, and after `delay` nobody is let in; connections are asked to come again
+    /// elsewhere, evenly over `window`; listeners go, requests of the API end, everybody has left.
     ///
-    /// Takes 5 s at the most, whatever clients do. Blocks the thread; call it outside of a runtime.
+    /// Ends as soon as that is done: the latest a few seconds and `api.timeout` after the window, whatever clients do,
+    /// unless other nodes could not take so many at once. Blocks the thread; call it outside of a runtime.
     pub fn stop(self) {
-        tracing::info!("stopping: closing every connection");
+        let Drain { delay, window } = self.drain;
+        let cluster = self.node.cluster();
+        tracing::info!(
+            connections = self.connections(),
+            ?delay,
+            ?window,
+            "stopping: not ready, still accepting"
+        );
         self.phase.stop();
         self.node.metrics().draining(true);
-        self.node.stop();
-        self.shards.stop(CLOSE_DEADLINE);
-        self.backbone.block_on(self.in_flight.ended(REQUESTS_DEADLINE));
+        cluster.begin_draining();
+        self.backbone.block_on(async {
+            tokio::time::sleep(delay).await;
+            cluster.look().await;
+        });
+        self.tell_pace();
+        let Drained { cut, left } = self.shards.drain(window);
+        let unanswered = self.backbone.block_on(self.in_flight.close(self.requests_deadline));
         // In time or not: what is left in the presence ends by its lease.
         let settled = async { tokio::time::timeout(LEAVE_DEADLINE, self.node.seats_settled()).await };
         let _in_time = self.backbone.block_on(settled);
-        self.backbone.block_on(self.node.cluster().leave());
+        self.backbone.block_on(cluster.leave());
         self.backbone.shutdown_timeout(Duration::from_millis(100));
-        tracing::info!("stopped");
+        tracing::info!(cut, left, unanswered, "stopped");
+    }
+
+    /// Says how fast connections will be closed, and if it takes longer than it should.
+    fn tell_pace(&self) {
+        let (connections, window) = (self.connections(), self.drain.window);
+        let limit = self.node.cluster().closes_per_second(self.node.client_count());
+        let least = Duration::from_secs_f64(limit.map_or(0.0, |limit| connections as f64 / limit));
+        if least > window {
+            tracing::warn!(
+                connections,
+                ?window,
+                expected = ?least,
+                "closing every connection takes longer than drain.window: the nodes that stay could not take them faster"
+            );
+        } else {
+            tracing::info!(connections, ?window, "closing every connection");
+        }
+    }
+
+    fn connections(&self) -> usize {
+        self.node.metrics().connection_count()
     }
 }
 
@@ -163,7 +199,7 @@ struct Parts {
     context: Arc<Context>,
     phase: Arc<Phase>,
     budget: Arc<Budget>,
-    metrics: Arc<Metrics>,
+    admission: Arc<Admission>,
     in_flight: Arc<InFlight>,
     shards: usize,
 }
@@ -196,7 +232,7 @@ impl Parts {
             context: Arc::new(context),
             phase: Arc::default(),
             budget: Arc::new(Budget::new(outboxes_bytes_max)),
-            metrics,
+            admission: Admission::new(limits(config), metrics),
             in_flight: Arc::default(),
             shards,
         })
@@ -216,6 +252,7 @@ impl Parts {
             phase: Arc::clone(&self.phase),
             node: Arc::clone(&self.node),
             budget: Arc::clone(&self.budget),
+            admission: Arc::clone(&self.admission),
         };
         let api = Api {
             node: Arc::clone(&self.node),
@@ -241,7 +278,6 @@ impl Parts {
 
     fn plan(&self, config: &Config, router: Routes) -> Plan {
         let client = &config.client;
-        let connections_max = connections_max(client.connections_max);
         Plan {
             address: SocketAddr::new(config.public.address, config.public.port),
             count: self.shards,
@@ -258,17 +294,19 @@ impl Parts {
                 outbox_bytes_max: client.outbox_bytes_max,
                 write_timeout: client.write_timeout,
                 position_check_interval: client.position_check_interval,
+                lifetime_max: client.connection_lifetime_max,
+                // Long enough for what a client says with a pong or a command to be over.
+                idle_after: config.cluster.heartbeat_interval * 2,
             },
-            options: self.options(config, connections_max),
+            options: self.options(config),
         }
     }
 
-    fn options(&self, config: &Config, connections_max: usize) -> Options {
+    fn options(&self, config: &Config) -> Options {
         Options {
             header_timeout: config.public.header_timeout,
             send_buffer_bytes: config.client.send_buffer_bytes,
-            connections: Arc::new(Semaphore::new(connections_max.min(Semaphore::MAX_PERMITS))),
-            metrics: Arc::clone(&self.metrics),
+            admission: Arc::clone(&self.admission),
         }
     }
 
@@ -298,8 +336,9 @@ impl Parts {
             .and_then(|listener: TcpListener| Ok((listener.local_addr()?, listener)))
             .map_err(|error| listen_error(address, "internal.port", error));
         let (address, listener) = listener?;
-        let options = self.options(config, reserved_files() - OWN_FILES);
-        backbone.spawn(accept::run_internal(listener, routes, options));
+        let options = self.options(config);
+        let connections_max = reserved_files() - OWN_FILES - farewells_max();
+        backbone.spawn(accept::run_internal(listener, routes, options, connections_max));
         Ok(address)
     }
 }
@@ -314,15 +353,33 @@ fn token_lifetime_max(client: &Client) -> Duration {
     rules.into_iter().map(lifetime).max().unwrap_or_default()
 }
 
-/// How many clients may be connected. Never so many that the API, health and metrics find no file left.
+/// What the door of the node goes by.
+fn limits(config: &Config) -> Limits {
+    let (client, admission) = (&config.client, &config.admission);
+    Limits {
+        connections_max: connections_max(client.connections_max),
+        connections_soft_max: client.connections_soft_max,
+        handshakes_per_second: machine::handshakes_per_second(config),
+        address_connections_max: client.address_connections_max,
+        address_handshakes_per_second: admission.address_handshakes_per_second,
+        trusted_proxies: config.public.trusted_networks(),
+        memory: machine::memory_limits(),
+        farewells_max: farewells_max(),
+    }
+}
+
+/// How many clients may be connected. Never so many that Redis, the API, health and metrics find no file left.
 fn connections_max(setting: Auto<usize>) -> usize {
-    let possible = transport::open_files_max().saturating_sub(reserved_files());
+    let (files, reserve) = (transport::open_files_max(), reserved_files());
+    let possible = files.saturating_sub(reserve);
     let wanted = setting.or_else(|| possible);
-    if wanted > possible {
+    if wanted > possible || possible == 0 {
         tracing::warn!(
             wanted,
             possible,
-            "client.connections_max is more than the limit of open files allows"
+            files,
+            reserve,
+            "the limit of open files is below client.connections_max and what the node itself needs"
         );
     }
     wanted.min(possible)
@@ -332,6 +389,11 @@ fn connections_max(setting: Auto<usize>) -> usize {
 fn reserved_files() -> usize {
     let share = transport::open_files_max() / RESERVED_SHARE;
     share.clamp(*RESERVED_FILES.start(), *RESERVED_FILES.end())
+}
+
+/// How many of them are for those who are told that they are sent away.
+fn farewells_max() -> usize {
+    (reserved_files() - OWN_FILES) / 2
 }
 
 /// Whether one listener serves both faces.

@@ -31,22 +31,36 @@ pub(super) struct Plan {
     pub(super) options: Options,
 }
 
+/// How long connections may take to close after the last of them was asked to, and then the shards to meet.
+const CLOSE_DEADLINE: Duration = Duration::from_secs(3);
+
 /// Where all shards are. They only go forward.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Stage {
     Bound,
     Accepting,
-    /// Connections are closing; who comes is refused.
-    Stopping {
-        deadline: Duration,
+    /// Connections are closed over `window`; who comes is refused.
+    Draining {
+        window: Duration,
     },
+}
+
+/// What became of the connections of a node that stopped.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Drained {
+    /// Those that were closed with something that the client had not taken.
+    pub(super) cut: usize,
+    /// Those that were still there.
+    pub(super) left: usize,
 }
 
 /// The running threads.
 pub(super) struct Shards {
     address: SocketAddr,
     stage: watch::Sender<Stage>,
-    threads: Vec<JoinHandle<()>>,
+    /// How many shards have not yet asked all of their connections to close.
+    asking: watch::Receiver<usize>,
+    threads: Vec<JoinHandle<Drained>>,
 }
 
 impl Shards {
@@ -55,8 +69,10 @@ impl Shards {
     /// Nobody accepts before [`accept`](Self::accept).
     pub(super) fn bind(plan: &Plan) -> Result<Self, StartError> {
         probe(plan.address)?;
-        let mut shards =
-            Self { address: plan.address, stage: watch::Sender::new(Stage::Bound), threads: Vec::new() };
+        let (still_asking, asking) = watch::channel(plan.count);
+        let still_asking = Arc::new(still_asking);
+        let stage = watch::Sender::new(Stage::Bound);
+        let mut shards = Self { address: plan.address, stage, asking, threads: Vec::new() };
         let barrier = Arc::new(Barrier::new(plan.count));
         for index in 0..plan.count {
             let (bound, is_bound) = mpsc::channel();
@@ -65,6 +81,7 @@ impl Shards {
                 // With port 0 the first shard finds a port, and the others share it.
                 plan: Plan { address: shards.address, ..plan.clone() },
                 stage: shards.stage.subscribe(),
+                asks: Asks(Arc::clone(&still_asking)),
                 closed: Arc::clone(&barrier),
             };
             let thread = std::thread::Builder::new().name(format!("shard-{index}"));
@@ -84,22 +101,44 @@ impl Shards {
         self.stage.send_replace(Stage::Accepting);
     }
 
-    /// Ends the threads once their connections are closed, or after `deadline`.
-    pub(super) fn stop(self, deadline: Duration) {
-        self.stage.send_replace(Stage::Stopping { deadline });
-        drop(self.stage);
-        // Twice: for the connections, and for the shards to meet.
-        let end = Instant::now() + deadline * 2;
-        for thread in self.threads {
-            while !thread.is_finished() && Instant::now() < end {
-                std::thread::sleep(LOOK_INTERVAL);
-            }
-            match thread.is_finished() {
-                // A shard that panicked has said so, and has no connections left.
-                true => drop(thread.join()),
-                false => tracing::error!("a shard does not stop; it is left behind"),
-            }
+    /// Closes all connections over `window`, or longer if other nodes could not take them, and ends the threads. Once the
+    /// last was asked, none is waited for longer than a few seconds.
+    pub(super) fn drain(self, window: Duration) -> Drained {
+        let Self { stage, asking, threads, .. } = self;
+        stage.send_replace(Stage::Draining { window });
+        drop(stage);
+        while *asking.borrow() > 0 {
+            std::thread::sleep(LOOK_INTERVAL);
         }
+        // Twice: for the connections, and for the shards to meet.
+        let end = Instant::now() + CLOSE_DEADLINE * 2;
+        let drained = threads.into_iter().map(|thread| ended(thread, end));
+        drained.fold(Drained::default(), |sum, one| Drained {
+            cut: sum.cut + one.cut,
+            left: sum.left + one.left,
+        })
+    }
+}
+
+/// Waits for `thread` until `end`.
+fn ended(thread: JoinHandle<Drained>, end: Instant) -> Drained {
+    while !thread.is_finished() && Instant::now() < end {
+        std::thread::sleep(LOOK_INTERVAL);
+    }
+    if !thread.is_finished() {
+        tracing::error!("a shard does not stop; it is left behind");
+        return Drained::default();
+    }
+    // A shard that panicked has said so, and has no connections left.
+    thread.join().unwrap_or_default()
+}
+
+/// A shard that has not yet asked all of its connections to close, whatever becomes of it.
+struct Asks(Arc<watch::Sender<usize>>);
+
+impl Drop for Asks {
+    fn drop(&mut self) {
+        self.0.send_modify(|count| *count -= 1);
     }
 }
 
@@ -118,60 +157,68 @@ struct World {
     id: ShardId,
     plan: Plan,
     stage: watch::Receiver<Stage>,
+    asks: Asks,
     closed: Arc<Barrier>,
 }
 
 impl World {
-    fn run(self, bound: &mpsc::Sender<Result<SocketAddr, StartError>>) {
+    fn run(self, bound: &mpsc::Sender<Result<SocketAddr, StartError>>) -> Drained {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build_local(tokio::runtime::LocalOptions::default());
         let runtime = match runtime {
             Ok(runtime) => runtime,
-            Err(error) => return drop(bound.send(Err(StartError::Runtime(error)))),
+            Err(error) => {
+                drop(bound.send(Err(StartError::Runtime(error))));
+                return Drained::default();
+            }
         };
         runtime.block_on(async {
             let listener = accept::bind(self.plan.address, true);
             match listener.and_then(|listener| Ok((listener.local_addr()?, listener))) {
                 Ok((address, listener)) => {
                     drop(bound.send(Ok(address)));
-                    self.serve(listener).await;
+                    self.serve(listener).await
                 }
                 Err(error) => {
                     drop(bound.send(Err(listen_error(self.plan.address, "public.port", error))));
+                    Drained::default()
                 }
             }
-        });
+        })
     }
 
-    async fn serve(self, listener: TcpListener) {
-        let Self { id, plan, mut stage, closed } = self;
+    async fn serve(self, listener: TcpListener) -> Drained {
+        let Self { id, plan, mut stage, asks, closed } = self;
         let mut stopping = stage.clone();
         if stage.wait_for(|stage| *stage >= Stage::Accepting).await.is_err() {
-            return;
+            return Drained::default();
         }
         let shard = Shard::new(id, plan.node, plan.settings, plan.budget);
         shard.start();
         let stop = async {
-            let deadline = stop_deadline(&mut stage).await;
-            // Who is not gone by then is left behind.
-            drop(tokio::time::timeout(deadline, shard.stopped()).await);
-            // Until all shards are ready everybody goes on answering: closing one of several listeners of a port
-            // resets what waits in its queue.
-            drop(tokio::time::timeout(deadline, closed.wait()).await);
+            if let Some(window) = drain_window(&mut stage).await {
+                shard.drain(window).await;
+                drop(asks);
+                // Who is not gone by then is left behind.
+                drop(tokio::time::timeout(CLOSE_DEADLINE, shard.drained()).await);
+                // Until all shards are ready everybody goes on answering: closing one of several listeners of a port
+                // resets what waits in its queue.
+                closed.wait().await;
+            }
         };
-        let is_stopping = move || matches!(*stopping.borrow_and_update(), Stage::Stopping { .. });
+        let is_stopping = move || matches!(*stopping.borrow_and_update(), Stage::Draining { .. });
         let (router, options) = (plan.router, plan.options);
         drop(accept::run_on_shard(listener, router, Rc::clone(&shard), options, is_stopping, stop).await);
+        Drained { cut: shard.cut(), left: shard.connection_count() }
     }
 }
 
-/// Waits for the word to stop; answers how long connections may take.
-async fn stop_deadline(stage: &mut watch::Receiver<Stage>) -> Duration {
-    // An error means that the gateway was dropped without being stopped: nobody is waited for.
-    let stopping = stage.wait_for(|stage| matches!(stage, Stage::Stopping { .. })).await;
-    match stopping.as_deref() {
-        Ok(Stage::Stopping { deadline }) => *deadline,
-        _ => Duration::ZERO,
+/// Waits for the word to stop; answers over how long connections are to be closed. `None`: the gateway was dropped
+/// without being stopped, and nobody is waited for.
+async fn drain_window(stage: &mut watch::Receiver<Stage>) -> Option<Duration> {
+    match stage.wait_for(|stage| matches!(stage, Stage::Draining { .. })).await.as_deref() {
+        Ok(Stage::Draining { window }) => Some(*window),
+        _ => None,
     }
 }

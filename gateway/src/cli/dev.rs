@@ -54,6 +54,8 @@ impl Dev {
         if config.log.level == LogLevel::Info {
             config.log.level = LogLevel::Warn;
         }
+        // There is no other node to go to, and somebody waits at the terminal.
+        (config.drain.delay, config.drain.window) = (Duration::ZERO, Duration::ZERO);
         let loopback = IpAddr::V4(Ipv4Addr::LOCALHOST);
         (config.public.address, config.public.port) = (loopback, self.port);
         (config.internal.address, config.internal.port) = (loopback, self.internal_port.unwrap_or(self.port));

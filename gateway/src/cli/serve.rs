@@ -14,7 +14,7 @@ use crate::telemetry;
 /// Run a node until it is told to stop by SIGTERM or SIGINT
 #[derive(Args)]
 #[command(after_help = "Example:\n  clarion serve --config clarion.yaml\n\n\
-    The first signal stops it in order; a second one ends it at once.")]
+    The first signal stops it as `drain` in the configuration says; a second one ends it at once.")]
 pub(super) struct Serve {
     #[command(flatten)]
     file: ConfigFile,

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant, SystemTime};
 use tokio::time::MissedTickBehavior;
 
 use super::process::{self, Gauge, Process};
+use super::rebalance::Balance;
 use super::registry::{Heard, Lapsed};
 use super::roster::{Load, Report};
 use super::{Cluster, RegistryError};
@@ -32,6 +33,7 @@ pub(super) struct Heart {
     has_lapsed: bool,
     /// Whether the registry did not answer the last time.
     is_failing: bool,
+    balance: Balance,
 }
 
 impl Cluster {
@@ -115,6 +117,7 @@ impl Cluster {
             Ok(Ok(heard)) => {
                 let is_forgotten = std::mem::replace(&mut heart.is_known, true) && heard.is_new;
                 self.hear(heard);
+                self.even_out(&mut heart.balance);
                 let has_lapsed = std::mem::take(&mut heart.has_lapsed);
                 if is_forgotten && !has_lapsed {
                     tracing::warn!("the registry of the cluster has lost what it held; it is told again");
@@ -129,6 +132,7 @@ impl Cluster {
             _ => self.is_behind.store(true, Ordering::Release),
         }
         drop(heart);
+        self.beaten.notify_waiters();
         self.see_to_the_rest().await;
     }
 
@@ -225,9 +229,9 @@ impl Cluster {
 
 /// Beats until the node is gone.
 async fn go_on(cluster: Weak<Cluster>) {
-    let Some((interval, hurry)) =
-        cluster.upgrade().map(|cluster| (cluster.options.heartbeat_interval, Arc::clone(&cluster.hurry)))
-    else {
+    let Some((interval, hurry, pulse)) = cluster.upgrade().map(|cluster| {
+        (cluster.options.heartbeat_interval, Arc::clone(&cluster.hurry), Arc::clone(&cluster.pulse))
+    }) else {
         return;
     };
     let mut ticks = tokio::time::interval_at(tokio::time::Instant::now() + interval, interval);
@@ -236,6 +240,7 @@ async fn go_on(cluster: Weak<Cluster>) {
     loop {
         let is_beat = tokio::select! {
             _ = ticks.tick() => true,
+            () = pulse.notified() => true,
             () = hurry.notified() => false,
         };
         let Some(cluster) = cluster.upgrade() else { return };
@@ -255,7 +260,7 @@ async fn go_on(cluster: Weak<Cluster>) {
 impl Heart {
     pub(super) fn new() -> Self {
         let gauge = Gauge::new();
-        Self { gauge, is_known: false, has_lapsed: false, is_failing: false }
+        Self { gauge, is_known: false, has_lapsed: false, is_failing: false, balance: Balance::default() }
     }
 
     /// Says once that the registry is away, and once that it is back.

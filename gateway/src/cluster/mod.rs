@@ -8,11 +8,13 @@
 mod beat;
 mod codec;
 mod command;
+mod drain;
 mod glob;
 mod peers;
 mod process;
 mod quota;
 mod readiness;
+mod rebalance;
 mod registry;
 mod roster;
 mod survey;
@@ -70,6 +72,10 @@ pub trait Local: Send + Sync + 'static {
     /// every connection, but never waits.
     fn revoke(&self, whose: Option<&Whose>);
 
+    /// Asks `count` connections of this node to come again, to whichever node: of those that will hardly notice, and fewer
+    /// if there are fewer. Looks at every connection, but never waits.
+    fn shed(&self, count: usize);
+
     /// The channels of this node that `glob` matches, with the number of subscribers here. Looks at every channel.
     fn subscribers(&self, glob: &Glob) -> Vec<(Channel, usize)>;
 
@@ -109,6 +115,8 @@ pub struct Options {
     pub user_connections_max: usize,
     /// Most handshakes that this node takes in a second; 0 for no limit.
     pub handshakes_per_second: usize,
+    /// Whether this node lets go of clients when it has far more than the others.
+    pub is_rebalancing: bool,
     /// Where others on this node hear of its tenure.
     pub tenure: watch::Sender<Tenure>,
     /// Whether this node hears its broker; `None` if that is a part of it.
@@ -126,6 +134,7 @@ impl Options {
             node_ttl: Duration::from_secs(15),
             user_connections_max: 0,
             handshakes_per_second: 0,
+            is_rebalancing: false,
             // There is nobody who could take it for dead.
             tenure: watch::Sender::new(Tenure::endless()),
             hearing: None,
@@ -180,6 +189,10 @@ pub struct Cluster {
     has_stopped: AtomicBool,
     /// Something has to be seen to before the next heartbeat.
     hurry: Arc<Notify>,
+    /// A heartbeat is wanted before it is time.
+    pulse: Arc<Notify>,
+    /// A heartbeat is over, whatever came of it.
+    beaten: Notify,
     others: RwLock<Vec<Report>>,
     heart: tokio::sync::Mutex<Heart>,
     /// What the process took of a CPU at the last heartbeat, in percent.
@@ -220,6 +233,8 @@ impl Cluster {
             is_draining: AtomicBool::new(false),
             has_stopped: AtomicBool::new(false),
             hurry: Arc::default(),
+            pulse: Arc::default(),
+            beaten: Notify::new(),
             others: RwLock::default(),
             heart: tokio::sync::Mutex::new(Heart::new()),
             cpu: Mutex::default(),

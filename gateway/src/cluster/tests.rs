@@ -41,6 +41,9 @@ impl Local for Witness {
         self.did.lock().push(Did::Revoke(whose.cloned()));
     }
 
+    /// It has no connections.
+    fn shed(&self, _: usize) {}
+
     fn subscribers(&self, glob: &Glob) -> Vec<(Channel, usize)> {
         let channels = self.channels.iter().map(|(name, count)| (Channel::parse(name, 255).unwrap(), *count));
         channels.filter(|(channel, _)| glob.matches(channel)).collect()

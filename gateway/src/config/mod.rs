@@ -22,6 +22,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::path::Path;
 use std::time::Duration;
 
+use ipnet::IpNet;
 use serde::{Deserialize, Serialize, Serializer};
 
 pub use api::{Api, ApiKey, Scope};
@@ -104,7 +105,8 @@ pub struct Public {
     /// How long a client may take to send the head of its request; above 0.
     #[serde(with = "humantime_serde")]
     pub header_timeout: Duration,
-    /// Networks (CIDR) of proxies whose word on a client's address is taken: `X-Forwarded-For` or `Forwarded`.
+    /// Networks (CIDR, or one address) of proxies whose word on a client's address is taken: `X-Forwarded-For` or
+    /// `Forwarded`.
     pub trusted_proxies: Vec<String>,
 }
 
@@ -117,6 +119,18 @@ impl Default for Public {
             trusted_proxies: Vec::new(),
         }
     }
+}
+
+impl Public {
+    /// `trusted_proxies`, which have been validated.
+    pub fn trusted_networks(&self) -> Vec<IpNet> {
+        self.trusted_proxies.iter().filter_map(|text| network(text)).collect()
+    }
+}
+
+/// A network as `10.0.0.0/8`, or as the one address in it; `None` if it is neither.
+fn network(text: &str) -> Option<IpNet> {
+    text.parse().ok().or_else(|| text.parse::<IpAddr>().ok().map(IpNet::from))
 }
 
 /// The listener of the server API, metrics and health.

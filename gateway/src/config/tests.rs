@@ -284,6 +284,10 @@ fn a_value_out_of_range_is_refused_with_its_path() {
         ("client: {outbox_bytes_total_max: 0}", "client.outbox_bytes_total_max"),
         ("client: {send_buffer_bytes: 0}", "client.send_buffer_bytes"),
         ("client: {connections_max: 0}", "client.connections_max"),
+        ("client: {connections_max: 9, connections_soft_max: 10}", "client.connections_soft_max"),
+        ("public: {trusted_proxies: [10.0.0.0/8, 10.0.0.0/33]}", "public.trusted_proxies[1]"),
+        ("public: {trusted_proxies: [example.com]}", "public.trusted_proxies[0]"),
+        ("admission: {handshakes_per_second: 0}", "admission.handshakes_per_second"),
         ("client: {token: {leeway: 6m}}", "client.token.leeway"),
         ("client: {token: {audience: \"\"}}", "client.token.audience"),
         ("client: {token: {issuer: \"\"}}", "client.token.issuer"),
@@ -408,6 +412,7 @@ fn what_presence_and_caches_need_is_looked_for() {
         ("client: {presence_update_interval: 0s}", "client.presence_update_interval"),
         ("client: {presence_update_interval: 30s}", "channel.presence_ttl"),
         ("channel: {presence_ttl: 27s}", "channel.presence_ttl"),
+        ("channel: {without_namespace: {leave_grace: 61m}}", "channel.without_namespace.leave_grace"),
         (personal, "client.subscribe_to_user_personal_channel.namespace"),
         (&namespace("force_recovery: true"), path),
         (&namespace("allow_recovery: true, force_recovery_mode: cache"), path),
@@ -564,6 +569,20 @@ fn a_file_that_cannot_be_read_is_named() {
 }
 
 #[test]
+fn limits_of_clients_that_go_together_are_taken() {
+    for yaml in [
+        "client: {connections_max: 9, connections_soft_max: 9}",
+        "client: {connections_soft_max: 10000000}",
+        "client: {address_connections_max: 5}\nadmission: {address_handshakes_per_second: 5}",
+    ] {
+        assert!(load(yaml).is_ok(), "{yaml}");
+    }
+    let networks = |yaml| load(yaml).unwrap().public.trusted_networks();
+    let trusted = networks("public: {trusted_proxies: [10.0.0.0/8, \"fd00::/8\", 192.0.2.1]}");
+    assert_eq!(trusted, ["10.0.0.0/8", "fd00::/8", "192.0.2.1/32"].map(|text| text.parse().unwrap()));
+}
+
+#[test]
 fn what_should_be_known_is_warned_about() {
     let warnings = load("{}").unwrap().warnings().join("\n");
     assert!(
@@ -573,6 +592,7 @@ fn what_should_be_known_is_warned_about() {
     let quiet = load("client: {allowed_origins: [\"https://a.example\"]}\napi: {keys: [0123456789abcdefg]}");
     assert_eq!(quiet.unwrap().warnings(), Vec::<String>::new());
     let loud = "client: {insecure: true, allowed_origins: [\"*\"], token: {require_exp: false}}\n\
-        api: {insecure: true, keys: [short]}\ninternal: {address: 0.0.0.0, port: 8000}";
-    assert_eq!(load(loud).unwrap().warnings().len(), 6);
+        api: {insecure: true, keys: [short]}\ninternal: {address: 0.0.0.0, port: 8000}\n\
+        public: {trusted_proxies: [0.0.0.0/0]}";
+    assert_eq!(load(loud).unwrap().warnings().len(), 7);
 }

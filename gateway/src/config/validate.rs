@@ -21,6 +21,7 @@ const SHARDS_MAX: usize = 1024;
 const CHANNEL_BYTES_MAX: usize = 65535;
 const LEEWAY_MAX: Duration = Duration::from_secs(5 * 60);
 const KID_BYTES_MAX: usize = 128;
+const LEAVE_GRACE_MAX: Duration = Duration::from_secs(3600);
 
 /// Keys of tutorials and documentation, in lower case.
 const WELL_KNOWN_KEYS: [&str; 10] = [
@@ -69,6 +70,7 @@ pub(super) fn check(config: &Config) -> Result<(), ConfigError> {
     let mut problems = Problems::default();
     problems.require(!config.node.name.is_empty(), "node.name", "must not be empty");
     problems.above_zero("public.header_timeout", config.public.header_timeout);
+    check_proxies(&config.public.trusted_proxies, &mut problems);
     let shards_fit = !matches!(config.shards, Auto::Fixed(shards) if !(1..=SHARDS_MAX).contains(&shards));
     problems.require(shards_fit, "shards", "must be `auto` or from 1 to 1024");
     check_client(&config.client, &mut problems);
@@ -101,6 +103,18 @@ fn check_client(client: &Client, problems: &mut Problems) {
     problems.at_least_one("client.send_buffer_bytes", client.send_buffer_bytes);
     problems.above_zero("client.write_timeout", client.write_timeout);
     problems.auto_at_least_one("client.connections_max", client.connections_max);
+    let is_within =
+        !matches!(client.connections_max, Auto::Fixed(max) if max > 0 && client.connections_soft_max > max);
+    let path = "client.connections_soft_max";
+    problems.require(is_within, path, "must not be above client.connections_max: it would never be reached");
+}
+
+fn check_proxies(networks: &[String], problems: &mut Problems) {
+    for (index, text) in networks.iter().enumerate() {
+        let path = format!("public.trusted_proxies[{index}]");
+        let message = format!("`{text}` must be a network, such as `10.0.0.0/8`, or an address");
+        problems.require(super::network(text).is_some(), &path, &message);
+    }
 }
 
 fn check_origins(origins: &[String], problems: &mut Problems) {
@@ -306,6 +320,8 @@ fn check_presence(config: &Config, problems: &mut Problems) {
 
 fn check_options(at: &str, options: &ChannelOptions, channel: &ChannelSection, problems: &mut Problems) {
     check_history(at, options, channel, problems);
+    let fits = options.leave_grace.0 <= LEAVE_GRACE_MAX;
+    problems.require(fits, &format!("{at}.leave_grace"), "must be at most 1h");
     let is_cached = options.force_recovery && options.force_recovery_mode == RecoveryMode::Cache;
     let path = format!("{at}.auto_cache_recover");
     let message = "needs force_recovery, and `cache` as force_recovery_mode";
@@ -376,6 +392,8 @@ pub(super) fn warnings(config: &Config) -> Vec<String> {
     let short = api.keys.iter().any(|key| key.key.expose().len() < API_KEY_BYTES_MIN);
     warn(short, "api.keys has a key shorter than 16 bytes: it could be guessed");
     let (public, internal) = (&config.public, &config.internal);
+    let trusts_all = public.trusted_networks().iter().any(|network| network.prefix_len() == 0);
+    warn(trusts_all, "public.trusted_proxies has every address: any client can claim to be another one");
     let shared = public.port != 0 && (public.address, public.port) == (internal.address, internal.port);
     warn(
         shared && !public.address.is_loopback(),

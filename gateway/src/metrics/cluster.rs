@@ -30,6 +30,7 @@ pub(super) struct Cluster {
     commands: IntCounterVec,
     unanswered: IntCounter,
     revocations: IntGauge,
+    rebalance_excess: IntGauge,
 }
 
 impl Cluster {
@@ -50,6 +51,10 @@ impl Cluster {
                 "Nodes that did not answer a question of this one in time.",
             ),
             revocations: make.gauge("revocations", "Revocations of tokens that this node remembers."),
+            rebalance_excess: make.gauge(
+                "rebalance_excess",
+                "Connections above the mean of the nodes, while this one lets go of some.",
+            ),
         }
     }
 }
@@ -68,6 +73,11 @@ impl Metrics {
     /// Nodes did not answer in time.
     pub fn survey_unanswered(&self, nodes: usize) {
         self.cluster.unanswered.inc_by(nodes as u64);
+    }
+
+    /// How many connections the node has above the mean of all; 0 if it keeps them.
+    pub fn rebalance_excess(&self, connections: usize) {
+        self.cluster.rebalance_excess.set(i64::try_from(connections).unwrap_or(i64::MAX));
     }
 
     /// How many revocations are remembered.

@@ -30,8 +30,8 @@ pub enum Control {
     /// Close the connections whose tokens are among these; `None`: among all that were revoked, as far as this node
     /// knows.
     Revoke(Option<Whose>),
+    /// Let go of so many connections that will hardly notice, if there are as many.
+    Shed(usize),
     /// Answer with the distinct users of the shard.
     Users(oneshot::Sender<HashSet<UserId>>),
-    /// Close every connection: the node stops.
-    Stop,
 }

@@ -211,8 +211,8 @@ mod tests {
     fn control_is_taken_when_the_inbox_is_full() {
         let inbox = Inbox::new(0);
         assert_eq!(inbox.deliver(delivery(1)), Err(InboxFull));
-        inbox.control(Control::Stop);
-        assert!(matches!(inbox.next_control(), Some(Control::Stop)));
+        inbox.control(Control::Revoke(None));
+        assert!(matches!(inbox.next_control(), Some(Control::Revoke(None))));
         assert!(inbox.next_control().is_none());
     }
 }

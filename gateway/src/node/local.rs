@@ -31,6 +31,16 @@ impl Local for Node {
         }
     }
 
+    fn shed(&self, count: usize) {
+        let shards = self.dispatch.inboxes.len();
+        // Not always of the first: of one at a time all would be its.
+        let first = rand::random_range(0..shards);
+        for (index, inbox) in self.dispatch.inboxes.iter().enumerate() {
+            let rest = usize::from((index + first) % shards < count % shards);
+            inbox.control(Control::Shed(count / shards + rest));
+        }
+    }
+
     fn subscribers(&self, glob: &Glob) -> Vec<(Channel, usize)> {
         self.channels(|channel| glob.matches(channel))
     }
@@ -62,6 +72,16 @@ impl Local for Node {
 
     async fn clear_up(&self, epoch: NodeEpoch) -> bool {
         // Of several nodes that do so each announces whom it took out.
-        self.presence.reap(epoch).await.is_ok()
+        if self.presence.reap(epoch).await.is_err() {
+            return false;
+        }
+        // Who lingers was asked to come back, by a node that may have done nothing else any more.
+        loop {
+            match self.presence.expire(epoch).await {
+                Ok(None) => return true,
+                Ok(Some(rest)) => tokio::time::sleep(rest).await,
+                Err(_) => return false,
+            }
+        }
     }
 }

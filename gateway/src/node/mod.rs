@@ -364,13 +364,6 @@ impl Node {
         self.presence.stats(channel).await
     }
 
-    /// Tells every shard to close its connections, because the node stops.
-    pub fn stop(&self) {
-        for inbox in &self.dispatch.inboxes {
-            inbox.control(Control::Stop);
-        }
-    }
-
     /// The distinct users connected to this node, the anonymous one included if there is one.
     ///
     /// A shard that does not answer within a second, as one that stops, has none.

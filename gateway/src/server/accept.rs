@@ -7,7 +7,7 @@ use std::convert::Infallible;
 use std::fs::File;
 use std::future::poll_fn;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Poll;
@@ -24,12 +24,9 @@ use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tower::ServiceExt;
 
-use crate::metrics::Metrics;
+use super::admission::{Admission, Reason, Visit};
 use crate::shard::Shard;
-use crate::transport::{
-    self,
-    websocket::{self, Admission},
-};
+use crate::transport::{self, websocket};
 
 /// Largest head of a request.
 const HEAD_BYTES_MAX: usize = 16 << 10;
@@ -39,6 +36,8 @@ const HEADERS_MAX: usize = 64;
 const HTTP_TIMEOUT: Duration = Duration::from_secs(60);
 /// Pending connections that the kernel may hold for a listener.
 const BACKLOG: u32 = 4096;
+/// How long a shard that stops waits for those who are being told that it does.
+const FAREWELLS_DEADLINE: Duration = Duration::from_millis(200);
 /// How long to leave a listener alone that fails for a reason that no refusal can mend.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
@@ -49,10 +48,8 @@ pub struct Options {
     pub header_timeout: Duration,
     /// `SO_SNDBUF` of client connections, in bytes.
     pub send_buffer_bytes: usize,
-    /// A permit for each connection that may be open; the rest is refused with 503.
-    pub connections: Arc<Semaphore>,
-    /// What happened, in numbers.
-    pub metrics: Arc<Metrics>,
+    /// Who is let in, and how the rest is told.
+    pub admission: Arc<Admission>,
 }
 
 /// Binds `address`; with `shared`, beside other sockets of this process that do the same.
@@ -68,26 +65,26 @@ pub fn bind(address: SocketAddr, shared: bool) -> io::Result<TcpListener> {
 }
 
 /// Serves one connection of the shard's listener: HTTP until it is upgraded, then it belongs to `shard`.
-async fn serve_on_shard(
-    stream: TcpStream,
-    router: Router,
-    shard: Rc<Shard>,
-    options: Options,
-    permit: OwnedSemaphorePermit,
-) {
-    let permit = Rc::new(std::cell::Cell::new(Some(permit)));
+async fn serve_on_shard(stream: TcpStream, router: Router, shard: Rc<Shard>, options: Options, visit: Visit) {
+    if let Err(refusal) = visit.turn().await {
+        return options.admission.send_away(stream, refusal);
+    }
+    let visit = Rc::new(visit);
     let send_buffer_bytes = options.send_buffer_bytes;
     let service = service_fn(|mut request: Request<Incoming>| {
         let upgrade = hyper::upgrade::on(&mut request);
-        let (router, shard, permit) = (router.clone(), Rc::clone(&shard), Rc::clone(&permit));
+        let (router, shard, visit) = (router.clone(), Rc::clone(&shard), Rc::clone(&visit));
         async move {
+            if let Err(refusal) = visit.identify(request.headers()) {
+                return Ok(refusal.into_response());
+            }
             let mut response = answer(router, request).await;
-            if let Some(admission) = response.extensions_mut().remove::<Admission>() {
-                let permit = permit.take();
+            if let Some(acceptance) = response.extensions_mut().remove::<websocket::Acceptance>() {
+                let permit = visit.take_permit();
                 tokio::task::spawn_local(websocket::upgrade(
                     shard,
                     upgrade,
-                    admission,
+                    acceptance,
                     send_buffer_bytes,
                     permit,
                 ));
@@ -161,14 +158,14 @@ impl Listener {
         Self { listener, reserve: reserve() }
     }
 
-    /// The next connection. Never spins: what cannot be accepted is refused or waited out.
-    async fn accept(&mut self, options: &Options) -> TcpStream {
+    /// The next connection, and where it comes from. Never spins: what cannot be accepted is refused or waited out.
+    async fn accept(&mut self, options: &Options) -> (TcpStream, IpAddr) {
         loop {
             match self.listener.accept().await {
-                Ok((stream, _)) => {
+                Ok((stream, peer)) => {
                     // A frame that waits for more to come with it is a frame that comes late.
                     drop(stream.set_nodelay(true));
-                    return stream;
+                    return (stream, peer.ip());
                 }
                 Err(error) if transport::is_out_of_files(&error) => self.refuse_one(options).await,
                 Err(error) => {
@@ -184,7 +181,8 @@ impl Listener {
         drop(self.reserve.take());
         let accepted = tokio::time::timeout(ACCEPT_PAUSE, self.listener.accept()).await;
         if let Ok(Ok((stream, _))) = accepted {
-            refuse(&stream, "files", options);
+            let refusal = options.admission.refuse(Reason::Files);
+            options.admission.send_away_at_once(&stream, refusal);
         } else {
             tokio::time::sleep(ACCEPT_PAUSE).await;
         }
@@ -196,20 +194,7 @@ fn reserve() -> Option<File> {
     File::open("/dev/null").ok()
 }
 
-/// Says 503 without reading anything, and when to come back: not all at the same time.
-fn refuse(stream: &TcpStream, reason: &'static str, options: &Options) {
-    options.metrics.handshake_rejected(reason);
-    let seconds = rand::random_range(1..=5);
-    let text = format!(
-        "HTTP/1.1 503 Service Unavailable\r\nretry-after: {seconds}\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
-    );
-    // A fresh socket takes this much; a client that is gone needs no answer. Not reading the request first
-    // could cost the client the answer (a reset overtakes it), so what is there is read away.
-    drop(stream.try_write(text.as_bytes()));
-    drop(stream.try_read(&mut [0; 4096]));
-}
-
-/// Accepts for a shard until `stop`, then serves what already waits in the kernel's queue.
+/// Accepts for a shard until `stop`, then sends away what already waits in the kernel's queue.
 ///
 /// While `is_stopping`, who comes is refused with 503: there is another node to go to.
 ///
@@ -224,25 +209,30 @@ pub async fn run_on_shard(
     stop: impl Future<Output = ()>,
 ) -> TcpListener {
     let mut listener = Listener::new(listener);
-    let mut take = |stream: TcpStream| match Arc::clone(&options.connections).try_acquire_owned() {
-        _ if is_stopping() => refuse(&stream, "stopping", &options),
-        Ok(permit) => {
-            let (router, shard, options) = (router.clone(), Rc::clone(&shard), options.clone());
-            tokio::task::spawn_local(serve_on_shard(stream, router, shard, options, permit));
-        }
-        Err(_) => refuse(&stream, "connections_max", &options),
+    let admission = Arc::clone(&options.admission);
+    let mut enter = |peer| match is_stopping() {
+        true => Err(admission.refuse(Reason::Stopping)),
+        false => admission.enter(peer),
+    };
+    let serve = |stream, visit| {
+        let (router, shard, options) = (router.clone(), Rc::clone(&shard), options.clone());
+        tokio::task::spawn_local(serve_on_shard(stream, router, shard, options, visit));
     };
     tokio::pin!(stop);
     loop {
         tokio::select! {
             biased;
             () = &mut stop => break,
-            stream = listener.accept(&options) => take(stream),
+            (stream, peer) = listener.accept(&options) => match enter(peer) {
+                Ok(visit) => serve(stream, visit),
+                Err(refusal) => admission.send_away(stream, refusal),
+            },
         }
     }
     while let Some(stream) = accept_waiting(&listener.listener).await {
-        take(stream);
+        admission.send_away_at_once(&stream, admission.refuse(Reason::Stopping));
     }
+    admission.farewells_ended(FAREWELLS_DEADLINE).await;
     listener.listener
 }
 
@@ -255,16 +245,21 @@ async fn accept_waiting(listener: &TcpListener) -> Option<TcpStream> {
     tokio::task::unconstrained(accept).await
 }
 
-/// Accepts on the internal listener for as long as the future is polled. Requests under way go on by themselves.
-pub async fn run_internal(listener: TcpListener, router: Router, options: Options) {
+/// Accepts on the internal listener for as long as the future is polled, so many connections at a time. Requests under
+/// way go on by themselves.
+pub async fn run_internal(listener: TcpListener, router: Router, options: Options, connections_max: usize) {
     let mut listener = Listener::new(listener);
+    let connections = Arc::new(Semaphore::new(connections_max));
     loop {
-        let stream = listener.accept(&options).await;
-        match Arc::clone(&options.connections).try_acquire_owned() {
+        let (stream, _) = listener.accept(&options).await;
+        match Arc::clone(&connections).try_acquire_owned() {
             Ok(permit) => {
                 tokio::spawn(serve_internal(stream, router.clone(), options.clone(), permit));
             }
-            Err(_) => refuse(&stream, "internal_connections_max", &options),
+            Err(_) => {
+                let refusal = options.admission.refuse(Reason::InternalConnectionsMax);
+                options.admission.send_away(stream, refusal);
+            }
         }
     }
 }

@@ -5,6 +5,7 @@
 
 pub mod accept;
 mod access;
+pub mod admission;
 pub mod api;
 mod body;
 pub mod in_flight;

@@ -9,6 +9,7 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 
+use super::admission::Admission;
 use crate::node::Node;
 use crate::shard::Budget;
 use crate::telemetry;
@@ -47,6 +48,8 @@ pub struct Ops {
     pub node: Arc<Node>,
     /// What is queued for connections.
     pub budget: Arc<Budget>,
+    /// Who is let in.
+    pub admission: Arc<Admission>,
 }
 
 /// `/livez`, `/readyz`, `/readyz/broker` and `/metrics`.
@@ -63,7 +66,8 @@ pub fn routes(ops: Ops) -> Router {
 /// 200 when every check passes, else 503. `?verbose` lists the checks.
 async fn ready(State(ops): State<Ops>, RawQuery(query): RawQuery) -> Response {
     let [started, not_stopping] = ops.phase.checks();
-    let checks = [started, not_stopping, ("broker", ops.node.cluster().is_ready())];
+    let broker = ("broker", ops.node.cluster().is_ready());
+    let checks = [started, not_stopping, broker, ("connections_soft_max", ops.admission.has_room())];
     let is_ready = checks.iter().all(|(_, passes)| *passes);
     let status = if is_ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     let verdict = if is_ready { "ok\n" } else { "not ready\n" };

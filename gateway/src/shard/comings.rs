@@ -22,13 +22,14 @@ use super::fanout::bench::{Bench, Random};
 use super::{Arrival, Shard};
 use crate::broker::PublishOptions;
 use crate::config::SlowConsumer;
+use crate::model::chance::turns;
 use crate::model::{
     Channel, ClientId, ClientInfo, CloseReason, Identity, NodeEpoch, Publication, RawJson, UserId,
 };
 use crate::node::recovery::{Follow, Mode, Since};
 use crate::node::{Attendance, Entrant, Order};
 use crate::presence::{
-    Departed, Holding, Lease, Member, MemoryPresence, Presence, PresenceError, PresenceStats,
+    Added, Departed, Grace, Holding, Lease, Member, MemoryPresence, Presence, PresenceError, PresenceStats,
 };
 use crate::protocol::{
     Conversation, Effect, Encoding, Framing, Heartbeat, Message, Outcome, SubscribeError, Wanted,
@@ -46,6 +47,7 @@ impl Erratic {
         match channel.as_str() {
             "failing" => return Err(PresenceError::Unavailable),
             "stuck" => drop(self.is_healed.subscribe().wait_for(|is_healed| *is_healed).await),
+            "late" => turns(300).await,
             _ => {}
         }
         for _ in 0..rand::random_range(0..20) {
@@ -60,6 +62,20 @@ impl Presence for Erratic {
     async fn add(&self, channel: &Channel, member: Member, lease: Lease) -> Result<bool, PresenceError> {
         self.take_time(channel).await?;
         self.memory.add(channel, member, lease).await
+    }
+
+    async fn enter(&self, channel: &Channel, member: Member, lease: Lease) -> Result<Added, PresenceError> {
+        self.take_time(channel).await?;
+        self.memory.enter(channel, member, lease).await
+    }
+
+    async fn linger(&self, channel: &Channel, member: &Member, grace: Grace) -> Result<bool, PresenceError> {
+        self.take_time(channel).await?;
+        self.memory.linger(channel, member, grace).await
+    }
+
+    async fn expire(&self, owner: NodeEpoch) -> Result<Option<Duration>, PresenceError> {
+        self.memory.expire(owner).await
     }
 
     async fn refresh(&self, holdings: &[Holding], lease: Lease) -> Result<(), PresenceError> {
@@ -98,6 +114,7 @@ impl Presence for Erratic {
 struct Puppet {
     client: ClientId,
     user: &'static str,
+    leave_grace: Duration,
     subscribing: Option<Channel>,
     waiting: VecDeque<String>,
 }
@@ -107,7 +124,7 @@ impl Puppet {
         let user = UserId::parse(self.user).unwrap();
         let info = ClientInfo { user, client: self.client, conn_info: None, chan_info: None };
         let attendance = Attendance { is_listed: true, is_announced: true };
-        let entrant = Entrant { info: Arc::new(info), attendance };
+        let entrant = Entrant { info: Arc::new(info), attendance, leave_grace: self.leave_grace };
         let follow = Follow {
             since: None,
             mode: Mode::Stream,
@@ -214,6 +231,7 @@ struct World {
     shard: Rc<Shard>,
     presence: Arc<Erratic>,
     listener: TcpListener,
+    leave_grace: Duration,
 }
 
 impl World {
@@ -222,14 +240,15 @@ impl World {
         let shard = Bench::with(Arc::clone(&presence) as _, 4 << 20).shard;
         shard.start();
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
-        Self { shard, presence, listener }
+        Self { shard, presence, listener, leave_grace: Duration::ZERO }
     }
 
     async fn connect(&self, user: &'static str) -> Client {
         let address = self.listener.local_addr().unwrap();
         let (ours, theirs) = tokio::join!(self.listener.accept(), TcpStream::connect(address));
         let client = ClientId::random();
-        let puppet = Puppet { client, user, subscribing: None, waiting: VecDeque::new() };
+        let leave_grace = self.leave_grace;
+        let puppet = Puppet { client, user, leave_grace, subscribing: None, waiting: VecDeque::new() };
         let (stream, _) = ours.unwrap();
         self.shard.take_in(Arrival {
             stream,
@@ -239,7 +258,13 @@ impl World {
             permit: None,
         });
         let role = tungstenite::protocol::Role::Client;
-        Client { socket: WebSocketStream::from_raw_socket(theirs.unwrap(), role, None).await }
+        Client { id: client, socket: WebSocketStream::from_raw_socket(theirs.unwrap(), role, None).await }
+    }
+
+    fn close(&self, client: ClientId, reason: CloseReason) {
+        let table = self.shard.table.borrow();
+        let link = table.entries().map(|entry| &entry.link).find(|link| link.client == client);
+        link.unwrap().close(reason);
     }
 
     async fn publish(&self, name: &str) {
@@ -265,6 +290,7 @@ impl World {
 }
 
 struct Client {
+    id: ClientId,
     socket: WebSocketStream<TcpStream>,
 }
 
@@ -477,6 +503,55 @@ async fn a_presence_that_fails_fails_the_subscription_alone() {
     .await;
 }
 
+#[tokio::test]
+async fn who_loses_its_connection_and_comes_back_neither_left_nor_joins() {
+    in_world(async |mut world| {
+        world.leave_grace = Duration::from_secs(600);
+        let mut observer = world.connect("observer").await;
+        assert_eq!(observer.ask("+a").await, "subscribed");
+        let mut ann = world.connect("ann").await;
+        assert_eq!(ann.ask("+a").await, "subscribed");
+        assert_eq!(observer.next().await, "join a");
+        for command in ["=a", "+a"] {
+            drop(ann);
+            world.emptied(1).await;
+            assert_eq!((world.present("a").await, world.shard.node.subscription_count()), (1, 1));
+            ann = world.connect("ann").await;
+            assert_eq!(ann.ask(command).await, "subscribed");
+            assert_eq!(world.present("a").await, 1);
+            assert_eq!(ann.ask("?").await, "here", "it does not hear that it joined");
+        }
+        assert_eq!(observer.ask("?").await, "here", "nobody left or joined");
+        ann.socket.close(None).await.unwrap();
+        assert_eq!(observer.next().await, "leave a", "on purpose");
+        assert_eq!(world.present("a").await, 0);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn who_is_asked_to_come_back_finds_its_place_however_soon_it_does() {
+    in_world(async |mut world| {
+        world.leave_grace = Duration::from_secs(600);
+        let mut observer = world.connect("observer").await;
+        assert_eq!(observer.ask("+late").await, "subscribed");
+        let mut ann = world.connect("ann").await;
+        assert_eq!(ann.ask("+late").await, "subscribed");
+        assert_eq!(ann.next().await, "join late");
+        assert_eq!(observer.next().await, "join late");
+        for reason in [CloseReason::Shutdown, CloseReason::Rebalance, CloseReason::Lifetime] {
+            world.close(ann.id, reason);
+            while !ann.socket.next().await.unwrap().unwrap().is_close() {}
+            ann = world.connect("ann").await;
+            assert_eq!(ann.ask("+late").await, "subscribed");
+            assert_eq!(world.present("late").await, 1);
+        }
+        world.close(ann.id, CloseReason::Revoked);
+        assert_eq!(observer.next().await, "leave late", "and nothing before");
+    })
+    .await;
+}
+
 /// Commands of clients that come, go and close in the middle of anything.
 async fn wander(world: &World, random: &mut Random) {
     const CHANNELS: [&str; 5] = ["a", "b", "c", "d", "e"];
@@ -532,6 +607,68 @@ async fn every_join_is_followed_by_one_leave_whatever_clients_do() {
             assert_eq!(world.present(channel).await, 0);
         }
         assert_eq!(world.shard.node.subscription_count(), 5);
+    })
+    .await;
+}
+
+/// The close code that the client is told next.
+async fn told_to_close(client: &mut Client) -> u16 {
+    loop {
+        match client.socket.next().await.unwrap().unwrap() {
+            tungstenite::Message::Close(Some(frame)) => return frame.code.into(),
+            tungstenite::Message::Ping(_) => {}
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_a_client_asked_for_is_done_before_it_is_asked_to_come_again() {
+    in_world(async |world| {
+        let mut waiting = world.connect("ann").await;
+        waiting.tell("=stuck").await;
+        while world.shard.node.subscription_count() == 0 {
+            tokio::task::yield_now().await;
+        }
+        let mut idle = world.connect("ann").await;
+        assert_eq!(idle.ask("?").await, "here");
+        world.shard.drain(Duration::ZERO).await;
+        assert_eq!(told_to_close(&mut idle).await, 1000);
+        assert!(waiting.socket.next().now_or_never().is_none(), "its command is under way");
+        world.presence.is_healed.send_replace(true);
+        assert_eq!(waiting.next().await, "subscribed");
+        let mut last = waiting.socket.next().await.unwrap().unwrap();
+        while last.is_text() {
+            last = waiting.socket.next().await.unwrap().unwrap();
+        }
+        assert!(last.is_close(), "{last:?}");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_never_ends_is_not_waited_for() {
+    in_world(async |world| {
+        let mut waiting = world.connect("ann").await;
+        waiting.tell("=stuck").await;
+        while world.shard.node.subscription_count() == 0 {
+            tokio::task::yield_now().await;
+        }
+        world.shard.drain(Duration::ZERO).await;
+        assert_eq!(told_to_close(&mut waiting).await, 1000);
+        drop(waiting);
+        world.shard.drained().await;
+        assert_eq!((world.shard.connection_count(), world.shard.cut()), (0, 0));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn who_comes_while_a_shard_drains_is_asked_to_go_on() {
+    in_world(async |world| {
+        world.shard.drain(Duration::ZERO).await;
+        let mut late = world.connect("ann").await;
+        assert_eq!(told_to_close(&mut late).await, 1000);
     })
     .await;
 }

@@ -16,7 +16,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use self::closing::Ending;
 use super::drawing::Drawing;
 use super::heartbeat::Alarm;
-use super::link::Link;
+use super::link::{Link, Recall};
 use super::operation::{Finished, Operation};
 use super::outbox::Full;
 use super::subscription::{Claim, Subscriber};
@@ -41,8 +41,17 @@ pub struct Arrival {
     pub conversation: Box<dyn Conversation>,
     /// Its id.
     pub client: ClientId,
-    /// Its place among the connections that the node may have; given back when the socket is closed.
-    pub permit: Option<OwnedSemaphorePermit>,
+    /// The places that it takes; `None` if nobody counts.
+    pub permit: Option<Permit>,
+}
+
+/// The places that a connection takes, given back when its socket is closed.
+#[derive(Debug)]
+pub struct Permit {
+    /// Among the connections that the node may have.
+    pub node: OwnedSemaphorePermit,
+    /// Among those that its address may have; `None` if there may be any number.
+    pub address: Option<OwnedSemaphorePermit>,
 }
 
 /// How much is said in one piece, or a little more.
@@ -80,11 +89,9 @@ struct Connection {
     peer_closed: bool,
     /// Whether what it sends can no longer be read as frames.
     is_garbled: bool,
-    /// Its code, which the answer repeats (RFC 6455 §5.5.1); `None` if it had none.
-    peer_code: Option<u16>,
     /// `None` until it has ended. Boxed: most of its life a connection has none.
     ending: Option<Box<Ending>>,
-    _permit: Option<OwnedSemaphorePermit>,
+    _permit: Option<Permit>,
 }
 
 impl Shard {
@@ -94,6 +101,7 @@ impl Shard {
     /// Outside of the shard's runtime.
     pub fn take_in(self: &Rc<Self>, arrival: Arrival) {
         let link = Rc::new(Link::new(arrival.client));
+        link.opened_at.set(self.ticks());
         let stream = Rc::new(arrival.stream);
         let sink = Sink::Direct(Rc::clone(&stream));
         let entry = Entry { sink, blocked: false.into(), link: Rc::clone(&link) };
@@ -103,7 +111,7 @@ impl Shard {
         self.metrics.connection_opened(arrival.conversation.name());
         self.set_alarm(self.settings.stale_close_delay, key, Alarm::Stale);
         if self.stopping.get() {
-            link.close(CloseReason::Shutdown);
+            link.recall(Recall::Shutdown);
         }
         let connection = Box::new(Connection {
             shard: Rc::clone(self),
@@ -118,7 +126,6 @@ impl Shard {
             said_bytes: 0,
             peer_closed: false,
             is_garbled: false,
-            peer_code: None,
             ending: None,
             _permit: arrival.permit,
         });
@@ -163,6 +170,9 @@ impl Connection {
 
     fn poll_wake(&mut self, ctx: &mut TaskContext<'_>) -> Poll<Wake> {
         self.link.register(ctx.waker());
+        if self.operation.is_none() && self.link.is_recalled() {
+            self.link.close_recalled();
+        }
         if self.link.is_closing() || self.link.has_orders() {
             return Poll::Ready(Wake::Told);
         }
@@ -239,6 +249,9 @@ impl Connection {
 
     fn on_event(&mut self, event: &Event<'_>, pongs: &mut Vec<u8>) {
         let mut effects = Vec::new();
+        if matches!(event, Event::Text(_) | Event::Binary(_)) {
+            self.link.heard_at.set(self.shard.ticks());
+        }
         match event {
             Event::Text(text) => self.conversation.on_message(Message::Text(text), &mut effects),
             Event::Binary(bytes) => self.conversation.on_message(Message::Binary(bytes), &mut effects),
@@ -254,8 +267,8 @@ impl Connection {
                     "client closes"
                 );
                 self.peer_closed = true;
-                self.peer_code = frame.as_ref().map(|frame| frame.code);
-                self.link.close(CloseReason::ByClient);
+                let code = frame.as_ref().map(|frame| frame.code);
+                self.link.close(CloseReason::ByClient { code });
             }
         }
         self.carry_out(effects);
@@ -444,6 +457,7 @@ impl Connection {
             self.shard.set_alarm(first, self.key, Alarm::Ping);
         }
         self.expire_at(identity.expires_at);
+        self.shard.limit_lifetime(self.key, &self.link);
     }
 
     fn expire_at(&self, expires_at: Option<SystemTime>) {

@@ -346,6 +346,8 @@ pub(super) mod bench {
                 outbox_bytes_max,
                 write_timeout: second,
                 position_check_interval: second,
+                lifetime_max: std::time::Duration::ZERO,
+                idle_after: second,
             };
             let shard = Shard::new(ShardId::new(0), node, settings, Arc::new(Budget::new(usize::MAX / 2)));
             let channel = Channel::parse("a", 255).unwrap();
@@ -486,7 +488,7 @@ mod tests {
         }
 
         fn close(&self, witness: &mut Witness) {
-            self.shard.forget(witness.key);
+            self.shard.forget(witness.key, &CloseReason::ByClient { code: None });
             witness.left_at = Some(self.published);
         }
     }

@@ -24,6 +24,10 @@ pub(super) enum Alarm {
     Expiry,
     /// The conversation asked to be reminded.
     Reminder,
+    /// It may have lived as long as it may.
+    Lifetime,
+    /// What it asked for before it was recalled should be done by now.
+    Recall,
     /// The socket should have taken something by now.
     Write,
 }

@@ -313,6 +313,12 @@ impl Hub {
         self.rooms[key.0 as usize].slow_consumer
     }
 
+    /// Whether the subscriber follows the history of its channel.
+    pub(super) fn is_tracked(&self, held: &Held) -> bool {
+        let subscriber = &self.rooms[held.channel.0 as usize].subscribers[held.index as usize];
+        subscriber.tracking != Tracking::Free
+    }
+
     /// The channels with subscribers that track their position.
     pub(super) fn tracked(&self) -> Vec<(ChannelKey, Channel, Duration)> {
         let tracks = |room: &Room| room.subscribers.iter().any(|one| matches!(one.tracking, Tracking::At(_)));

@@ -40,8 +40,33 @@ pub(super) struct Link {
     /// Channels of which something was missed, and the conversation does not know yet.
     lost: RefCell<Vec<ChannelKey>>,
     orders: RefCell<VecDeque<Order>>,
+    /// When it was opened, and when the client last said something; in turns of the wheel since the shard began.
+    pub(super) opened_at: Cell<u32>,
+    pub(super) heard_at: Cell<u32>,
+    recalled: Cell<Option<Recall>>,
     closing: RefCell<Option<CloseReason>>,
     waker: RefCell<Option<Waker>>,
+}
+
+/// Why a connection is asked to come again, to whichever node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Recall {
+    /// The node stops.
+    Shutdown,
+    /// Other nodes have far fewer clients.
+    Rebalance,
+    /// It lived as long as it may.
+    Lifetime,
+}
+
+impl From<Recall> for CloseReason {
+    fn from(recall: Recall) -> Self {
+        match recall {
+            Recall::Shutdown => Self::Shutdown,
+            Recall::Rebalance => Self::Rebalance,
+            Recall::Lifetime => Self::Lifetime,
+        }
+    }
 }
 
 /// A time that may lie days ahead and may change, and that a wheel of alarms is to watch.
@@ -71,6 +96,9 @@ impl Link {
             asides: RefCell::default(),
             lost: RefCell::default(),
             orders: RefCell::default(),
+            opened_at: Cell::new(0),
+            heard_at: Cell::new(0),
+            recalled: Cell::new(None),
             closing: RefCell::default(),
             waker: RefCell::default(),
         }
@@ -80,6 +108,25 @@ impl Link {
     pub(super) fn close(&self, reason: CloseReason) {
         self.closing.borrow_mut().get_or_insert(reason);
         self.wake();
+    }
+
+    /// Asks the connection's task to close once what the client has asked for is done, for the first reason that is given.
+    pub(super) fn recall(&self, recall: Recall) {
+        if self.recalled.get().is_none() {
+            self.recalled.set(Some(recall));
+            self.wake();
+        }
+    }
+
+    pub(super) fn is_recalled(&self) -> bool {
+        self.recalled.get().is_some()
+    }
+
+    /// Closes it, if it was recalled, whatever is under way.
+    pub(super) fn close_recalled(&self) {
+        if let Some(recall) = self.recalled.get() {
+            self.close(recall.into());
+        }
     }
 
     /// Why it closes, if it does.

@@ -7,6 +7,7 @@
 #[cfg(test)]
 mod comings;
 mod connection;
+mod drain;
 mod drawing;
 mod fanout;
 mod heartbeat;
@@ -18,6 +19,7 @@ mod position;
 mod run;
 #[cfg(test)]
 mod schedules;
+mod shedding;
 mod slow;
 mod subscription;
 mod table;
@@ -34,7 +36,7 @@ use smallvec::SmallVec;
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 
-pub use connection::Arrival;
+pub use connection::{Arrival, Permit};
 pub use outbox::Budget;
 
 use self::heartbeat::{Alarm, TICK, Wheel};
@@ -78,6 +80,10 @@ pub struct Settings {
     pub write_timeout: Duration,
     /// How long a subscriber that missed something may not know it; zero: for ever.
     pub position_check_interval: Duration,
+    /// How long a connection may live; zero: for ever.
+    pub lifetime_max: Duration,
+    /// A client that has said nothing for so long is idle.
+    pub idle_after: Duration,
 }
 
 /// What became of a frame that was offered to a connection.
@@ -110,7 +116,10 @@ pub struct Shard {
     slots: RandomState,
     /// Tasks of connections that have not ended, those in their closing handshake included.
     connections: Cell<usize>,
+    started_at: Instant,
     stopping: Cell<bool>,
+    /// Connections that were closed with something that the client had not taken.
+    cut: Cell<usize>,
     emptied: Notify,
     /// The frames of pings, each made once.
     pings: RefCell<SmallVec<[(Heartbeat, Bytes); 3]>>,
@@ -133,7 +142,9 @@ impl Shard {
             read_buffer: RefCell::new(vec![0; READ_BUFFER_BYTES].into()),
             slots: RandomState::new(),
             connections: Cell::new(0),
+            started_at: Instant::now(),
             stopping: Cell::new(false),
+            cut: Cell::new(0),
             emptied: Notify::new(),
             pings: RefCell::default(),
         })
@@ -149,8 +160,8 @@ impl Shard {
         supervise(tokio::task::spawn_local(position::run(Rc::clone(self))));
     }
 
-    /// Waits until the shard was told to stop and its last connection has ended. Cancel safe.
-    pub async fn stopped(&self) {
+    /// Waits until the last connection has ended of a shard that [drains](Self::drain). Cancel safe.
+    pub async fn drained(&self) {
         loop {
             let emptied = self.emptied.notified();
             if self.stopping.get() && self.connections.get() == 0 {
@@ -158,6 +169,16 @@ impl Shard {
             }
             emptied.await;
         }
+    }
+
+    /// Connections whose tasks have not ended.
+    pub fn connection_count(&self) -> usize {
+        self.connections.get()
+    }
+
+    /// How many connections were closed so far with something that the client had not taken.
+    pub fn cut(&self) -> usize {
+        self.cut.get()
     }
 
     /// The node that this shard is part of.
@@ -264,6 +285,8 @@ impl Shard {
                 let rest = self.settings.ping_interval.saturating_sub(self.settings.pong_timeout);
                 self.set_alarm(rest, key, Alarm::Ping);
             }
+            Alarm::Recall => link.close_recalled(),
+            Alarm::Lifetime => self.on_lifetime(key, &link),
             // It may be us who did not write.
             Alarm::Write if late => self.set_alarm(self.settings.write_timeout, key, Alarm::Write),
             Alarm::Write => self.on_write_alarm(key, &link),
@@ -351,18 +374,12 @@ impl Shard {
                     link.close(reason.clone());
                 }
             }),
+            Control::Shed(count) => self.shed(count),
             Control::Revoke(whose) => self.close_revoked(whose.as_ref()),
             Control::Users(answer) => {
                 let users = self.users.borrow().keys().cloned().collect();
                 // Who asked may have gone away; then nobody needs the answer.
                 drop(answer.send(users));
-            }
-            Control::Stop => {
-                self.stopping.set(true);
-                for entry in self.table.borrow().entries() {
-                    entry.link.close(CloseReason::Shutdown);
-                }
-                self.emptied.notify_waiters();
             }
         }
     }
@@ -444,12 +461,17 @@ impl Shard {
     }
 
     /// Removes the connection from everything that could still send to it. Again is harmless.
-    fn forget(&self, key: Key) {
-        let Some(link) = self.table.borrow().get(key).map(|entry| Rc::clone(&entry.link)) else { return };
+    ///
+    /// Answers what waits until everybody sees of it what they are to see: who comes back finds its place.
+    fn forget(&self, key: Key, reason: &CloseReason) -> Vec<impl Future<Output = ()> + use<>> {
+        let link = self.table.borrow().get(key).map(|entry| Rc::clone(&entry.link));
+        let Some(link) = link else { return Vec::new() };
         let subscriptions = std::mem::take(&mut *link.subscriptions.borrow_mut());
         for held in &subscriptions {
             self.remove_subscriber(held);
         }
+        let seats = subscriptions.into_iter().filter_map(|held| held.seat);
+        let lost = seats.filter_map(|seat| reason.comes_back().then(|| seat.lose()).flatten()).collect();
         if let Some(user) = link.user.borrow_mut().take() {
             self.node.client_closed(&user, link.client);
             let mut users = self.users.borrow_mut();
@@ -461,6 +483,7 @@ impl Shard {
             }
         }
         self.table.borrow_mut().remove(key);
+        lost
     }
 }
 

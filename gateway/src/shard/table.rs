@@ -81,6 +81,14 @@ impl Table {
         self.slots.len() - self.free.len()
     }
 
+    /// Every entry with its key.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (Key, &Entry)> {
+        let slots = (0_u32..).zip(&self.slots);
+        slots.filter_map(|(index, slot)| {
+            Some((Key { index, generation: slot.generation }, slot.entry.as_ref()?))
+        })
+    }
+
     pub(super) fn entries(&self) -> impl Iterator<Item = &Entry> {
         self.slots.iter().filter_map(|slot| slot.entry.as_ref())
     }

@@ -14,6 +14,17 @@ pub fn open_files_max() -> usize {
         .map_or(usize::MAX, |limit| usize::try_from(limit).unwrap_or(usize::MAX))
 }
 
+/// How much address space this process may have, in bytes; `None` for no limit.
+pub fn address_space_bytes_max() -> Option<usize> {
+    let limit = getrlimit(Resource::As).current?;
+    Some(usize::try_from(limit).unwrap_or(usize::MAX))
+}
+
+/// The unit in which the system counts memory, in bytes.
+pub fn page_bytes() -> usize {
+    rustix::param::page_size()
+}
+
 /// Raises the limit of open files as far as the system lets us. A socket is a file.
 pub fn raise_open_files() {
     let limit = getrlimit(Resource::Nofile);

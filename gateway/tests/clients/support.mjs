@@ -176,6 +176,7 @@ export class Gateway {
       internal: { address: '127.0.0.1', port: internalPort },
       client: { allowed_origins: [], token: { hmac_secret_key: secret } },
       api: { keys: [apiKey] },
+      drain: { delay: '0s', window: '0s' },
       channel: {
         without_namespace: { allow_user_limited_channels: true },
         namespaces: [
@@ -201,6 +202,8 @@ export class Gateway {
       CLARION__INTERNAL__PORT: `${internalPort}`,
       CLARION__CLIENT__TOKEN__HMAC_SECRET_KEY: secret,
       CLARION__API__KEYS: JSON.stringify([apiKey]),
+      CLARION__DRAIN__DELAY: '0s',
+      CLARION__DRAIN__WINDOW: '0s',
     };
     return Gateway.#startFor(t, { arguments: ['serve', '--config', file], environment, publicPort, internalPort, secret, apiKey });
   }

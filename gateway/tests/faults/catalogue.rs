@@ -61,7 +61,9 @@ pub(crate) fn all() -> Vec<&'static Fault> {
         crate::data_faults::FAULTS,
         crate::machine_faults::FAULTS,
         crate::process_faults::FAULTS,
+        crate::drain_faults::FAULTS,
         crate::publish_faults::FAULTS,
+        crate::crowd_faults::FAULTS,
     ];
     let mut faults: Vec<&Fault> = parts.into_iter().flatten().collect();
     faults.sort_by_key(|fault| fault.name[1..].parse::<u32>().unwrap_or(0));

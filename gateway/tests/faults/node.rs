@@ -3,6 +3,7 @@
 use std::fs;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::process::ExitStatus;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
@@ -35,7 +36,16 @@ pub(crate) struct Node {
     file: PathBuf,
     public: SocketAddr,
     internal: SocketAddr,
-    environment: Environment,
+    surroundings: Surroundings,
+}
+
+/// What a node finds around it.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Surroundings {
+    /// Variables of its environment.
+    pub(crate) environment: Environment,
+    /// Limits of the system, as `prlimit` takes them.
+    pub(crate) limits: &'static [&'static str],
 }
 
 /// Variables of the environment of a node, with their values.
@@ -58,16 +68,16 @@ impl Node {
         name: &str,
         directory: &Path,
         broker: Broker,
-        environment: Environment,
+        surroundings: Surroundings,
         change: impl FnOnce(&mut Value),
     ) -> Result<Self> {
         let mut config = config(name, broker);
         change(&mut config);
         let file = directory.join(format!("{name}.json"));
         fs::write(&file, config.to_string())?;
-        let mut process = launch(&file, &environment, Log::File)?;
+        let mut process = launch(&file, &surroundings, Log::File)?;
         let (public, internal) = serving(&mut process, 0).await?;
-        Ok(Self { process, name: name.to_owned(), file, public, internal, environment })
+        Ok(Self { process, name: name.to_owned(), file, public, internal, surroundings })
     }
 
     /// Starts it again, after its end. It has the addresses that it had before.
@@ -82,7 +92,7 @@ impl Node {
         config["internal"]["port"] = json!(self.internal.port());
         fs::write(&self.file, config.to_string())?;
         let said_before = self.process.output().len();
-        self.process = launch(&self.file, &self.environment, log)?;
+        self.process = launch(&self.file, &self.surroundings, log)?;
         if log == Log::File {
             return serving(&mut self.process, said_before).await.map(drop);
         }
@@ -127,6 +137,11 @@ impl Node {
         let status = self.process.exit(PATIENCE).await?;
         ensure!(status.success(), "node {} ended with {status}", self.name);
         Ok(())
+    }
+
+    /// Waits for its end, which somebody has asked it for; answers how it ended.
+    pub(crate) async fn exit_after(&mut self, patience: Duration) -> Result<ExitStatus> {
+        self.process.exit(patience).await
     }
 
     /// What it has logged, one JSON object in each line.
@@ -176,8 +191,14 @@ pub(crate) async fn call_api(
     http.post(&format!("/api/{method}"), &key, &request.to_string(), patience).await
 }
 
-fn launch(file: &Path, environment: &Environment, log: Log) -> Result<Process> {
-    let mut command = command(env!("CARGO_BIN_EXE_clarion"));
+fn launch(file: &Path, surroundings: &Surroundings, log: Log) -> Result<Process> {
+    const BINARY: &str = env!("CARGO_BIN_EXE_clarion");
+    let Surroundings { environment, limits } = surroundings;
+    let mut command = command(if limits.is_empty() { BINARY } else { "prlimit" });
+    if !limits.is_empty() {
+        // It becomes the node: the process stays the same.
+        command.args(*limits).arg(BINARY);
+    }
     command.args(["serve", "--config"]).arg(file).envs(environment.iter().map(|(name, value)| (name, value)));
     let output = file.with_extension("log");
     match log {
@@ -236,6 +257,7 @@ pub(crate) fn config(name: &str, broker: Broker) -> Value {
         "api": {"keys": [API_KEY]},
         "broker": broker,
         "cluster": {"heartbeat_interval": "500ms", "node_ttl": "2s"},
+        "drain": {"delay": "0s", "window": "0s"},
         "log": {"level": "info", "format": "json"},
     })
 }
@@ -243,7 +265,7 @@ pub(crate) fn config(name: &str, broker: Broker) -> Value {
 fn namespaces() -> Value {
     let keeps = json!({"history_size": 5000, "history_ttl": "10m", "force_recovery": true});
     let shows = json!({
-        "presence": true, "join_leave": true, "force_push_join_leave": true,
+        "presence": true, "join_leave": true, "force_push_join_leave": true, "leave_grace": "0s",
         "allow_presence_for_subscriber": true,
     });
     let namespace = |name: &str, parts: &[&Value]| {
@@ -270,7 +292,8 @@ pub(crate) mod tests {
 
     async fn a_node_answers_and_is_started_again_where_it_was() {
         let directory = Directory::make("own-node").unwrap();
-        let mut node = Node::start("alone", &directory, Broker::Memory, Vec::new(), |_| {}).await.unwrap();
+        let mut node =
+            Node::start("alone", &directory, Broker::Memory, Surroundings::default(), |_| {}).await.unwrap();
         let request = json!({"channel": "kept:a", "data": 1});
         assert_eq!(node.api("publish", &request).await.unwrap()["offset"], 1);
         assert!(node.is_ready().await.unwrap());

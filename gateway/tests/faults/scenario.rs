@@ -13,7 +13,7 @@ use crate::certificates::Certificates;
 use crate::cleanup::Directory;
 use crate::fleet::Fleet;
 use crate::http::Http;
-use crate::node::{Broker, Environment, Node};
+use crate::node::{Broker, Environment, Node, Surroundings};
 use crate::probe::Probe;
 use crate::proxy::Proxy;
 use crate::publisher::{Desk, Plan, Publisher};
@@ -63,6 +63,8 @@ pub(crate) struct Setup {
     pub(crate) is_tls: bool,
     /// What Redis asks for; the nodes read it from [`Scene::password_file`].
     pub(crate) password: Option<&'static str>,
+    /// Limits of the system for every node, as `prlimit` takes them.
+    pub(crate) limits: &'static [&'static str],
     /// Changes the configuration of every node.
     pub(crate) change: fn(&mut Value),
     /// The environment of each node, by its place; files for it may be made in the directory.
@@ -82,6 +84,7 @@ impl Default for Setup {
             proxied: false,
             is_tls: false,
             password: None,
+            limits: &[],
             change: |_| {},
             environment: |_, _| Ok(Environment::new()),
         }
@@ -223,7 +226,8 @@ impl Scene {
                 (setup.change)(config);
             };
             let environment = (setup.environment)(index, &self.directory)?;
-            let node = Node::start(&name, &self.directory, broker, environment, change).await?;
+            let surroundings = Surroundings { environment, limits: setup.limits };
+            let node = Node::start(&name, &self.directory, broker, surroundings, change).await?;
             self.watches.push(Watch::start(&node));
             self.nodes.push(node);
         }

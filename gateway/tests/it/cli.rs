@@ -7,7 +7,9 @@ use rustix::process::Signal;
 use crate::support::{Client, Gateway, Process, SECRET, config, get, sign};
 
 /// A node on any port.
-const NODE: [(&str, &str); 5] = [
+const NODE: [(&str, &str); 7] = [
+    ("CLARION__DRAIN__DELAY", "0s"),
+    ("CLARION__DRAIN__WINDOW", "0s"),
     ("CLARION__CLIENT__TOKEN__HMAC_SECRET_KEY", SECRET),
     ("CLARION__PUBLIC__ADDRESS", "127.0.0.1"),
     ("CLARION__PUBLIC__PORT", "0"),

@@ -2,14 +2,17 @@
 //!
 //! One file for each behavior; `support` is the only place with plumbing.
 
+mod admission;
 mod any_node;
 mod chat;
 mod cli;
 mod cluster;
 mod commands;
+mod drain;
 mod example_cluster;
 mod expiry;
 mod frames;
+mod grace;
 mod handshake;
 mod herd;
 mod history;

@@ -1,3 +1,7 @@
-//! A load generator whose clients check what they are given: nothing lost in silence, nothing twice, all in order.
+//! The load generator's command.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    swarm::cli::run(std::env::args_os())
+}

@@ -10,7 +10,7 @@ use axum::http::{
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
-use super::{Admission, Refusal};
+use super::{Acceptance, Refusal};
 
 /// RFC 6455 §1.3.
 const KEY_GUID: &[u8] = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
@@ -65,7 +65,11 @@ impl Handshake {
     }
 
     /// 101, with the sub-protocol that was selected of those that were offered; `None` for none of them.
-    pub(super) fn accept(&self, sub_protocol: Option<&'static str>, admission: Admission) -> Response<Body> {
+    pub(super) fn accept(
+        &self,
+        sub_protocol: Option<&'static str>,
+        acceptance: Acceptance,
+    ) -> Response<Body> {
         let mut response = Response::new(Body::empty());
         *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
         let headers = response.headers_mut();
@@ -76,7 +80,7 @@ impl Handshake {
         if let Some(spoken) = sub_protocol {
             headers.insert(header::SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(spoken));
         }
-        response.extensions_mut().insert(admission);
+        response.extensions_mut().insert(acceptance);
         response
     }
 }

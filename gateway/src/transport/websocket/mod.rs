@@ -1,6 +1,6 @@
 //! WebSocket: the opening handshake (RFC 6455 §4.2), who the client is, and the upgrade.
 //!
-//! [`respond`] answers a request: with a refusal, or with 101 and an [`Admission`] in the extensions of the
+//! [`respond`] answers a request: with a refusal, or with 101 and an [`Acceptance`] in the extensions of the
 //! response, by which the accept loop of the shard calls [`upgrade`].
 
 mod handshake;
@@ -17,7 +17,7 @@ use axum::http::{Request, Response};
 
 pub use origin::{OriginError, Origins};
 pub use refusal::Refusal;
-pub use upgrade::{Admission, upgrade};
+pub use upgrade::{Acceptance, upgrade};
 
 use self::handshake::Handshake;
 use crate::auth::TokenError;
@@ -50,7 +50,7 @@ pub enum Endpoint {
 /// Answers a handshake: 101, or why not. The token is verified before the 101.
 pub fn respond(gate: &Gate, endpoint: Endpoint, request: &Request<Body>) -> Response<Body> {
     match admit(gate, endpoint, request) {
-        Ok((handshake, sub_protocol, admission)) => handshake.accept(sub_protocol, admission),
+        Ok((handshake, sub_protocol, acceptance)) => handshake.accept(sub_protocol, acceptance),
         Err(refusal) => {
             gate.context.metrics.handshake_rejected(refusal.label());
             refusal.into_response()
@@ -62,7 +62,7 @@ fn admit(
     gate: &Gate,
     endpoint: Endpoint,
     request: &Request<Body>,
-) -> Result<(Handshake, Option<&'static str>, Admission), Refusal> {
+) -> Result<(Handshake, Option<&'static str>, Acceptance), Refusal> {
     let handshake = Handshake::parse(request)?;
     gate.origins.check(request.headers())?;
     let query = handshake::query(request.uri())?;
@@ -82,33 +82,33 @@ fn admit(
         }
         Err(error) => return Err(Refusal::Token(error)),
     };
-    let admission = match endpoint {
-        Endpoint::Native => Admission::new(move |client| {
+    let acceptance = match endpoint {
+        Endpoint::Native => Acceptance::new(move |client| {
             Box::new(centrifuge::Client::new(Arc::clone(&context), codec, client, identity.clone()))
         }),
         Endpoint::Bare => {
             let identity = bare_identity(gate, identity)?;
             let wishes = wishes(&query)?;
-            Admission::new(move |client| {
+            Acceptance::new(move |client| {
                 Box::new(bare::Client::new(Arc::clone(&context), client, identity.clone(), wishes.clone()))
             })
         }
     };
-    Ok((handshake, sub_protocol, admission))
+    Ok((handshake, sub_protocol, acceptance))
 }
 
-/// Answers a handshake for something that needs no token: 101 with `admission`, or why not.
-pub fn accept(request: &Request<Body>, admission: Admission) -> Response<Body> {
+/// Answers a handshake for something that needs no token: 101 with `acceptance`, or why not.
+pub fn accept(request: &Request<Body>, acceptance: Acceptance) -> Response<Body> {
     Handshake::parse(request)
-        .map_or_else(Refusal::into_response, |handshake| handshake.accept(None, admission))
+        .map_or_else(Refusal::into_response, |handshake| handshake.accept(None, acceptance))
 }
 
-fn rejection(endpoint: Endpoint, reason: CloseReason) -> Admission {
+fn rejection(endpoint: Endpoint, reason: CloseReason) -> Acceptance {
     let close_code = match endpoint {
         Endpoint::Native => centrifuge::code::close_code,
         Endpoint::Bare => bare::close_code,
     };
-    Admission::new(move |_| Box::new(Rejection::new(reason.clone(), close_code)))
+    Acceptance::new(move |_| Box::new(Rejection::new(reason.clone(), close_code)))
 }
 
 /// The bare form has no other place for a token than the handshake.

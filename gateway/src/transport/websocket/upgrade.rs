@@ -9,29 +9,28 @@ use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
 use rustix::net::sockopt;
 use tokio::net::TcpStream;
-use tokio::sync::OwnedSemaphorePermit;
 
 use crate::model::ClientId;
 use crate::protocol::Conversation;
-use crate::shard::{Arrival, Shard};
+use crate::shard::{Arrival, Permit, Shard};
 
 /// What a connection whose handshake was accepted will speak.
 ///
 /// It travels in the extensions of the response, from a handler that may run anywhere to the shard that owns
 /// the socket.
 #[derive(Clone)]
-pub struct Admission(Arc<dyn Fn(ClientId) -> Box<dyn Conversation> + Send + Sync>);
+pub struct Acceptance(Arc<dyn Fn(ClientId) -> Box<dyn Conversation> + Send + Sync>);
 
-impl Admission {
+impl Acceptance {
     /// The connection will be a conversation that `begin` makes, once.
     pub fn new(begin: impl Fn(ClientId) -> Box<dyn Conversation> + Send + Sync + 'static) -> Self {
         Self(Arc::new(begin))
     }
 }
 
-impl fmt::Debug for Admission {
+impl fmt::Debug for Acceptance {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str("Admission")
+        formatter.write_str("Acceptance")
     }
 }
 
@@ -41,12 +40,12 @@ impl fmt::Debug for Admission {
 pub async fn upgrade(
     shard: Rc<Shard>,
     upgrade: OnUpgrade,
-    admission: Admission,
+    acceptance: Acceptance,
     send_buffer_bytes: usize,
-    permit: Option<OwnedSemaphorePermit>,
+    permit: Option<Permit>,
 ) {
     let client = ClientId::random();
-    let conversation = (admission.0)(client);
+    let conversation = (acceptance.0)(client);
     if let Some((stream, unread)) = take_back(upgrade, send_buffer_bytes).await {
         shard.take_in(Arrival { stream, unread, conversation, client, permit });
     }

@@ -1,4 +1,5 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::time::Duration;
 
 use clarion::app::{self, StartError};
 use clarion::config::{ApiKey, Auto, ChannelOptions, Config};
@@ -10,7 +11,7 @@ use super::metrics::Samples;
 use super::{Answer, Client, Redis, eventually, http, token, within};
 
 const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
-const API_KEY: &str = "the-api-key-of-the-tests";
+pub(crate) const API_KEY: &str = "the-api-key-of-the-tests";
 
 /// A running gateway; stops when it is dropped.
 pub(crate) struct Gateway {
@@ -219,6 +220,7 @@ pub(crate) fn config() -> Config {
     config.public.port = 0;
     config.internal.address = LOOPBACK;
     config.internal.port = 0;
+    (config.drain.delay, config.drain.window) = (Duration::ZERO, Duration::ZERO);
     config.client.token.hmac_secret_key = Secret::new(token::SECRET);
     config.api.keys = vec![ApiKey { key: Secret::new(API_KEY), ..ApiKey::default() }];
     config.channel.without_namespace = ChannelOptions {

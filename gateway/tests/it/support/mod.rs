@@ -16,7 +16,7 @@ mod token;
 use std::time::Duration;
 
 pub(crate) use client::{Client, Publication};
-pub(crate) use gateway::{Gateway, config, namespace};
+pub(crate) use gateway::{API_KEY, Gateway, config, namespace};
 pub(crate) use http::{Answer, get, post};
 pub(crate) use process::Process;
 pub(crate) use protobuf::{ProtobufClient, replies, schema};

@@ -1,0 +1,102 @@
+//! The command line: reads arguments, runs what they ask for, says what came of it, and answers with an exit code.
+//!
+//! 0: everything that was promised holds. 1: something does not, or the run failed. 2: it was used wrongly.
+
+mod noon;
+
+use std::ffi::OsString;
+use std::io::{self, Write as _};
+use std::process::ExitCode;
+
+use anyhow::Error;
+use clap::{Parser, Subcommand};
+
+/// A load generator whose clients check what they are given.
+#[derive(Debug, Parser)]
+#[command(name = "swarm", version, arg_required_else_help = true)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Noon(noon::Noon),
+}
+
+/// Why a command did not do what it was asked.
+#[derive(Debug)]
+enum Failure {
+    /// It failed. Exit code 1.
+    Failed(Error),
+    /// It was used wrongly, or something that it needs is not there. Exit code 2.
+    Usage(Error),
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Self::Failed(error)
+    }
+}
+
+/// Runs the command that `arguments` ask for, the name of the program first.
+pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let arguments: Vec<OsString> = arguments.into_iter().collect();
+    let command = written(&arguments);
+    let parsed = match Arguments::try_parse_from(arguments) {
+        Ok(parsed) => parsed,
+        // Help and version come this way too, and are said on standard output with code 0.
+        Err(error) => return show(&error),
+    };
+    let outcome = match parsed.command {
+        Command::Noon(noon) => noon.run(command),
+    };
+    match outcome {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::from(1),
+        Err(Failure::Failed(error)) => complain(&error, 1),
+        Err(Failure::Usage(error)) => complain(&error, 2),
+    }
+}
+
+fn show(error: &clap::Error) -> ExitCode {
+    // Whoever closed the output does not want to know.
+    let _: io::Result<()> = error.print();
+    ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2))
+}
+
+fn complain(error: &Error, code: u8) -> ExitCode {
+    let _: io::Result<()> = writeln!(io::stderr(), "error: {error:#}");
+    ExitCode::from(code)
+}
+
+/// The command as it could be written in a shell again; of the program only its name.
+fn written(arguments: &[OsString]) -> String {
+    let words = arguments.iter().skip(1).map(|word| quoted(&word.to_string_lossy()));
+    std::iter::once("swarm".to_owned()).chain(words).collect::<Vec<_>>().join(" ")
+}
+
+fn quoted(word: &str) -> String {
+    let is_plain = |letter: char| letter.is_ascii_alphanumeric() || "-_=./,:+".contains(letter);
+    if !word.is_empty() && word.chars().all(is_plain) {
+        word.to_owned()
+    } else {
+        format!("'{}'", word.replace('\'', r"'\''"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_command_is_written_as_a_shell_reads_it() {
+        let words = ["/usr/bin/swarm", "noon", "--report", "it's a file.html", ""].map(OsString::from);
+        assert_eq!(written(&words), r"swarm noon --report 'it'\''s a file.html' ''");
+    }
+
+    #[test]
+    fn arguments_are_consistent() {
+        <Arguments as clap::CommandFactory>::command().debug_assert();
+    }
+}
