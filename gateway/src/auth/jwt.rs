@@ -98,7 +98,7 @@ pub enum TokenError {
 }
 
 impl TokenError {
-    /// The label for metrics and for the machine-readable answer; one of few.
+    /// The machine-readable answer; one of few.
     pub fn reason(&self) -> &'static str {
         match self {
             Self::TooLarge => "too_large",
@@ -109,6 +109,15 @@ impl TokenError {
             Self::Lifetime => "lifetime",
             Self::Claim(_) => "claims",
             Self::Revoked => "revoked",
+        }
+    }
+
+    /// The label for metrics: the [`reason`](Self::reason), but `clock` for a token from the future. Its maker and this
+    /// node do not agree on the time, and one of them has to be set right.
+    pub fn label(&self) -> &'static str {
+        match self {
+            Self::NotYetValid => "clock",
+            other => other.reason(),
         }
     }
 

@@ -23,6 +23,8 @@ pub struct Terms {
     pub is_listed: bool,
     /// Whether its joining and leaving are announced to the others.
     pub is_announced: bool,
+    /// How long it stays present after its connection was lost; zero: not at all.
+    pub leave_grace: Duration,
     /// Whether it hears who joins and leaves.
     pub hears_notices: bool,
     /// Whether it gets the newest publication without asking; only with `following` in cache mode.
@@ -73,6 +75,7 @@ pub(super) fn resolve(
         following,
         is_listed: overrides.presence.unwrap_or(options.presence),
         is_announced,
+        leave_grace: options.leave_grace.0,
         hears_notices: forces_notices || (asks.join_leave && is_announced && access.presence),
         auto_cache_recover: options.auto_cache_recover && is_cached,
         slow_consumer: options.slow_consumer,

@@ -110,7 +110,7 @@ pub struct ChannelOptions {
     /// What happens to a subscriber that does not keep up.
     pub slow_consumer: SlowConsumer,
     /// How long a user whose connection was lost stays present, so that one who comes back neither leaves nor joins;
-    /// 0 = not at all.
+    /// at most 1h, 0 = not at all.
     pub leave_grace: LeaveGrace,
 }
 

@@ -412,6 +412,7 @@ fn what_presence_and_caches_need_is_looked_for() {
         ("client: {presence_update_interval: 0s}", "client.presence_update_interval"),
         ("client: {presence_update_interval: 30s}", "channel.presence_ttl"),
         ("channel: {presence_ttl: 27s}", "channel.presence_ttl"),
+        ("channel: {without_namespace: {leave_grace: 61m}}", "channel.without_namespace.leave_grace"),
         (personal, "client.subscribe_to_user_personal_channel.namespace"),
         (&namespace("force_recovery: true"), path),
         (&namespace("allow_recovery: true, force_recovery_mode: cache"), path),

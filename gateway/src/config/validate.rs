@@ -21,6 +21,7 @@ const SHARDS_MAX: usize = 1024;
 const CHANNEL_BYTES_MAX: usize = 65535;
 const LEEWAY_MAX: Duration = Duration::from_secs(5 * 60);
 const KID_BYTES_MAX: usize = 128;
+const LEAVE_GRACE_MAX: Duration = Duration::from_secs(3600);
 
 /// Keys of tutorials and documentation, in lower case.
 const WELL_KNOWN_KEYS: [&str; 10] = [
@@ -319,6 +320,8 @@ fn check_presence(config: &Config, problems: &mut Problems) {
 
 fn check_options(at: &str, options: &ChannelOptions, channel: &ChannelSection, problems: &mut Problems) {
     check_history(at, options, channel, problems);
+    let fits = options.leave_grace.0 <= LEAVE_GRACE_MAX;
+    problems.require(fits, &format!("{at}.leave_grace"), "must be at most 1h");
     let is_cached = options.force_recovery && options.force_recovery_mode == RecoveryMode::Cache;
     let path = format!("{at}.auto_cache_recover");
     let message = "needs force_recovery, and `cache` as force_recovery_mode";

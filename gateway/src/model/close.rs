@@ -3,8 +3,11 @@
 /// A client protocol maps it to a code of its own (`protocol/<name>/code.rs`).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum CloseReason {
-    /// The client closed with a close frame of its own; the code is its.
-    ByClient,
+    /// The client closed with a close frame of its own.
+    ByClient {
+        /// What it says; `None` if it says nothing.
+        code: Option<u16>,
+    },
     /// The transport ended without a close frame.
     ConnectionLost,
     /// The node stops.
@@ -65,10 +68,46 @@ pub enum CloseReason {
 }
 
 impl CloseReason {
+    /// Whether the client is expected to come back at once: it lost its connection, or was asked to connect again.
+    /// Who closed on purpose, or was sent away, is not.
+    pub fn comes_back(&self) -> bool {
+        match self {
+            Self::ConnectionLost
+            | Self::Shutdown
+            | Self::Rebalance
+            | Self::Lifetime
+            | Self::NoPong
+            | Self::SlowConsumer
+            | Self::WriteTimeout
+            | Self::Expired
+            | Self::SubscriptionExpired
+            | Self::InsufficientState
+            | Self::TooManyRequests
+            | Self::Internal => true,
+            // A page that goes away says 1001, whether it is loaded again or not. Without a code a program has closed
+            // it: so do all SDKs when they are told to.
+            Self::ByClient { code } => !matches!(code, None | Some(1000 | 3500..=3999 | 4500..=4999)),
+            Self::Stale
+            | Self::BadRequest
+            | Self::InvalidToken
+            | Self::Revoked
+            | Self::ChannelLimit
+            | Self::PermissionDenied
+            | Self::Disconnected { .. }
+            | Self::TooManyErrors
+            | Self::FrameError
+            | Self::InvalidUtf8
+            | Self::TooBig
+            | Self::UnsupportedData
+            | Self::InappropriateProtocol
+            | Self::ConnectionLimit => false,
+        }
+    }
+
     /// The label for metrics and the field `close.reason` of logs.
     pub fn label(&self) -> &'static str {
         match self {
-            Self::ByClient => "by_client",
+            Self::ByClient { .. } => "by_client",
             Self::ConnectionLost => "connection_lost",
             Self::Shutdown => "shutdown",
             Self::Rebalance => "rebalance",
@@ -95,6 +134,60 @@ impl CloseReason {
             Self::SubscriptionExpired => "subscription_expired",
             Self::ConnectionLimit => "connection_limit",
             Self::Internal => "internal",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_lost_its_connection_or_was_asked_to_connect_again_comes_back_and_nobody_else() {
+        let by_client = |code| CloseReason::ByClient { code };
+        let disconnected = |code| CloseReason::Disconnected { code, reason: "x".into() };
+        for (reason, comes_back) in [
+            (by_client(None), false),
+            (by_client(Some(1000)), false),
+            (by_client(Some(1001)), true),
+            (by_client(Some(1011)), true),
+            (by_client(Some(3000)), true),
+            (by_client(Some(3499)), true),
+            (by_client(Some(3500)), false),
+            (by_client(Some(3999)), false),
+            (by_client(Some(4000)), true),
+            (by_client(Some(4499)), true),
+            (by_client(Some(4500)), false),
+            (by_client(Some(4999)), false),
+            (CloseReason::ConnectionLost, true),
+            (CloseReason::Shutdown, true),
+            (CloseReason::Rebalance, true),
+            (CloseReason::Lifetime, true),
+            (CloseReason::NoPong, true),
+            (CloseReason::SlowConsumer, true),
+            (CloseReason::WriteTimeout, true),
+            (CloseReason::Expired, true),
+            (CloseReason::SubscriptionExpired, true),
+            (CloseReason::InsufficientState, true),
+            (CloseReason::TooManyRequests, true),
+            (CloseReason::Internal, true),
+            (CloseReason::Stale, false),
+            (CloseReason::BadRequest, false),
+            (CloseReason::InvalidToken, false),
+            (CloseReason::Revoked, false),
+            (CloseReason::ChannelLimit, false),
+            (CloseReason::PermissionDenied, false),
+            (disconnected(3000), false),
+            (disconnected(4500), false),
+            (CloseReason::TooManyErrors, false),
+            (CloseReason::FrameError, false),
+            (CloseReason::InvalidUtf8, false),
+            (CloseReason::TooBig, false),
+            (CloseReason::UnsupportedData, false),
+            (CloseReason::InappropriateProtocol, false),
+            (CloseReason::ConnectionLimit, false),
+        ] {
+            assert_eq!(reason.comes_back(), comes_back, "{reason:?}");
         }
     }
 }

@@ -119,6 +119,11 @@ random_id! {
     NodeEpoch
 }
 
+impl NodeEpoch {
+    /// No tenure of any node: what belongs to it outlives them all.
+    pub const NOBODY: Self = Self(Uuid::nil());
+}
+
 /// What authentication established about a connection.
 #[derive(Clone, Debug, Default)]
 pub struct Identity {

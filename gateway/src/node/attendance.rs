@@ -9,11 +9,16 @@
 //! enters waits for one of a limited number of places in the queue, and only who has entered can be announced
 //! and leave, once each.
 //!
+//! A subscriber whose connection was lost does not leave at once: its entry lingers, and belongs to nobody. Whoever enters
+//! as its user meanwhile, on whichever node, takes its place without a word. If nobody does, this node takes it out when
+//! its grace is over, and announces the leave; a survivor does if this node is gone.
+//!
 //! Everybody sits under the epoch of the node's tenure. A node that lost its tenure was taken for dead, and its
 //! subscribers were said to have left: under the next epoch who still sits enters again, and joins again where a leave
 //! was announced. While no tenure is held nothing is said, and nobody enters.
 
 mod departures;
+mod graces;
 mod owed;
 mod seats;
 mod worker;
@@ -23,11 +28,13 @@ use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use parking_lot::Mutex;
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio::task::AbortHandle;
 
+use self::graces::Graces;
 use self::worker::Worker;
 use super::Backends;
 use crate::model::{Channel, ClientInfo};
@@ -76,12 +83,20 @@ pub struct Entrant {
     pub info: Arc<ClientInfo>,
     /// How they see it.
     pub attendance: Attendance,
+    /// How long they still see it when its connection was lost; zero: not at all.
+    pub leave_grace: Duration,
 }
 
 impl Entrant {
     fn member(&self) -> Member {
         let Attendance { is_listed, is_announced } = self.attendance;
         Member { info: Arc::clone(&self.info), is_listed, is_announced }
+    }
+
+    /// How long it lingers; `None` if it does not. Of who has no user nobody can tell that it is back.
+    fn grace(&self) -> Option<Duration> {
+        let can_return = self.attendance.is_kept() && !self.info.user.is_anonymous();
+        Some(self.leave_grace).filter(|grace| can_return && !grace.is_zero())
     }
 }
 
@@ -92,6 +107,8 @@ pub struct Seat {
     desk: Arc<Desk>,
     id: SeatId,
     is_announced: bool,
+    /// It lingers if its connection is lost.
+    can_return: bool,
     /// As what it is to be seen, and the worker does not know yet.
     renamed: Option<Arc<Mutex<Option<Arc<ClientInfo>>>>>,
 }
@@ -118,6 +135,21 @@ impl Seat {
     }
 }
 
+impl Seat {
+    /// Leaves the seat to whoever comes back as its user within the grace; without a grace as dropping it does.
+    ///
+    /// Never waits; what it answers waits until the seat can be taken, or nobody knows when. Dropping that is no matter.
+    pub fn lose(self) -> Option<impl Future<Output = ()>> {
+        if !self.can_return {
+            return None;
+        }
+        let (left, is_left) = oneshot::channel();
+        // What dropping it says next finds no seat.
+        self.desk.push(Event::Lost(self.id, left));
+        Some(is_left.map(drop))
+    }
+}
+
 impl Drop for Seat {
     fn drop(&mut self) {
         self.desk.push(Event::Left(self.id));
@@ -139,6 +171,8 @@ enum Event {
     Renamed(SeatId, Arc<Mutex<Option<Arc<ClientInfo>>>>),
     /// It was dropped.
     Left(SeatId),
+    /// The connection of its subscriber was lost. Dropped when that is done, or put off.
+    Lost(SeatId, oneshot::Sender<()>),
     /// The entries may be gone.
     Forgotten,
     /// Somebody wants to know when everything before is done.
@@ -204,6 +238,7 @@ impl Desk {
             desk: Arc::clone(self),
             id,
             is_announced: !entrant.attendance.is_announced,
+            can_return: entrant.grace().is_some(),
             renamed: None,
         };
         self.push(Event::Entered(Entering { id, channel, entrant, answer, _place: place }));
@@ -218,24 +253,27 @@ impl Desk {
 pub(super) struct Roll {
     hasher: RandomState,
     desks: Vec<Arc<Desk>>,
-    /// Announces who departed without their seat's doing.
-    announcer: AbortHandle,
+    /// Announce who departed without their seat's doing, and end the graces of those who do not come back.
+    tasks: [AbortHandle; 2],
 }
 
 impl Roll {
     /// Starts the workers on `backbone`. They end with the roll.
     pub(super) fn open(backends: &Backends, backbone: &Handle) -> Self {
+        let graces = Arc::new(Graces::default());
         let desks: Vec<_> = (0..WORKERS).map(|_| Desk::new()).collect();
         for (index, desk) in desks.iter().enumerate() {
             // They do not all refresh at the same time.
             let share = f64::from(u32::try_from(index + 1).expect("there are few")) / WORKERS as f64;
             let first_after = backends.presence_settings.update_interval.mul_f64(share);
-            let worker = Worker::new(Arc::clone(desk), backends, first_after);
+            let worker = Worker::new(Arc::clone(desk), backends, &graces, first_after);
             backbone.spawn(worker.run());
         }
         let (broker, presence) = (Arc::clone(&backends.broker), Arc::clone(&backends.presence));
-        let announcer = backbone.spawn(departures::announce(broker, presence)).abort_handle();
-        Self { hasher: RandomState::new(), desks, announcer }
+        let ending = graces.end(Arc::clone(&presence), backends.cluster.tenure.subscribe());
+        let announcing = departures::announce(broker, presence);
+        let tasks = [backbone.spawn(announcing).abort_handle(), backbone.spawn(ending).abort_handle()];
+        Self { hasher: RandomState::new(), desks, tasks }
     }
 
     pub(super) async fn enter(&self, channel: Channel, entrant: Entrant) -> Result<Seat, PresenceError> {
@@ -261,7 +299,7 @@ impl Roll {
 
 impl Drop for Roll {
     fn drop(&mut self) {
-        self.announcer.abort();
+        self.tasks.iter().for_each(AbortHandle::abort);
         for desk in &self.desks {
             desk.queue.lock().is_closed = true;
             desk.places.close();
@@ -274,5 +312,7 @@ impl Drop for Roll {
 mod deaths;
 #[cfg(test)]
 mod races;
+#[cfg(test)]
+mod returns;
 #[cfg(test)]
 mod tests;

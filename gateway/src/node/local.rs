@@ -72,6 +72,16 @@ impl Local for Node {
 
     async fn clear_up(&self, epoch: NodeEpoch) -> bool {
         // Of several nodes that do so each announces whom it took out.
-        self.presence.reap(epoch).await.is_ok()
+        if self.presence.reap(epoch).await.is_err() {
+            return false;
+        }
+        // Who lingers was asked to come back, by a node that may have done nothing else any more.
+        loop {
+            match self.presence.expire(epoch).await {
+                Ok(None) => return true,
+                Ok(Some(rest)) => tokio::time::sleep(rest).await,
+                Err(_) => return false,
+            }
+        }
     }
 }

@@ -4,10 +4,13 @@
 //! dead, an implementation tests itself. `$make` answers a presence for which these owners live: those of
 //! [`owners`].
 
+mod lingering;
+
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+pub(super) use self::lingering::*;
 use super::{Departed, Holding, Lease, Member, Presence, PresenceStats};
 use crate::model::{Channel, ClientId, ClientInfo, NodeEpoch, RawJson, UserId};
 
@@ -31,6 +34,17 @@ macro_rules! suite {
             of_several_who_reap_each_member_departs_once,
             a_refresh_takes_out_who_is_not_named,
             a_crowd_is_counted_refreshed_and_reaped,
+            who_returns_takes_its_place_and_nobody_departs,
+            who_does_not_return_departs_once_whoever_looks,
+            of_two_places_of_a_user_the_first_is_taken_first,
+            of_several_who_return_at_once_one_takes_the_place,
+            who_lingers_does_not_die_with_its_node,
+            a_refresh_neither_ends_nor_revives_who_lingers,
+            only_who_is_seen_in_the_same_way_takes_a_place,
+            of_whom_nobody_knows_lingers_who_took_a_place,
+            asked_again_it_is_known_who_lingers_and_who_did,
+            who_enters_again_while_it_lingers_has_returned,
+            a_crowd_that_lingers_comes_back_or_departs,
         );
     };
     (@each $make:expr; $($name:ident),* $(,)?) => {

@@ -3,6 +3,7 @@
 //! The members live in the memory of the process and end with it. Each has a lease of its own, which its owner never
 //! fails to renew: one that ran out all the same ends without a word.
 
+mod graces;
 mod stripe;
 
 use std::hash::{BuildHasher, RandomState};
@@ -13,15 +14,18 @@ use async_trait::async_trait;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
-use self::stripe::Stripe;
+use self::graces::Graces;
+use self::stripe::{Remains, Stripe};
 use super::departures::{Departed, Departures};
-use super::{Holding, Lease, Member, Presence, PresenceError, PresenceStats};
+use super::{Added, Grace, Holding, Lease, Member, Presence, PresenceError, PresenceStats};
 use crate::model::{Channel, ClientId, ClientInfo, NodeEpoch};
 
 /// How many locks the channels are spread over.
 const STRIPES: usize = 64;
 /// No lease ends further ahead: an [`Instant`] has an end.
 const TTL_MAX: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
+/// How much longer than its grace somebody is kept who lingers: it is for its owner to take it out.
+const HELD_UP: Duration = Duration::from_secs(600);
 
 /// Remembers members inside the process.
 ///
@@ -30,6 +34,8 @@ const TTL_MAX: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
 pub struct MemoryPresence {
     hasher: RandomState,
     stripes: Box<[Mutex<Stripe>]>,
+    /// Locked before a stripe.
+    graces: Mutex<Graces>,
     departures: Departures,
 }
 
@@ -37,7 +43,12 @@ impl MemoryPresence {
     /// Nobody is present anywhere.
     pub fn new() -> Self {
         let stripes = (0..STRIPES).map(|_| Mutex::default()).collect();
-        Self { hasher: RandomState::new(), stripes, departures: Departures::default() }
+        Self {
+            hasher: RandomState::new(),
+            stripes,
+            graces: Mutex::default(),
+            departures: Departures::default(),
+        }
     }
 
     /// Gives back the memory of what has expired. To be called every second or so, by one task.
@@ -60,6 +71,22 @@ impl MemoryPresence {
         let expires_at = now + lease.ttl.min(TTL_MAX);
         self.stripe(channel).lock().put(channel, member, lease.owner, now, expires_at)
     }
+
+    fn linger_until(&self, channel: &Channel, member: &Member, grace: Grace) -> bool {
+        let now = Instant::now();
+        let over = now + grace.lasts.min(TTL_MAX);
+        let client = member.info.client;
+        let mut graces = self.graces.lock();
+        match self.stripe(channel).lock().linger(channel, client, grace.is_known, now, over + HELD_UP) {
+            Remains::Gone => graces.has(grace.owner, channel, client),
+            Remains::TakenOut => false,
+            Remains::LingersAlready => true,
+            Remains::Lingers => {
+                graces.begin(grace.owner, over, channel, client);
+                true
+            }
+        }
+    }
 }
 
 impl Default for MemoryPresence {
@@ -72,6 +99,33 @@ impl Default for MemoryPresence {
 impl Presence for MemoryPresence {
     async fn add(&self, channel: &Channel, member: Member, lease: Lease) -> Result<bool, PresenceError> {
         Ok(self.put(channel, member, lease))
+    }
+
+    async fn enter(&self, channel: &Channel, member: Member, lease: Lease) -> Result<Added, PresenceError> {
+        let now = Instant::now();
+        let expires_at = now + lease.ttl.min(TTL_MAX);
+        Ok(self.stripe(channel).lock().enter(channel, member, lease.owner, now, expires_at))
+    }
+
+    async fn linger(&self, channel: &Channel, member: &Member, grace: Grace) -> Result<bool, PresenceError> {
+        Ok(self.linger_until(channel, member, grace))
+    }
+
+    async fn expire(&self, owner: NodeEpoch) -> Result<Option<Duration>, PresenceError> {
+        let now = Instant::now();
+        loop {
+            self.departures.room().await;
+            let mut graces = self.graces.lock();
+            let due = graces.take_due(owner, now);
+            if due.is_empty() {
+                return Ok(graces.next(owner).map(|next| next.saturating_duration_since(now)));
+            }
+            let take = |(channel, client): &(Channel, ClientId)| {
+                let member = self.stripe(channel).lock().take_lingering(channel, *client)?;
+                Departed::of(channel, &member)
+            };
+            self.departures.push(due.iter().filter_map(take));
+        }
     }
 
     async fn refresh(&self, holdings: &[Holding], lease: Lease) -> Result<(), PresenceError> {

@@ -2,7 +2,8 @@
 //!
 //! A presence knows channels and members. Each member belongs to an owner, the node that put it in, by the epoch of
 //! its tenure: the members of a node that died go with it, all at once. An owner renews its lease on each channel as
-//! well, so that what it forgot goes too. A presence does not know who hears of all this: joins and leaves are
+//! well, so that what it forgot goes too. A member whose connection is gone may linger: it is seen as before and belongs
+//! to nobody, until its user comes back and takes its place or its grace is over. A presence does not know who hears of all this: joins and leaves are
 //! announced through the broker, by who learns here that there is something to announce. Every implementation
 //! passes the suite in `contract.rs`.
 
@@ -65,6 +66,30 @@ pub struct Lease {
     pub ttl: Duration,
 }
 
+/// On what terms a member lingers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Grace {
+    /// Whose it was, and who [expires](Presence::expire) it; if that is dead, somebody else.
+    pub owner: NodeEpoch,
+    /// For how long from now on; at most an hour.
+    pub lasts: Duration,
+    /// Others know that it is there. One of whom they do not know lingers only in a place that it took itself, and is
+    /// taken out else.
+    pub is_known: bool,
+}
+
+/// How somebody came in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Added {
+    /// It was no member before.
+    New,
+    /// It was one.
+    Again,
+    /// It took the place of one who lingered, whose leave nobody announces: others know that its user is there. Whoever
+    /// takes it out one day announces a leave, as for one that has joined.
+    Returned,
+}
+
 /// All that an owner has in a channel.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Holding {
@@ -88,6 +113,34 @@ pub trait Presence: Send + Sync + 'static {
     /// # Errors
     /// [`PresenceError`] when it cannot be said that it is a member.
     async fn add(&self, channel: &Channel, member: Member, lease: Lease) -> Result<bool, PresenceError>;
+
+    /// As [`add`](Self::add), for somebody who may have been there before: if its user lingers in the channel and was
+    /// seen in the same way, it takes that place in the same step, of several the one that was left first. Asked again,
+    /// it answers that it returned.
+    ///
+    /// # Errors
+    /// [`PresenceError`] when it cannot be said that it is a member. It may be one, and may have taken a place:
+    /// [`linger`](Self::linger) gives that back.
+    async fn enter(&self, channel: &Channel, member: Member, lease: Lease) -> Result<Added, PresenceError>;
+
+    /// Has `member` linger: it stays in the channel and belongs to nobody from now on, whatever becomes of its owner.
+    /// One that lingers already goes on, for as long as it was said first.
+    ///
+    /// Answers whether it lingers, or did until its place was taken; `false` if it is gone in another way.
+    ///
+    /// # Errors
+    /// [`PresenceError::Unavailable`] when it may linger or not. To be asked again, and before the next call of
+    /// [`expire`](Self::expire) for this owner, which forgets whose place was taken.
+    async fn linger(&self, channel: &Channel, member: &Member, grace: Grace) -> Result<bool, PresenceError>;
+
+    /// Takes out those who linger, were `owner`'s, and have not come back in time; they [depart](Self::departed). Several
+    /// may do so at once, on any node.
+    ///
+    /// Answers after how long this is to be called again; `None` if nobody of that owner lingers any more.
+    ///
+    /// # Errors
+    /// [`PresenceError`] when some may still be there.
+    async fn expire(&self, owner: NodeEpoch) -> Result<Option<Duration>, PresenceError>;
 
     /// Renews the lease on each of these channels; each is in it once. Afterwards these members, and no others, are
     /// the owner's there: one that is gone comes back, and one that is not named [departs](Self::departed).
@@ -125,8 +178,8 @@ pub trait Presence: Send + Sync + 'static {
     /// [`PresenceError`] when there was no answer.
     async fn stats(&self, channel: &Channel) -> Result<PresenceStats, PresenceError>;
 
-    /// Takes out all members of `owner`, which is dead for good; they [depart](Self::departed). Several may do so at
-    /// once, on any node.
+    /// Takes out all members of `owner`, which is dead for good; they [depart](Self::departed). Who lingers is none, and
+    /// stays until it [expires](Self::expire). Several may do so at once, on any node.
     ///
     /// # Errors
     /// [`PresenceError`] when some may still be there; nobody sees them all the same.

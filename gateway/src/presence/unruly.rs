@@ -1,11 +1,14 @@
 //! A presence for tests that is late and unreliable, as the trait allows: see `broker/unruly.rs`.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use parking_lot::Mutex;
 
-use super::{Departed, Holding, Lease, Member, MemoryPresence, Presence, PresenceError, PresenceStats};
+use super::{
+    Added, Departed, Grace, Holding, Lease, Member, MemoryPresence, Presence, PresenceError, PresenceStats,
+};
 use crate::model::chance::{Failure, Manners, Random, turns};
 use crate::model::{Channel, ClientId, ClientInfo, NodeEpoch};
 
@@ -53,6 +56,18 @@ impl UnrulyPresence {
 impl Presence for UnrulyPresence {
     async fn add(&self, channel: &Channel, member: Member, lease: Lease) -> Result<bool, PresenceError> {
         self.call(self.memory.add(channel, member, lease)).await
+    }
+
+    async fn enter(&self, channel: &Channel, member: Member, lease: Lease) -> Result<Added, PresenceError> {
+        self.call(self.memory.enter(channel, member, lease)).await
+    }
+
+    async fn linger(&self, channel: &Channel, member: &Member, grace: Grace) -> Result<bool, PresenceError> {
+        self.call(self.memory.linger(channel, member, grace)).await
+    }
+
+    async fn expire(&self, owner: NodeEpoch) -> Result<Option<Duration>, PresenceError> {
+        self.call(self.memory.expire(owner)).await
     }
 
     async fn refresh(&self, holdings: &[Holding], lease: Lease) -> Result<(), PresenceError> {

@@ -22,13 +22,14 @@ use super::fanout::bench::{Bench, Random};
 use super::{Arrival, Shard};
 use crate::broker::PublishOptions;
 use crate::config::SlowConsumer;
+use crate::model::chance::turns;
 use crate::model::{
     Channel, ClientId, ClientInfo, CloseReason, Identity, NodeEpoch, Publication, RawJson, UserId,
 };
 use crate::node::recovery::{Follow, Mode, Since};
 use crate::node::{Attendance, Entrant, Order};
 use crate::presence::{
-    Departed, Holding, Lease, Member, MemoryPresence, Presence, PresenceError, PresenceStats,
+    Added, Departed, Grace, Holding, Lease, Member, MemoryPresence, Presence, PresenceError, PresenceStats,
 };
 use crate::protocol::{
     Conversation, Effect, Encoding, Framing, Heartbeat, Message, Outcome, SubscribeError, Wanted,
@@ -46,6 +47,7 @@ impl Erratic {
         match channel.as_str() {
             "failing" => return Err(PresenceError::Unavailable),
             "stuck" => drop(self.is_healed.subscribe().wait_for(|is_healed| *is_healed).await),
+            "late" => turns(300).await,
             _ => {}
         }
         for _ in 0..rand::random_range(0..20) {
@@ -60,6 +62,20 @@ impl Presence for Erratic {
     async fn add(&self, channel: &Channel, member: Member, lease: Lease) -> Result<bool, PresenceError> {
         self.take_time(channel).await?;
         self.memory.add(channel, member, lease).await
+    }
+
+    async fn enter(&self, channel: &Channel, member: Member, lease: Lease) -> Result<Added, PresenceError> {
+        self.take_time(channel).await?;
+        self.memory.enter(channel, member, lease).await
+    }
+
+    async fn linger(&self, channel: &Channel, member: &Member, grace: Grace) -> Result<bool, PresenceError> {
+        self.take_time(channel).await?;
+        self.memory.linger(channel, member, grace).await
+    }
+
+    async fn expire(&self, owner: NodeEpoch) -> Result<Option<Duration>, PresenceError> {
+        self.memory.expire(owner).await
     }
 
     async fn refresh(&self, holdings: &[Holding], lease: Lease) -> Result<(), PresenceError> {
@@ -98,6 +114,7 @@ impl Presence for Erratic {
 struct Puppet {
     client: ClientId,
     user: &'static str,
+    leave_grace: Duration,
     subscribing: Option<Channel>,
     waiting: VecDeque<String>,
 }
@@ -107,7 +124,7 @@ impl Puppet {
         let user = UserId::parse(self.user).unwrap();
         let info = ClientInfo { user, client: self.client, conn_info: None, chan_info: None };
         let attendance = Attendance { is_listed: true, is_announced: true };
-        let entrant = Entrant { info: Arc::new(info), attendance };
+        let entrant = Entrant { info: Arc::new(info), attendance, leave_grace: self.leave_grace };
         let follow = Follow {
             since: None,
             mode: Mode::Stream,
@@ -214,6 +231,7 @@ struct World {
     shard: Rc<Shard>,
     presence: Arc<Erratic>,
     listener: TcpListener,
+    leave_grace: Duration,
 }
 
 impl World {
@@ -222,14 +240,15 @@ impl World {
         let shard = Bench::with(Arc::clone(&presence) as _, 4 << 20).shard;
         shard.start();
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
-        Self { shard, presence, listener }
+        Self { shard, presence, listener, leave_grace: Duration::ZERO }
     }
 
     async fn connect(&self, user: &'static str) -> Client {
         let address = self.listener.local_addr().unwrap();
         let (ours, theirs) = tokio::join!(self.listener.accept(), TcpStream::connect(address));
         let client = ClientId::random();
-        let puppet = Puppet { client, user, subscribing: None, waiting: VecDeque::new() };
+        let leave_grace = self.leave_grace;
+        let puppet = Puppet { client, user, leave_grace, subscribing: None, waiting: VecDeque::new() };
         let (stream, _) = ours.unwrap();
         self.shard.take_in(Arrival {
             stream,
@@ -239,7 +258,13 @@ impl World {
             permit: None,
         });
         let role = tungstenite::protocol::Role::Client;
-        Client { socket: WebSocketStream::from_raw_socket(theirs.unwrap(), role, None).await }
+        Client { id: client, socket: WebSocketStream::from_raw_socket(theirs.unwrap(), role, None).await }
+    }
+
+    fn close(&self, client: ClientId, reason: CloseReason) {
+        let table = self.shard.table.borrow();
+        let link = table.entries().map(|entry| &entry.link).find(|link| link.client == client);
+        link.unwrap().close(reason);
     }
 
     async fn publish(&self, name: &str) {
@@ -265,6 +290,7 @@ impl World {
 }
 
 struct Client {
+    id: ClientId,
     socket: WebSocketStream<TcpStream>,
 }
 
@@ -314,6 +340,48 @@ async fn a_connection_whose_task_panics_leaves_nothing_behind_and_is_counted_out
         let ended = r#"clarion_connections_closed_total{code="none",reason="internal"} 1"#;
         assert!(text.lines().any(|line| line == ended), "{text}");
         assert!(!text.lines().any(|line| line.starts_with("clarion_connections{") && !line.ends_with(" 0")));
+    })
+    .await;
+}
+
+/// This is what proves F41 of the fault tests: a process that runs has no way to make a task panic.
+#[tokio::test]
+async fn f41_a_task_that_panics_ends_its_own_connection_and_others_miss_nothing() {
+    const PUBLICATIONS: usize = 60;
+    in_world(async |world| {
+        let mut others = Vec::new();
+        for _ in 0..3 {
+            let mut other = world.connect("observer").await;
+            assert_eq!(other.ask("+a").await, "subscribed");
+            others.push(other);
+        }
+        for turn in 0..PUBLICATIONS {
+            world.publish("a").await;
+            if turn % 20 == 10 {
+                let mut broken = world.connect("broken").await;
+                assert_eq!(broken.ask("+a").await, "subscribed");
+                broken.socket.send(tungstenite::Message::binary("panic")).await.unwrap();
+                while let Some(Ok(message)) = broken.socket.next().await {
+                    assert!(message.is_text(), "it goes without a word: {message}");
+                }
+            }
+        }
+        world.emptied(others.len()).await;
+        for other in &mut others {
+            other.tell("?").await;
+            let mut told = Vec::new();
+            while told.last().is_none_or(|last| last != "here") {
+                told.push(other.next().await);
+            }
+            let count = |what: &str| told.iter().filter(|one| *one == what).count();
+            assert_eq!((count("pub a"), count("join a"), count("leave a")), (PUBLICATIONS, 3, 3));
+            // What the broken ones held is not locked, and not broken.
+            assert_eq!(other.ask("-a").await, "left");
+            assert_eq!(other.ask("=a").await, "subscribed");
+        }
+        let text = String::from_utf8(world.shard.metrics.render(0, 0, 0)).unwrap();
+        let ended = r#"clarion_connections_closed_total{code="none",reason="internal"} 3"#;
+        assert!(text.lines().any(|line| line == ended), "{text}");
     })
     .await;
 }
@@ -431,6 +499,66 @@ async fn a_presence_that_fails_fails_the_subscription_alone() {
         }
         assert_eq!(client.ask("+a").await, "subscribed");
         assert_eq!(client.next().await, "join a");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn who_loses_its_connection_and_comes_back_neither_left_nor_joins() {
+    in_world(async |mut world| {
+        world.leave_grace = Duration::from_secs(600);
+        let mut observer = world.connect("observer").await;
+        assert_eq!(observer.ask("+a").await, "subscribed");
+        let mut ann = world.connect("ann").await;
+        assert_eq!(ann.ask("+a").await, "subscribed");
+        assert_eq!(observer.next().await, "join a");
+        for command in ["=a", "+a"] {
+            drop(ann);
+            world.emptied(1).await;
+            assert_eq!((world.present("a").await, world.shard.node.subscription_count()), (1, 1));
+            ann = world.connect("ann").await;
+            assert_eq!(ann.ask(command).await, "subscribed");
+            assert_eq!(world.present("a").await, 1);
+            assert_eq!(ann.ask("?").await, "here", "it does not hear that it joined");
+        }
+        assert_eq!(observer.ask("?").await, "here", "nobody left or joined");
+        ann.socket.close(None).await.unwrap();
+        assert_eq!(observer.next().await, "leave a", "on purpose");
+        assert_eq!(world.present("a").await, 0);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn who_is_asked_to_come_back_finds_its_place_however_soon_it_does() {
+    in_world(async |mut world| {
+        world.leave_grace = Duration::from_secs(600);
+        let mut observer = world.connect("observer").await;
+        assert_eq!(observer.ask("+late").await, "subscribed");
+        let mut ann = world.connect("ann").await;
+        assert_eq!(ann.ask("+late").await, "subscribed");
+        assert_eq!(ann.next().await, "join late");
+        assert_eq!(observer.next().await, "join late");
+        for reason in [CloseReason::Shutdown, CloseReason::Rebalance, CloseReason::Lifetime] {
+            world.close(ann.id, reason);
+            while !ann.socket.next().await.unwrap().unwrap().is_close() {}
+            // On another node it is there at once, and gone again.
+            let memory = &world.presence.memory;
+            let channel = Channel::parse("late", 255).unwrap();
+            let user = UserId::parse("ann").unwrap();
+            let info = ClientInfo { user, client: ClientId::random(), conn_info: None, chan_info: None };
+            let member = Member { info: Arc::new(info), is_listed: true, is_announced: true };
+            let lease = Lease { owner: NodeEpoch::random(), ttl: world.leave_grace };
+            let entered = memory.enter(&channel, member.clone(), lease).await;
+            assert_eq!(entered, Ok(Added::Returned));
+            let grace = Grace { owner: lease.owner, lasts: world.leave_grace, is_known: true };
+            assert!(memory.linger(&channel, &member, grace).await.unwrap());
+            ann = world.connect("ann").await;
+            assert_eq!(ann.ask("+late").await, "subscribed");
+            assert_eq!(world.present("late").await, 1);
+        }
+        world.close(ann.id, CloseReason::Revoked);
+        assert_eq!(observer.next().await, "leave late", "and nothing before");
     })
     .await;
 }

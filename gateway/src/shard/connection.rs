@@ -89,8 +89,6 @@ struct Connection {
     peer_closed: bool,
     /// Whether what it sends can no longer be read as frames.
     is_garbled: bool,
-    /// Its code, which the answer repeats (RFC 6455 §5.5.1); `None` if it had none.
-    peer_code: Option<u16>,
     /// `None` until it has ended. Boxed: most of its life a connection has none.
     ending: Option<Box<Ending>>,
     _permit: Option<Permit>,
@@ -128,7 +126,6 @@ impl Shard {
             said_bytes: 0,
             peer_closed: false,
             is_garbled: false,
-            peer_code: None,
             ending: None,
             _permit: arrival.permit,
         });
@@ -270,8 +267,8 @@ impl Connection {
                     "client closes"
                 );
                 self.peer_closed = true;
-                self.peer_code = frame.as_ref().map(|frame| frame.code);
-                self.link.close(CloseReason::ByClient);
+                let code = frame.as_ref().map(|frame| frame.code);
+                self.link.close(CloseReason::ByClient { code });
             }
         }
         self.carry_out(effects);

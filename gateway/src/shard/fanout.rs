@@ -488,7 +488,7 @@ mod tests {
         }
 
         fn close(&self, witness: &mut Witness) {
-            self.shard.forget(witness.key);
+            self.shard.forget(witness.key, &CloseReason::ByClient { code: None });
             witness.left_at = Some(self.published);
         }
     }

@@ -274,7 +274,10 @@ impl Shard {
             }
             // Late: it may be us who did not read. Blocked: the ping may wait behind much that the client is taking;
             // one that takes nothing is closed by the alarm for writes.
-            Alarm::Pong if link.awaits_pong.get() && (late || link.blocked_since.get().is_some()) => {
+            Alarm::Pong
+                if link.awaits_pong.get()
+                    && (late || link.blocked_since.get().is_some() || self.has_unread(key)) =>
+            {
                 self.set_alarm(self.settings.pong_timeout, key, Alarm::Pong);
             }
             Alarm::Pong if link.awaits_pong.get() => link.close(CloseReason::NoPong),
@@ -287,6 +290,16 @@ impl Shard {
             // It may be us who did not write.
             Alarm::Write if late => self.set_alarm(self.settings.write_timeout, key, Alarm::Write),
             Alarm::Write => self.on_write_alarm(key, &link),
+        }
+    }
+
+    /// Whether the client has said something that this thread has not read: one that hardly gets to run, although it is
+    /// not late at the moment, must not blame others.
+    fn has_unread(&self, key: Key) -> bool {
+        let table = self.table.borrow();
+        match table.get(key).map(|entry| &entry.sink) {
+            Some(Sink::Direct(stream)) => rustix::io::ioctl_fionread(&**stream).is_ok_and(|bytes| bytes > 0),
+            Some(Sink::Queued) | None => false,
         }
     }
 
@@ -448,12 +461,17 @@ impl Shard {
     }
 
     /// Removes the connection from everything that could still send to it. Again is harmless.
-    fn forget(&self, key: Key) {
-        let Some(link) = self.table.borrow().get(key).map(|entry| Rc::clone(&entry.link)) else { return };
+    ///
+    /// Answers what waits until everybody sees of it what they are to see: who comes back finds its place.
+    fn forget(&self, key: Key, reason: &CloseReason) -> Vec<impl Future<Output = ()> + use<>> {
+        let link = self.table.borrow().get(key).map(|entry| Rc::clone(&entry.link));
+        let Some(link) = link else { return Vec::new() };
         let subscriptions = std::mem::take(&mut *link.subscriptions.borrow_mut());
         for held in &subscriptions {
             self.remove_subscriber(held);
         }
+        let seats = subscriptions.into_iter().filter_map(|held| held.seat);
+        let lost = seats.filter_map(|seat| reason.comes_back().then(|| seat.lose()).flatten()).collect();
         if let Some(user) = link.user.borrow_mut().take() {
             self.node.client_closed(&user, link.client);
             let mut users = self.users.borrow_mut();
@@ -465,6 +483,7 @@ impl Shard {
             }
         }
         self.table.borrow_mut().remove(key);
+        lost
     }
 }
 

@@ -105,7 +105,7 @@ mod tests {
     use super::*;
     use crate::model::{ClientId, CloseReason, Identity, NodeEpoch};
     use crate::node::Order;
-    use crate::presence::{Departed, Holding, Lease, Member, MemoryPresence, Presence};
+    use crate::presence::{Added, Departed, Grace, Holding, Lease, Member, MemoryPresence, Presence};
     use crate::protocol::{Conversation, Effect, Encoding, Framing, Heartbeat, Message, Outcome};
 
     const OUTBOX_BYTES: usize = 32 << 20;
@@ -121,6 +121,28 @@ mod tests {
     impl Presence for Late {
         async fn add(&self, channel: &Channel, member: Member, lease: Lease) -> Result<bool, PresenceError> {
             self.memory.add(channel, member, lease).await
+        }
+
+        async fn enter(
+            &self,
+            channel: &Channel,
+            member: Member,
+            lease: Lease,
+        ) -> Result<Added, PresenceError> {
+            self.memory.enter(channel, member, lease).await
+        }
+
+        async fn linger(
+            &self,
+            channel: &Channel,
+            member: &Member,
+            grace: Grace,
+        ) -> Result<bool, PresenceError> {
+            self.memory.linger(channel, member, grace).await
+        }
+
+        async fn expire(&self, owner: NodeEpoch) -> Result<Option<Duration>, PresenceError> {
+            self.memory.expire(owner).await
         }
 
         async fn refresh(&self, holdings: &[Holding], lease: Lease) -> Result<(), PresenceError> {

@@ -62,3 +62,24 @@ async fn a_client_that_is_still_taking_what_is_before_the_ping_is_not_gone() {
     shard.on_alarm(key, Alarm::Pong, false);
     assert_eq!(link.closing(), Some(CloseReason::NoPong));
 }
+
+#[tokio::test]
+async fn a_client_whose_pong_was_not_read_yet_is_not_gone() {
+    let shard = Bench::new().shard;
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let client = tokio::net::TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+    let stream = Rc::new(listener.accept().await.unwrap().0);
+    let link = Rc::new(Link::new(ClientId::random()));
+    let sink = Sink::Direct(Rc::clone(&stream));
+    let key = shard.table.borrow_mut().insert(Entry { sink, blocked: false.into(), link: Rc::clone(&link) });
+    shard.on_alarm(key, Alarm::Ping, false);
+    client.writable().await.unwrap();
+    client.try_write(b"pong").unwrap();
+    stream.readable().await.unwrap();
+    shard.on_alarm(key, Alarm::Pong, false);
+    assert_eq!(link.closing(), None);
+    assert_eq!(shard.wheel.borrow().len(), 2, "it is looked at again");
+    assert_eq!(stream.try_read(&mut [0; 9]).unwrap(), 4);
+    shard.on_alarm(key, Alarm::Pong, false);
+    assert_eq!(link.closing(), Some(CloseReason::NoPong), "what it said was no pong");
+}

@@ -14,6 +14,7 @@ describe('the SDK', () => {
       channel.namespaces.push(
         { ...rights, name: 'room', presence: true, join_leave: true },
         { ...rights, name: 'loud', presence: true, join_leave: true, force_push_join_leave: true },
+        { ...rights, name: 'lasting', presence: true, join_leave: true, force_push_join_leave: true, leave_grace: '1h' },
         {
           name: 'kept', history_size: 5, history_ttl: '10m', allow_subscribe_for_client: true,
           allow_publish_for_client: true, allow_history_for_subscriber: true,
@@ -61,6 +62,36 @@ describe('the SDK', () => {
     });
   }
 
+  test('is told nothing of who lost its connection and came back', async (t) => {
+    const ann = await connect(t, gateway, 'ann');
+    const { subscription, events } = await join(ann.client, 'lasting:door');
+    await events.join.next('its own join');
+    const sockets = [];
+    class Cuttable extends WebSocket {
+      constructor(...args) {
+        super(...args);
+        sockets.push(this);
+      }
+    }
+    const bob = await connect(t, gateway, 'bob', {}, { websocket: Cuttable });
+    const door = await join(bob.client, 'lasting:door');
+    assert.equal((await events.join.next('the join')).info.user, 'bob');
+    const present = async () => Object.values((await subscription.presence()).clients).map(({ user }) => user).sort();
+    for (let cuts = 1; cuts <= 3; cuts++) {
+      sockets.at(-1).terminate();
+      await bob.events.connecting.next('the connection to be lost');
+      assert.deepEqual(await present(), ['ann', 'bob']);
+      await door.events.subscribed.next('to be back');
+      assert.deepEqual(await present(), ['ann', 'bob']);
+    }
+    const { client } = await bob.events.connected.next('the first time');
+    assert.notEqual(client, bob.id);
+    door.subscription.unsubscribe();
+    assert.equal((await events.leave.next('the leave')).info.user, 'bob');
+    assert.ok(events.join.isEmpty && events.leave.isEmpty, 'nothing was told in between');
+    assert.deepEqual(await present(), ['ann']);
+  });
+
   test('reads the history in both directions', async (t) => {
     const ann = await connect(t, gateway, 'ann');
     const { subscription } = await join(ann.client, 'kept:news');
@@ -98,7 +129,10 @@ test('a bare WebSocket keeps a roster as the documentation says', async (t) => {
       const { push, presence } = await ann.next(`a roster of ${ids.length}`);
       for (const id of Object.keys(presence?.presence ?? {})) roster.add(id);
       if (push?.join) roster.add(push.join.info.client);
-      if (push?.leave) roster.delete(push.leave.info.client);
+      if (push?.leave && !roster.delete(push.leave.info.client)) {
+        roster.clear();
+        isAsked = false;
+      }
       if (!isAsked) {
         ann.socket.send('{"id":1,"presence":{"channel":"room:a"}}');
         isAsked = true;

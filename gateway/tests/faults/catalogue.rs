@@ -47,6 +47,11 @@ pub(crate) const SMOKE: bool = true;
 /// Only when all are played.
 pub(crate) const FULL: bool = false;
 
+/// A fault that is played elsewhere, because a process that serves has no way to it: its name, what breaks, and what plays
+/// it.
+pub(crate) const ELSEWHERE: &[(&str, &str, &str)] =
+    &[("F41", "the task of a connection panics", "cargo test --package clarion --lib -- f41")];
+
 /// All of them, in the order of their numbers.
 pub(crate) fn all() -> Vec<&'static Fault> {
     let parts = [
@@ -54,6 +59,7 @@ pub(crate) fn all() -> Vec<&'static Fault> {
         crate::network_faults::FAULTS,
         crate::refusal_faults::FAULTS,
         crate::data_faults::FAULTS,
+        crate::machine_faults::FAULTS,
         crate::process_faults::FAULTS,
         crate::drain_faults::FAULTS,
         crate::publish_faults::FAULTS,
@@ -77,6 +83,9 @@ pub(crate) fn chosen(words: &[String]) -> Result<Vec<&'static Fault>> {
             name => fault.name.eq_ignore_ascii_case(name),
         };
         let found: Vec<&Fault> = all().into_iter().filter(is_meant).collect();
+        if let Some((name, _, how)) = ELSEWHERE.iter().find(|(name, ..)| name.eq_ignore_ascii_case(word)) {
+            anyhow::bail!("{name} is played by `{how}`");
+        }
         anyhow::ensure!(!found.is_empty(), "there is no fault `{word}`");
         for fault in found {
             if !chosen.iter().any(|had| had.name == fault.name) {

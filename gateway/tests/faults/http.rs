@@ -38,7 +38,13 @@ impl Http {
     }
 
     pub(crate) async fn get(&mut self, path: &str, patience: Duration) -> Result<Answer> {
-        self.exchange(&format!("GET {path} HTTP/1.1\r\nhost: test\r\n\r\n"), path, patience).await
+        self.get_with(path, "", patience).await
+    }
+
+    /// `headers` are whole lines, each with its end.
+    pub(crate) async fn get_with(&mut self, path: &str, headers: &str, patience: Duration) -> Result<Answer> {
+        let request = format!("GET {path} HTTP/1.1\r\nhost: test\r\n{headers}\r\n");
+        self.exchange(&request, path, patience).await
     }
 
     /// `headers` are whole lines, each with its end.
@@ -86,6 +92,9 @@ async fn read(stream: &mut BufReader<TcpStream>) -> Result<Answer> {
         let line = self::line(stream).await?;
         let Some((name, value)) = line.split_once(':') else { break };
         answer.headers.push((name.to_lowercase(), value.trim().to_owned()));
+    }
+    if answer.status == 101 {
+        return Ok(answer);
     }
     let length = answer.header("content-length").context("an answer has a length")?.parse()?;
     let mut body = vec![0; length];

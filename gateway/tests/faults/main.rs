@@ -28,6 +28,7 @@ mod fleet;
 mod http;
 mod journal;
 mod judgement;
+mod machine_faults;
 #[path = "../it/support/metrics.rs"]
 mod metrics;
 mod network_faults;
@@ -172,6 +173,9 @@ fn list() {
     for fault in catalogue::all() {
         let group = if fault.in_smoke { "smoke" } else { "" };
         say(format_args!("{:<4} {group:<6} {}", fault.name, fault.what));
+    }
+    for (name, what, how) in catalogue::ELSEWHERE {
+        say(format_args!("{name:<4} {:<6} {what}: {how}", ""));
     }
 }
 

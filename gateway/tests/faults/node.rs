@@ -3,7 +3,7 @@
 use std::fs;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitStatus};
+use std::process::ExitStatus;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
@@ -11,7 +11,7 @@ use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use crate::http::{Answer, Http};
-use crate::process::Process;
+use crate::process::{Process, command};
 use crate::token;
 use crate::wait;
 
@@ -34,9 +34,32 @@ pub(crate) struct Node {
     process: Process,
     name: String,
     file: PathBuf,
-    limits: &'static [&'static str],
     public: SocketAddr,
     internal: SocketAddr,
+    surroundings: Surroundings,
+}
+
+/// What a node finds around it.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Surroundings {
+    /// Variables of its environment.
+    pub(crate) environment: Environment,
+    /// Limits of the system, as `prlimit` takes them.
+    pub(crate) limits: &'static [&'static str],
+}
+
+/// Variables of the environment of a node, with their values.
+pub(crate) type Environment = Vec<(&'static str, String)>;
+
+/// Where a node logs to that is started again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Log {
+    /// To its file, as before.
+    File,
+    /// Where nobody reads.
+    Unread,
+    /// To a disk that has no room.
+    Full,
 }
 
 impl Node {
@@ -45,37 +68,36 @@ impl Node {
         name: &str,
         directory: &Path,
         broker: Broker,
-        change: impl FnOnce(&mut Value),
-    ) -> Result<Self> {
-        Self::start_within(&[], name, directory, broker, change).await
-    }
-
-    /// The same with limits of the system, as `prlimit` takes them.
-    pub(crate) async fn start_within(
-        limits: &'static [&'static str],
-        name: &str,
-        directory: &Path,
-        broker: Broker,
+        surroundings: Surroundings,
         change: impl FnOnce(&mut Value),
     ) -> Result<Self> {
         let mut config = config(name, broker);
         change(&mut config);
         let file = directory.join(format!("{name}.json"));
         fs::write(&file, config.to_string())?;
-        let mut process = launch(&file, limits)?;
+        let mut process = launch(&file, &surroundings, Log::File)?;
         let (public, internal) = serving(&mut process, 0).await?;
-        Ok(Self { process, name: name.to_owned(), file, limits, public, internal })
+        Ok(Self { process, name: name.to_owned(), file, public, internal, surroundings })
     }
 
     /// Starts it again, after its end. It has the addresses that it had before.
     pub(crate) async fn restart(&mut self) -> Result<()> {
+        self.restart_logging(Log::File).await
+    }
+
+    /// The same, and it logs to `log`.
+    pub(crate) async fn restart_logging(&mut self, log: Log) -> Result<()> {
         let mut config: Value = serde_json::from_slice(&fs::read(&self.file)?)?;
         config["public"]["port"] = json!(self.public.port());
         config["internal"]["port"] = json!(self.internal.port());
         fs::write(&self.file, config.to_string())?;
         let said_before = self.process.output().len();
-        self.process = launch(&self.file, self.limits)?;
-        serving(&mut self.process, said_before).await.map(drop)
+        self.process = launch(&self.file, &self.surroundings, log)?;
+        if log == Log::File {
+            return serving(&mut self.process, said_before).await.map(drop);
+        }
+        let lives = async || Ok(self.get("/livez").await.is_ok_and(|answer| answer.status == 200));
+        wait::until("the node to live", PATIENCE, lives).await.map(drop)
     }
 
     pub(crate) fn name(&self) -> &str {
@@ -171,15 +193,21 @@ pub(crate) async fn call_api(
     http.post(&format!("/api/{method}"), &key, &request.to_string(), patience).await
 }
 
-fn launch(file: &Path, limits: &[&str]) -> Result<Process> {
+fn launch(file: &Path, surroundings: &Surroundings, log: Log) -> Result<Process> {
     const BINARY: &str = env!("CARGO_BIN_EXE_clarion");
-    let mut command = Command::new(if limits.is_empty() { BINARY } else { "prlimit" });
+    let Surroundings { environment, limits } = surroundings;
+    let mut command = command(if limits.is_empty() { BINARY } else { "prlimit" });
     if !limits.is_empty() {
         // It becomes the node: the process stays the same.
-        command.args(limits).arg(BINARY);
+        command.args(*limits).arg(BINARY);
     }
-    command.args(["serve", "--config"]).arg(file);
-    Process::start(&mut command, &file.with_extension("log"))
+    command.args(["serve", "--config"]).arg(file).envs(environment.iter().map(|(name, value)| (name, value)));
+    let output = file.with_extension("log");
+    match log {
+        Log::File => Process::start(&mut command, &output),
+        Log::Unread => Process::start_unread(&mut command, &output),
+        Log::Full => Process::start_full(&mut command, &output),
+    }
 }
 
 /// Waits for the line that says where it serves, behind the first `skipped` bytes.
@@ -239,7 +267,7 @@ pub(crate) fn config(name: &str, broker: Broker) -> Value {
 fn namespaces() -> Value {
     let keeps = json!({"history_size": 5000, "history_ttl": "10m", "force_recovery": true});
     let shows = json!({
-        "presence": true, "join_leave": true, "force_push_join_leave": true,
+        "presence": true, "join_leave": true, "force_push_join_leave": true, "leave_grace": "0s",
         "allow_presence_for_subscriber": true,
     });
     let namespace = |name: &str, parts: &[&Value]| {
@@ -266,7 +294,8 @@ pub(crate) mod tests {
 
     async fn a_node_answers_and_is_started_again_where_it_was() {
         let directory = Directory::make("own-node").unwrap();
-        let mut node = Node::start("alone", &directory, Broker::Memory, |_| {}).await.unwrap();
+        let mut node =
+            Node::start("alone", &directory, Broker::Memory, Surroundings::default(), |_| {}).await.unwrap();
         let request = json!({"channel": "kept:a", "data": 1});
         assert_eq!(node.api("publish", &request).await.unwrap()["offset"], 1);
         assert!(node.is_ready().await.unwrap());

@@ -1,6 +1,8 @@
 //! A child process: signals by its own id, what the kernel knows of it, its end.
 
+use std::ffi::OsStr;
 use std::fs::{self, File};
+use std::io::{PipeReader, pipe};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
@@ -17,17 +19,43 @@ pub(crate) struct Process {
     child: Child,
     undo: Option<Undo>,
     output: PathBuf,
+    /// What it says and nobody reads.
+    _unread: Option<PipeReader>,
+}
+
+/// A command with nothing in its environment.
+pub(crate) fn command(program: impl AsRef<OsStr>) -> Command {
+    let mut command = Command::new(program);
+    command.env_clear();
+    command
 }
 
 impl Process {
-    /// Starts `command` with nothing in its environment; what it says is appended to the file `output`.
+    /// Starts `command`; what it says is appended to the file `output`.
     pub(crate) fn start(command: &mut Command, output: &Path) -> Result<Self> {
         let file = File::options().create(true).append(true).open(output)?;
+        let child = command.stdout(file.try_clone()?).stderr(file);
+        Self::launch(child, output, None)
+    }
+
+    /// The same, but what it says goes where there is little room and nobody reads; the file `output` is what was said
+    /// before.
+    pub(crate) fn start_unread(command: &mut Command, output: &Path) -> Result<Self> {
+        let (unread, writer) = pipe()?;
+        let child = command.stdout(writer.try_clone()?).stderr(writer);
+        Self::launch(child, output, Some(unread))
+    }
+
+    /// The same, but what it says goes to a disk that has no room.
+    pub(crate) fn start_full(command: &mut Command, output: &Path) -> Result<Self> {
+        let full = File::options().append(true).open("/dev/full")?;
+        let child = command.stdout(full.try_clone()?).stderr(full);
+        Self::launch(child, output, None)
+    }
+
+    fn launch(command: &mut Command, output: &Path, unread: Option<PipeReader>) -> Result<Self> {
         let child = command
-            .env_clear()
             .stdin(Stdio::null())
-            .stdout(file.try_clone()?)
-            .stderr(file)
             .spawn()
             .with_context(|| format!("starting {:?}", command.get_program()))?;
         let pid = Pid::from_child(&child);
@@ -35,7 +63,7 @@ impl Process {
             // An error means that it has ended.
             let _: rustix::io::Result<()> = kill_process(pid, Signal::KILL);
         });
-        Ok(Self { child, undo: Some(undo), output: output.to_owned() })
+        Ok(Self { child, undo: Some(undo), output: output.to_owned(), _unread: unread })
     }
 
     pub(crate) fn id(&self) -> u32 {
@@ -133,7 +161,7 @@ pub(crate) mod tests {
     async fn a_process_is_seen_stopped_and_ended() {
         let directory = Directory::make("own-process").unwrap();
         let output = directory.join("sleep.log");
-        let mut process = Process::start(Command::new("/bin/sleep").arg("60"), &output).unwrap();
+        let mut process = Process::start(command("/bin/sleep").arg("60"), &output).unwrap();
         assert!(process.resident_bytes().unwrap() > 0);
         assert!(process.files().unwrap() >= 3);
         assert_eq!(process.threads().unwrap(), 1);

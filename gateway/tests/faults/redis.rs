@@ -3,7 +3,6 @@
 use std::fs;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::time::Duration;
 
 use ::redis::aio::MultiplexedConnection;
@@ -14,7 +13,7 @@ use anyhow::{Context as _, Result};
 use rustix::process::Signal;
 
 use crate::certificates::Certificates;
-use crate::process::Process;
+use crate::process::{Process, command};
 use crate::wait;
 
 /// How long it may take to start, or to answer.
@@ -49,6 +48,10 @@ impl Redis {
         };
         redis.is_up().await?;
         Ok(redis)
+    }
+
+    pub(crate) fn process_id(&self) -> u32 {
+        self.process.id()
     }
 
     pub(crate) fn port(&self) -> u16 {
@@ -215,7 +218,7 @@ impl Redis {
 }
 
 fn launch(port: u16, directory: &Path, arguments: &[String]) -> Result<Process> {
-    let mut command = Command::new("redis-server");
+    let mut command = command("redis-server");
     command.args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]);
     command.arg("--dir").arg(directory).args(arguments);
     Process::start(&mut command, &directory.join("redis.log"))

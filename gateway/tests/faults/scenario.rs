@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -13,7 +13,7 @@ use crate::certificates::Certificates;
 use crate::cleanup::Directory;
 use crate::fleet::Fleet;
 use crate::http::Http;
-use crate::node::{Broker, Node};
+use crate::node::{Broker, Environment, Node, Surroundings};
 use crate::probe::Probe;
 use crate::proxy::Proxy;
 use crate::publisher::{Desk, Plan, Publisher};
@@ -67,6 +67,8 @@ pub(crate) struct Setup {
     pub(crate) limits: &'static [&'static str],
     /// Changes the configuration of every node.
     pub(crate) change: fn(&mut Value),
+    /// The environment of each node, by its place; files for it may be made in the directory.
+    pub(crate) environment: fn(usize, &Path) -> Result<Environment>,
 }
 
 impl Default for Setup {
@@ -84,6 +86,7 @@ impl Default for Setup {
             password: None,
             limits: &[],
             change: |_| {},
+            environment: |_, _| Ok(Environment::new()),
         }
     }
 }
@@ -222,7 +225,9 @@ impl Scene {
                 }
                 (setup.change)(config);
             };
-            let node = Node::start_within(setup.limits, &name, &self.directory, broker, change).await?;
+            let environment = (setup.environment)(index, &self.directory)?;
+            let surroundings = Surroundings { environment, limits: setup.limits };
+            let node = Node::start(&name, &self.directory, broker, surroundings, change).await?;
             self.watches.push(Watch::start(&node));
             self.nodes.push(node);
         }
@@ -336,6 +341,11 @@ impl Scene {
     /// A connection to the server API of a node.
     pub(crate) fn http(&self, node: usize) -> Http {
         Http::to(self.nodes[node].internal())
+    }
+
+    /// A file of this scene.
+    pub(crate) fn file(&self, name: &str) -> PathBuf {
+        self.directory.join(name)
     }
 
     /// Where the nodes read the password of Redis.

@@ -12,6 +12,7 @@ mod drain;
 mod example_cluster;
 mod expiry;
 mod frames;
+mod grace;
 mod handshake;
 mod herd;
 mod history;

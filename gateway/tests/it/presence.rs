@@ -19,6 +19,8 @@ fn rooms(config: &mut Config) {
         for name in basics {
             options[name] = options.get(name).cloned().unwrap_or(json!(true));
         }
+        // Who breaks off has left; what becomes of it with a grace is in `grace.rs`.
+        options["leave_grace"] = json!("0s");
         options
     };
     config.channel.namespaces.extend([

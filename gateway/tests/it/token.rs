@@ -199,6 +199,12 @@ async fn claims_out_of_their_time_are_refused() {
         ],
     )
     .await;
+    // In four places each.
+    let rejected = async |reason: &str| {
+        gateway.metric(&format!("clarion_handshakes_rejected_total{{reason=\"{reason}\"}}")).await
+    };
+    assert_eq!((rejected("clock").await, rejected("expired").await), (8.0, 4.0));
+    assert_eq!(rejected("not_yet_valid").await, 0.0);
     let within_leeway = [with("exp", now() - 1), with("nbf", now() + 2), with("iat", now() + 2)];
     for token in within_leeway {
         assert_eq!(ask(&gateway, &format!("{NATIVE}?token={token}"), "").await.status, 101);

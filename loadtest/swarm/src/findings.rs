@@ -24,7 +24,8 @@ pub struct CrowdFindings {
     pub closed: Vec<Closing>,
     /// How many connections the crowd itself cut.
     pub cut: u64,
-    /// How many clients were told not to come back (codes 3500–3999 and 4500–4999).
+    /// How many clients were told not to come back: by a code (3500–3999, 4500–4999, 1009), by an error of a command that
+    /// does not pass, or by an unsubscription below 2500.
     pub terminal: u64,
     /// Every time that a client was away and came back.
     pub blackouts: Vec<Blackout>,

@@ -106,10 +106,7 @@ impl Walk {
         };
         match (answer.asked, answer.recovered) {
             (true, true) if answer.at.epoch == last.epoch => {}
-            (true, false) => {
-                self.void_above(answer.at);
-                self.enter(answer.at, Entry::Told(now));
-            }
+            (true, false) => self.enter(answer.at, Entry::Told(now)),
             _ if answer.at == last => {}
             _ => self.skip(last, answer.at),
         }
@@ -184,17 +181,9 @@ impl Walk {
     fn skip(&mut self, from: Position, to: Position) {
         let missed = if from.epoch == to.epoch { to.offset.saturating_sub(from.offset) } else { to.offset };
         self.verdict.lost_silent += missed;
-        self.verdict.example(format!("nothing came between {} and behind {}", from.offset, to.offset));
-        self.void_above(to);
+        self.verdict
+            .example(format!("after {} came nothing up to {}, and nobody said so", from.offset, to.offset));
         self.enter(to, Entry::Silent);
-    }
-
-    /// The server said that the history ends here: what a client has beyond is no more.
-    fn void_above(&mut self, top: Position) {
-        for stay in self.stays.iter_mut().filter(|stay| stay.epoch == top.epoch) {
-            stay.upto = stay.upto.min(top.offset);
-            stay.after = stay.after.min(top.offset);
-        }
     }
 
     /// Something came that is not ahead of the client.
@@ -408,6 +397,17 @@ mod tests {
         let rolled_back = Subscribed(true, false, OLD, 1);
         let events = [fresh(), old(1), old(2), rolled_back, old(2), old(3), old(4)];
         assert_eq!(of_four(&events), [0; 5]);
+        let hole = [fresh(), old(1), old(2), rolled_back, old(3), old(4)];
+        assert_eq!(of_four(&hole), [1, 0, 0, 0, 0], "what came in this place before is another one");
+        let quiet = [fresh(), old(1), old(2), old(3), old(4), rolled_back];
+        assert_eq!(of_four(&quiet), [0; 5], "what a client had it has");
+    }
+
+    #[test]
+    fn what_was_before_a_client_came_is_no_concern() {
+        let log = log(&[(0, OLD, 1), (2, NEW, 1)]);
+        let events = [Subscribed(false, false, NEW, 0), Publication(NEW, 1)];
+        assert_eq!(counts(&judged(&events, &log, true)), [0; 5], "not even in an older epoch");
     }
 
     #[test]
@@ -416,7 +416,7 @@ mod tests {
         let verdict = judged(&[fresh()], &log, true);
         assert_eq!(verdict.examples, ["2 never came, the first at old/1"]);
         let verdict = judged(&[fresh(), old(1), old(4)], &log, true);
-        assert_eq!(verdict.examples, ["nothing came between 1 and behind 3"]);
+        assert_eq!(verdict.examples, ["after 1 came nothing up to 3, and nobody said so"]);
     }
 
     #[test]

@@ -2,6 +2,9 @@
 
 use std::collections::HashMap;
 
+use tokio::time::Instant;
+
+use super::graces::Doubt;
 use super::seats::{Join, Sitting};
 use crate::model::{Channel, ClientId, NodeEpoch};
 use crate::presence::Member;
@@ -10,7 +13,7 @@ use crate::presence::Member;
 const OWED_MAX: usize = 16_384;
 
 /// Somebody who left its seat and may still be a member.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(super) struct Leaving {
     pub(super) channel: Channel,
     pub(super) member: Member,
@@ -18,13 +21,44 @@ pub(super) struct Leaving {
     pub(super) owner: Option<NodeEpoch>,
     /// Its leave is to be announced.
     pub(super) has_joined: bool,
+    /// How it stays for a while; `None` if it does not.
+    pub(super) stay: Option<Stay>,
+}
+
+/// How somebody lingers who left its seat.
+#[derive(Debug)]
+pub(super) struct Stay {
+    pub(super) until: Instant,
+    /// Others know that it is there.
+    pub(super) is_known: bool,
+    /// It may linger already.
+    pub(super) doubt: Option<Doubt>,
 }
 
 impl Leaving {
-    pub(super) fn of(sitting: Sitting) -> Self {
-        let member = sitting.entrant.member();
+    /// Of somebody whose connection was lost, or who left on purpose.
+    pub(super) fn of(sitting: Sitting, is_lost: bool) -> Self {
+        let (member, stay) = (sitting.entrant.member(), Stay::of(&sitting, is_lost));
         let Sitting { channel, owner, join, .. } = sitting;
-        Self { channel, member, owner, has_joined: join == Join::Told }
+        Self { channel, member, owner, has_joined: matches!(join, Join::Told | Join::Inherited), stay }
+    }
+}
+
+impl Stay {
+    fn of(sitting: &Sitting, is_lost: bool) -> Option<Self> {
+        let grace = sitting.entrant.grace()?;
+        let is_announced = sitting.entrant.attendance.is_announced;
+        let (stays, is_known) = match sitting.join {
+            Join::Told => (is_lost, true),
+            // It did not get as far as to be there itself: it gives the place back.
+            Join::Inherited => (true, true),
+            // It may have taken a place, and nobody said so.
+            Join::Untold if sitting.owner.is_none() => (true, false),
+            // Without announcements there is no word of it to wait for.
+            Join::Untold => (is_lost && !is_announced, true),
+            Join::Due => (false, false),
+        };
+        stays.then(|| Self { until: Instant::now() + grace, is_known, doubt: None })
     }
 }
 

@@ -24,6 +24,8 @@ pub(super) enum Join {
     Untold,
     /// Nothing, since no tenure was held when it was due.
     Due,
+    /// Nothing of it, but of the one whose place it took: others know that its user is there.
+    Inherited,
     /// Others may have heard of it, and so must hear its leave.
     Told,
 }

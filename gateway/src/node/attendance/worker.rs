@@ -14,13 +14,14 @@ use tokio::sync::{oneshot, watch};
 use tokio::time::Instant;
 
 use self::upkeep::Upkeep;
-use super::owed::{Leaving, Owed};
+use super::graces::Graces;
+use super::owed::{Leaving, Owed, Stay};
 use super::seats::{Join, Seats, Sitting};
 use super::{Desk, Entering, Event, PresenceSettings, SeatId};
 use crate::broker::Broker;
 use crate::model::{Channel, ClientInfo, NodeEpoch, Notice, Tenure};
 use crate::node::Backends;
-use crate::presence::{Lease, Presence, PresenceError};
+use crate::presence::{Added, Grace, Lease, Presence, PresenceError};
 
 /// Most events that are done at once, before the refresh has its turn.
 const EVENTS_PER_ROUND: usize = 128;
@@ -33,6 +34,7 @@ pub(super) struct Worker {
     broker: Arc<dyn Broker>,
     presence: Arc<dyn Presence>,
     tenure: watch::Receiver<Tenure>,
+    graces: Arc<Graces>,
     settings: PresenceSettings,
     seats: Seats,
     owed: Owed,
@@ -43,9 +45,9 @@ pub(super) struct Worker {
     hopeless: SeatId,
 }
 
-/// What came of somebody's wish to enter: under whose epoch it is a member, if the presence has to know of it.
-/// `None` if nothing was tried.
-type Entry = Option<Result<Option<NodeEpoch>, PresenceError>>;
+/// What came of somebody's wish to enter: under whose epoch it is a member, and how it came in, if the presence has to
+/// know of it. `None` if nothing was tried.
+type Entry = Option<Result<Option<(NodeEpoch, Added)>, PresenceError>>;
 
 /// Events that are done together: first who entered, then who is announced, then who is renamed, then who left.
 #[derive(Default)]
@@ -53,7 +55,7 @@ struct Round {
     entered: Vec<Entering>,
     announced: Vec<SeatId>,
     renamed: Vec<(SeatId, Arc<ClientInfo>)>,
-    left: Vec<SeatId>,
+    left: Vec<(SeatId, Option<oneshot::Sender<()>>)>,
     forgotten: bool,
     asked: Vec<oneshot::Sender<()>>,
     size: usize,
@@ -70,7 +72,8 @@ impl Round {
             Event::Entered(entering) => self.entered.push(entering),
             Event::Announced(id) => self.announced.push(id),
             Event::Renamed(id, info) => self.renamed.extend(info.lock().take().map(|info| (id, info))),
-            Event::Left(id) => self.left.push(id),
+            Event::Left(id) => self.left.push((id, None)),
+            Event::Lost(id, left) => self.left.push((id, Some(left))),
             Event::Forgotten => self.forgotten = true,
             Event::Asked(asked) => self.asked.push(asked),
         }
@@ -79,7 +82,12 @@ impl Round {
 
 impl Worker {
     /// For the events of `desk`; refreshes for the first time after `first_after`.
-    pub(super) fn new(desk: Arc<Desk>, backends: &Backends, first_after: Duration) -> Self {
+    pub(super) fn new(
+        desk: Arc<Desk>,
+        backends: &Backends,
+        graces: &Arc<Graces>,
+        first_after: Duration,
+    ) -> Self {
         let tenure = backends.cluster.tenure.subscribe();
         let epoch = tenure.borrow().epoch;
         Self {
@@ -87,6 +95,7 @@ impl Worker {
             broker: Arc::clone(&backends.broker),
             presence: Arc::clone(&backends.presence),
             tenure,
+            graces: Arc::clone(graces),
             settings: backends.presence_settings,
             seats: Seats::default(),
             owed: Owed::default(),
@@ -147,7 +156,7 @@ impl Worker {
         self.enter(round.entered).await;
         self.announce(&round.announced).await;
         self.rename(round.renamed).await;
-        self.leave(&round.left).await;
+        self.leave(round.left).await;
         if round.forgotten {
             self.begin_round();
         }
@@ -214,16 +223,23 @@ impl Worker {
         }
         // Whose leave is owed must be seen to leave before it comes again.
         let lease = lease.filter(|_| !self.is_owed(entering))?;
-        let added = self.presence.add(channel, entrant.member(), lease).await;
-        Some(added.map(|_| Some(lease.owner)))
+        let added = match entrant.grace() {
+            Some(_) => self.presence.enter(channel, entrant.member(), lease).await,
+            None => self.presence.add(channel, entrant.member(), lease).await.map(|_| Added::New),
+        };
+        Some(added.map(|added| Some((lease.owner, added))))
     }
 
     fn seat(&mut self, entering: Entering, entry: Entry) {
         let Entering { id, channel, entrant, answer, .. } = entering;
-        if let Some(tried) = &entry {
+        if let Some(tried) = entry {
             // One that failed may be a member all the same: it has a seat, which it leaves next.
-            let owner = tried.as_ref().ok().copied().flatten();
-            let sitting = Sitting { channel, entrant, owner, is_outdated: false, join: Join::Untold };
+            let entered = tried.ok().flatten();
+            let has_returned = entered.is_some_and(|(_, added)| added == Added::Returned);
+            let join =
+                if has_returned && entrant.attendance.is_announced { Join::Inherited } else { Join::Untold };
+            let owner = entered.map(|(owner, _)| owner);
+            let sitting = Sitting { channel, entrant, owner, is_outdated: false, join };
             self.seats.insert(id, sitting);
         }
         let entered = entry.unwrap_or(Err(PresenceError::Unavailable)).map(|_| ());
@@ -236,14 +252,14 @@ impl Worker {
         let mut joins = Vec::with_capacity(announced.len());
         for id in announced {
             let Some(sitting) = self.seats.get_mut(*id) else { continue };
-            if held.is_some() && sitting.owner == held {
-                sitting.join = Join::Told;
+            let is_present = held.is_some() && sitting.owner == held;
+            let has_returned = sitting.join == Join::Inherited;
+            if is_present && !has_returned {
                 joins.push((sitting.channel.clone(), Notice::Join(Arc::clone(&sitting.entrant.info))));
-            } else {
-                // Somebody may have announced that it left: it joins when it is a member again.
-                sitting.join = Join::Due;
-                self.upkeep.behind.push(*id);
             }
+            // Somebody may have announced that it left: it joins when it is a member again.
+            sitting.join = if is_present || has_returned { Join::Told } else { Join::Due };
+            self.upkeep.behind.extend((!is_present).then_some(*id));
         }
         join_all(joins.into_iter().map(|(channel, join)| self.tell(channel, join))).await;
     }
@@ -264,9 +280,11 @@ impl Worker {
         }
     }
 
-    async fn leave(&mut self, left: &[SeatId]) {
-        let left = left.iter().filter_map(|id| self.seats.remove(*id));
-        let left: Vec<_> = left.filter(Sitting::is_kept).map(Leaving::of).collect();
+    /// Who waits for it does so until all are out, linger, or are owed that.
+    async fn leave(&mut self, left: Vec<(SeatId, Option<oneshot::Sender<()>>)>) {
+        let sitting = left.iter().filter_map(|(id, lost)| Some((self.seats.remove(*id)?, lost.is_some())));
+        let kept = sitting.filter(|(sitting, _)| sitting.is_kept());
+        let left: Vec<_> = kept.map(|(sitting, is_lost)| Leaving::of(sitting, is_lost)).collect();
         self.seats.shrink();
         if self.owed.is_empty() {
             // Those that fail are owed.
@@ -281,9 +299,12 @@ impl Worker {
     async fn take_out(&mut self, leaving: Vec<Leaving>) -> Result<(), PresenceError> {
         let results = join_all(leaving.iter().map(|leaving| self.take_out_one(leaving))).await;
         let mut outcome = Ok(());
-        for (leaving, result) in leaving.into_iter().zip(results) {
+        for (mut leaving, result) in leaving.into_iter().zip(results) {
             if let Err(error) = result {
                 outcome = Err(error);
+                if let Some(stay) = &mut leaving.stay {
+                    stay.doubt.get_or_insert_with(|| self.graces.doubt());
+                }
                 self.owed.add(leaving);
             }
         }
@@ -292,7 +313,12 @@ impl Worker {
 
     async fn take_out_one(&self, leaving: &Leaving) -> Result<(), PresenceError> {
         let asking = self.lease()?.owner;
-        let Leaving { channel, member, owner, has_joined } = leaving;
+        let Leaving { channel, member, owner, has_joined, stay } = leaving;
+        if let Some(stay) = stay
+            && self.has_stayed(leaving, stay, asking).await?
+        {
+            return Ok(());
+        }
         let has_ended = match self.presence.remove(channel, member.info.client, asking).await {
             Ok(has_ended) => has_ended,
             Err(PresenceError::Unavailable) => return Err(PresenceError::Unavailable),
@@ -308,6 +334,27 @@ impl Worker {
             self.tell(channel.clone(), Notice::Leave(Arc::clone(&member.info))).await;
         }
         Ok(())
+    }
+
+    /// Has somebody linger; answers whether it does, or did until its user came back.
+    async fn has_stayed(
+        &self,
+        Leaving { channel, member, .. }: &Leaving,
+        stay: &Stay,
+        owner: NodeEpoch,
+    ) -> Result<bool, PresenceError> {
+        let lasts = stay.until.saturating_duration_since(Instant::now());
+        let grace = Grace { owner, lasts, is_known: stay.is_known };
+        match self.presence.linger(channel, member, grace).await {
+            Ok(true) => self.graces.begin(stay.until),
+            Ok(false) => return Ok(false),
+            Err(PresenceError::Unavailable) => return Err(PresenceError::Unavailable),
+            Err(error @ PresenceError::Refused) => {
+                tracing::warn!(%error, "could not keep in the presence who lost its connection");
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     async fn tell(&self, channel: Channel, notice: Notice) {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use tokio::time::Instant;
 
 use crate::model::{Channel, ClientId, ClientInfo, NodeEpoch, UserId};
-use crate::presence::{Member, PresenceStats};
+use crate::presence::{Added, Member, PresenceStats};
 
 /// Most members that are removed at once by sweeping: the lock is held meanwhile.
 const EXPIRED_MAX: usize = 64;
@@ -36,6 +36,15 @@ struct Room {
     users: HashMap<UserId, usize>,
     /// How many members are listed.
     listed: usize,
+    /// Who lingers in each place, the first to begin first; never empty.
+    lingering: HashMap<Place, Vec<ClientId>>,
+}
+
+/// Where somebody lingers: a user, and how it is seen (listed, announced).
+type Place = (UserId, bool, bool);
+
+fn place_of(Member { info, is_listed, is_announced }: &Member) -> Place {
+    (info.user.clone(), *is_listed, *is_announced)
 }
 
 #[derive(Debug)]
@@ -43,6 +52,25 @@ struct Entry {
     member: Member,
     owner: NodeEpoch,
     due: Due,
+    /// It took the place of one that lingered.
+    has_returned: bool,
+}
+
+impl Entry {
+    fn lingers(&self) -> bool {
+        self.owner == NodeEpoch::NOBODY
+    }
+}
+
+/// What came of the wish that somebody lingers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Remains {
+    /// It is not there.
+    Gone,
+    /// It was there, and may not stay.
+    TakenOut,
+    Lingers,
+    LingersAlready,
 }
 
 impl Stripe {
@@ -56,19 +84,91 @@ impl Stripe {
         expires_at: Instant,
     ) -> bool {
         self.expire_some(now);
+        let due = self.due(expires_at);
+        self.insert(channel, Entry { member, owner, due, has_returned: false }).is_none()
+    }
+
+    /// As before; one that is new takes the place of its user, if that lingers.
+    pub(super) fn enter(
+        &mut self,
+        channel: &Channel,
+        member: Member,
+        owner: NodeEpoch,
+        now: Instant,
+        expires_at: Instant,
+    ) -> Added {
+        self.expire_some(now);
+        let room = self.rooms.get(channel);
+        let known = room.and_then(|room| room.entries.get(&member.info.client));
+        let (is_new, returned) =
+            (known.is_none(), known.is_some_and(|known| known.has_returned || known.lingers()));
+        let left = room.and_then(|room| room.lingering.get(&place_of(&member))?.first().copied());
+        let left = left.filter(|_| is_new).and_then(|left| self.remove(channel, left));
+        let has_returned = returned || left.is_some();
+        let due = self.due(expires_at);
+        self.insert(channel, Entry { member, owner, due, has_returned });
+        match (has_returned, is_new) {
+            (true, _) => Added::Returned,
+            (false, true) => Added::New,
+            (false, false) => Added::Again,
+        }
+    }
+
+    /// Has a member linger, whose entry is kept until `kept_until`. One that others do not know of may only do so in a
+    /// place that it took.
+    pub(super) fn linger(
+        &mut self,
+        channel: &Channel,
+        client: ClientId,
+        is_known: bool,
+        now: Instant,
+        kept_until: Instant,
+    ) -> Remains {
+        self.expire_some(now);
+        let Some(known) = self.rooms.get(channel).and_then(|room| room.entries.get(&client)) else {
+            return Remains::Gone;
+        };
+        if known.lingers() {
+            return Remains::LingersAlready;
+        }
+        let (member, has_returned) = (known.member.clone(), known.has_returned);
+        self.remove(channel, client);
+        if !is_known && !has_returned {
+            return Remains::TakenOut;
+        }
+        let place = place_of(&member);
+        let due = self.due(kept_until);
+        self.insert(channel, Entry { member, owner: NodeEpoch::NOBODY, due, has_returned });
+        let room = self.rooms.get_mut(channel).expect("somebody was just put there");
+        room.lingering.entry(place).or_default().push(client);
+        Remains::Lingers
+    }
+
+    /// Removes a member, if it is one that lingers.
+    pub(super) fn take_lingering(&mut self, channel: &Channel, client: ClientId) -> Option<Member> {
+        self.rooms.get(channel)?.entries.get(&client).filter(|entry| entry.lingers())?;
+        self.remove(channel, client)
+    }
+
+    /// The end of one more lease.
+    fn due(&mut self, at: Instant) -> Due {
         self.given += 1;
-        let (client, due) = (member.info.client, Due { at: expires_at, number: self.given });
-        self.queue.insert(due, (channel.clone(), client));
+        Due { at, number: self.given }
+    }
+
+    /// Puts `entry` in the place of the one of that client, which it answers.
+    fn insert(&mut self, channel: &Channel, entry: Entry) -> Option<Entry> {
+        self.queue.insert(entry.due, (channel.clone(), entry.member.info.client));
         // Not `entry`, which would copy the name each time that a lease is renewed.
         if !self.rooms.contains_key(channel) {
             self.rooms.insert(channel.clone(), Room::default());
         }
         let room = self.rooms.get_mut(channel).expect("it is there or was just put there");
-        let before = room.put(Entry { member, owner, due });
+        let before = room.put(entry);
         if let Some(before) = &before {
             self.queue.remove(&before.due);
         }
-        before.is_none()
+        before
     }
 
     /// Removes a member, if it is one.
@@ -144,21 +244,36 @@ impl Stripe {
 
 impl Room {
     /// Puts `entry` in the place of the one before.
-    fn put(&mut self, entry: Entry) -> Option<Entry> {
+    fn put(&mut self, mut entry: Entry) -> Option<Entry> {
+        // What it took before stays taken, however often it is put there.
+        let before = self.remove(entry.member.info.client);
+        entry.has_returned |= before.as_ref().is_some_and(|before| before.has_returned || before.lingers());
         let Member { info, is_listed, .. } = &entry.member;
         if *is_listed {
             self.listed += 1;
             *self.users.entry(info.user.clone()).or_default() += 1;
         }
-        let before = self.entries.insert(info.client, entry)?;
-        self.uncount(&before.member);
-        Some(before)
+        self.entries.insert(info.client, entry);
+        before
     }
 
     fn remove(&mut self, client: ClientId) -> Option<Entry> {
         let entry = self.entries.remove(&client)?;
         self.uncount(&entry.member);
+        if entry.lingers() {
+            self.strike(&entry.member);
+        }
         Some(entry)
+    }
+
+    /// Takes somebody who lingered off its place.
+    fn strike(&mut self, member: &Member) {
+        let place = place_of(member);
+        let Some(clients) = self.lingering.get_mut(&place) else { return };
+        clients.retain(|client| *client != member.info.client);
+        if clients.is_empty() {
+            self.lingering.remove(&place);
+        }
     }
 
     fn uncount(&mut self, Member { info, is_listed, .. }: &Member) {

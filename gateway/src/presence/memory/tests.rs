@@ -84,3 +84,27 @@ async fn who_is_gone_leaves_no_memory() {
     presence.sweep();
     assert_eq!(weight(&presence), [0; 4]);
 }
+
+#[tokio::test(start_paused = true)]
+async fn who_lingers_stays_for_its_grace_and_leaves_no_memory() {
+    let presence = MemoryPresence::new();
+    let grace = |lasts| Grace { owner: owner(0), lasts, is_known: true };
+    let name = channel("a");
+    for seconds in 1..=3 {
+        let info = member("ann");
+        presence.add(&name, listed(&info), lease(TTL)).await.unwrap();
+        assert!(presence.linger(&name, &listed(&info), grace(SECOND * seconds)).await.unwrap());
+    }
+    assert_eq!(presence.expire(owner(0)).await, Ok(Some(SECOND)));
+    presence.enter(&name, listed(&member("ann")), lease(TTL)).await.unwrap();
+    pass(SECOND).await;
+    assert_eq!(presence.expire(owner(0)).await, Ok(Some(SECOND)), "it has come back");
+    assert_eq!(clients(&presence, "a").await, 3);
+    pass(SECOND * 2).await;
+    assert_eq!(presence.expire(owner(0)).await, Ok(None));
+    assert_eq!(contract::departed(&presence, 2).await.len(), 2);
+    pass(TTL).await;
+    presence.sweep();
+    assert_eq!(weight(&presence), [0; 4]);
+    assert!(presence.graces.lock().is_empty());
+}

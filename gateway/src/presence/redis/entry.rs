@@ -17,6 +17,9 @@ mod schema {
 }
 
 const OWNER_BYTES: usize = 16;
+/// The field `has_returned` of an entry, as scripts add it behind the others.
+#[cfg(test)]
+const RETURNED: &[u8] = b"\x20\x01";
 
 /// Somebody put something there that the presence did not.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -30,7 +33,7 @@ pub(super) fn write(member: &Member, owner: NodeEpoch) -> Vec<u8> {
         json.as_ref().map(|json| Bytes::copy_from_slice(json.as_bytes())).unwrap_or_default()
     };
     let (conn_info, chan_info) = (json(&info.conn_info), json(&info.chan_info));
-    let rest = schema::Entry { conn_info, chan_info, is_announced: *is_announced };
+    let rest = schema::Entry { conn_info, chan_info, is_announced: *is_announced, has_returned: false };
     let mut entry = Vec::with_capacity(OWNER_BYTES + info.user.as_str().len() + 1 + rest.encoded_len());
     entry.extend_from_slice(owner.as_bytes());
     entry.extend_from_slice(info.user.as_str().as_bytes());
@@ -47,7 +50,7 @@ pub(super) fn read(client: &[u8], entry: &[u8]) -> Result<(NodeEpoch, ClientInfo
     let (owner, rest) = entry.split_at_checked(OWNER_BYTES).ok_or(Malformed)?;
     let end = rest.iter().position(|byte| *byte == b'\n').ok_or(Malformed)?;
     let user = str::from_utf8(&rest[..end]).map_err(|_| Malformed)?;
-    let schema::Entry { conn_info, chan_info, is_announced } =
+    let schema::Entry { conn_info, chan_info, is_announced, .. } =
         schema::Entry::decode(&rest[end + 1..]).map_err(|_| Malformed)?;
     let json = |text: Bytes| match text.len() {
         0 => Ok(None),
@@ -118,6 +121,23 @@ mod tests {
             let entry = write(&member, owner);
             assert_eq!(read(info.client.as_bytes(), &entry), Ok((owner, info, true)));
         }
+    }
+
+    #[test]
+    fn what_scripts_add_is_a_field() {
+        let entry = schema::Entry { has_returned: true, ..schema::Entry::default() };
+        assert_eq!(entry.encode_to_vec(), RETURNED);
+        let script = include_str!("../../redis/scripts/presence_room.lua");
+        assert!(script.contains(r"local RETURNED = '\32\1'"), "in decimal");
+        let info = ClientInfo {
+            user: UserId::parse("ann").unwrap(),
+            client: ClientId::random(),
+            conn_info: None,
+            chan_info: None,
+        };
+        let member = Member { info: Arc::new(info.clone()), is_listed: true, is_announced: true };
+        let entry = [&write(&member, NodeEpoch::NOBODY), RETURNED].concat();
+        assert_eq!(read(info.client.as_bytes(), &entry), Ok((NodeEpoch::NOBODY, info, true)));
     }
 
     proptest! {

@@ -6,6 +6,7 @@
 //! it renews them or is dead. All is kept for a few leases only, so that a cluster that died leaves nothing for ever.
 
 mod entry;
+mod graces;
 mod owners;
 mod reaping;
 mod room;
@@ -13,6 +14,7 @@ mod room;
 use std::collections::HashSet;
 use std::slice;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use parking_lot::Mutex;
@@ -22,7 +24,7 @@ use self::entry::Malformed;
 pub use self::owners::{Heartbeats, Owners};
 use self::room::{Counted, Entries, Listed, PAGE, Records, Room};
 use super::departures::{Departed, Departures};
-use super::{Holding, Lease, Member, Presence, PresenceError, PresenceStats};
+use super::{Added, Grace, Holding, Lease, Member, Presence, PresenceError, PresenceStats};
 use crate::model::{Channel, ClientId, ClientInfo, NodeEpoch};
 use crate::redis::{Call, Failure, Instance, Redis, Refusal, Reply};
 
@@ -170,6 +172,25 @@ impl Presence for RedisPresence {
         let (room, instance) = self.inner.room(channel);
         let answers: Vec<u8> = instance.call(room.put(&[member], lease)).await?;
         Ok(answers == [1])
+    }
+
+    async fn enter(&self, channel: &Channel, member: Member, lease: Lease) -> Result<Added, PresenceError> {
+        let (room, instance) = self.inner.room(channel);
+        let answers: Vec<u8> = instance.call(room.enter(member, lease)).await?;
+        Ok(match answers[..] {
+            [1] => Added::New,
+            [2] => Added::Returned,
+            _ => Added::Again,
+        })
+    }
+
+    async fn linger(&self, channel: &Channel, member: &Member, grace: Grace) -> Result<bool, PresenceError> {
+        let (room, instance) = self.inner.room(channel);
+        Ok(instance.call(room.linger(member, grace)).await?)
+    }
+
+    async fn expire(&self, owner: NodeEpoch) -> Result<Option<Duration>, PresenceError> {
+        self.inner.expire(owner).await
     }
 
     async fn refresh(&self, holdings: &[Holding], lease: Lease) -> Result<(), PresenceError> {

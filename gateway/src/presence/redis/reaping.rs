@@ -20,7 +20,7 @@ use crate::presence::PresenceError;
 use crate::redis::{Call, Failure, Instance};
 
 /// Most clients that are taken out in one round trip, which has to be over in far less than `command_timeout`.
-const TAKEN_MAX: usize = 1_000;
+pub(super) const TAKEN_MAX: usize = 1_000;
 /// Most hashes that are looked into in one round trip.
 const SCANS_MAX: usize = 64;
 /// For how long it is asked who was taken out, and how often.
@@ -211,7 +211,7 @@ impl Inner {
 }
 
 /// A refusal is for later: the rest can be done all the same.
-fn go_on_if_refused<T>(
+pub(super) fn go_on_if_refused<T>(
     result: Result<T, PresenceError>,
     outcome: &mut Result<(), PresenceError>,
 ) -> Result<Option<T>, PresenceError> {
@@ -226,7 +226,7 @@ fn go_on_if_refused<T>(
 }
 
 /// All that was found, at most so much at once as a round trip takes, and a script a page.
-fn batches(found: Vec<(&Channel, Vec<Vec<u8>>)>) -> Vec<Batch> {
+pub(super) fn batches(found: Vec<(&Channel, Vec<Vec<u8>>)>) -> Vec<Batch> {
     let mut batches: Vec<Batch> = Vec::new();
     let mut size = TAKEN_MAX;
     for (channel, clients) in found {

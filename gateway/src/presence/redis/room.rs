@@ -1,8 +1,10 @@
 //! A channel in Redis: its keys, and the scripts that read and change it.
 
+use std::time::Duration;
+
 use crate::model::{Channel, ClientId, NodeEpoch};
 use crate::presence::redis::entry;
-use crate::presence::{Holding, Lease, Member};
+use crate::presence::{Grace, Holding, Lease, Member};
 use crate::redis::{Call, Names, Script, script};
 
 /// Makes a [`Script`] of a file that stands behind what changing scripts have in common, and perhaps behind flags, which
@@ -25,7 +27,9 @@ static PUT: Script = changing_script!("presence_put.lua");
 static TAKE: Script = changing_script!("presence_take.lua");
 // It hardly takes room, and a full Redis must not make members look forgotten.
 static RENEW: Script = changing_script!("presence_renew.lua", "#!lua flags=allow-oom\n");
+static LINGER: Script = changing_script!("presence_linger.lua");
 static TAKEN: Script = script!("presence_taken.lua");
+static DUE: Script = script!("presence_due.lua");
 static OWNED: Script = script!("presence_owned.lua");
 static MEMBERS: Script = script!("presence_members.lua");
 static STATS: Script = script!("presence_stats.lua");
@@ -33,6 +37,8 @@ static STATS: Script = script!("presence_stats.lua");
 /// How many times the time of a lease everything is kept. What an owner forgot goes with it; what it has, it would
 /// have to fail to renew as often.
 const KEPT_LEASES: u128 = 4;
+/// The longest grace.
+const GRACE_MAX: Duration = Duration::from_secs(3600);
 /// About how many clients are looked at in one round trip.
 pub(super) const PAGE: usize = 512;
 
@@ -46,7 +52,8 @@ pub(super) type Listed = (u64, Records, Entries);
 pub(super) type Counted = (u64, Records, usize, usize);
 /// Where the next page begins, and whom this one names.
 pub(super) type Page = (u64, Vec<Vec<u8>>);
-
+/// In how many ms the next grace is over (-1: there is none), and whose is: each as [`read_name`] reads it.
+pub(super) type Due = (i64, Vec<Vec<u8>>);
 /// What was taken out under a ticket: channels, each with entries.
 pub(super) type Receipts = Vec<(String, Entries)>;
 
@@ -65,13 +72,14 @@ pub(super) struct Room<'a> {
     hidden: String,
     users: String,
     owners: String,
+    lingering: String,
 }
 
 impl<'a> Room<'a> {
     pub(super) fn new(names: &'a Names, channel: &'a Channel) -> Self {
         let key = |kind| names.of_channel(kind, channel);
-        let (members, hidden) = (key("members"), key("hidden"));
-        Self { channel, names, members, hidden, users: key("users"), owners: key("owners") }
+        let (members, hidden, users) = (key("members"), key("hidden"), key("users"));
+        Self { channel, names, members, hidden, users, owners: key("owners"), lingering: key("lingering") }
     }
 
     /// Answers a [`Listed`].
@@ -86,8 +94,18 @@ impl<'a> Room<'a> {
 
     /// Answers for each member 1 if it is new, else 0.
     pub(super) fn put(&self, members: &[Member], lease: Lease) -> Call {
+        self.put_as("", members, lease)
+    }
+
+    /// Answers 1 if the member is new, 2 if it took the place of its user, else 0; in a list.
+    pub(super) fn enter(&self, member: Member, lease: Lease) -> Call {
+        self.put_as(seen(&member), &[member], lease)
+    }
+
+    fn put_as(&self, seen: &str, members: &[Member], lease: Lease) -> Call {
         let call = self.change(&PUT, lease.owner);
-        let call = call.arg(lease.owner.as_bytes().as_slice()).arg(self.channel.as_str()).arg(kept_ms(lease));
+        let call = call.arg(lease.owner.as_bytes().as_slice()).arg(self.channel.as_str());
+        let call = call.arg(kept_ms(lease)).arg(seen);
         members.iter().fold(call, |call, member| {
             let kind = if member.is_listed { "" } else { "h" };
             let entry = entry::write(member, lease.owner);
@@ -112,9 +130,19 @@ impl<'a> Room<'a> {
         call.arg(kept_ms(lease)).arg(count).arg(sum)
     }
 
+    /// Answers 1 if the member lingers, or its place was taken, else 0.
+    pub(super) fn linger(&self, member: &Member, grace: Grace) -> Call {
+        let graces = graces(self.names, grace.owner);
+        let call = self.change_with(&LINGER, grace.owner, Some(&graces));
+        let call = call.arg(grace.owner.as_bytes().as_slice()).arg(self.channel.as_str());
+        let call = call.arg(member.info.client.as_bytes().as_slice());
+        let lasts_ms = u64::try_from(grace.lasts.min(GRACE_MAX).as_millis()).expect("an hour is few");
+        call.arg(lasts_ms).arg(seen(member)).arg(if grace.is_known { "k" } else { "" })
+    }
+
     /// Answers the [`Entries`] that were there, and writes them down under `ticket`.
     pub(super) fn take(&self, clients: &[Vec<u8>], owner: NodeEpoch, ticket: Option<&Ticket>) -> Call {
-        let call = self.change_with(&TAKE, owner, ticket);
+        let call = self.change_with(&TAKE, owner, ticket.map(|ticket| ticket.receipts.as_str()));
         let call = call.arg(owner.as_bytes().as_slice()).arg("o");
         clients.iter().fold(call.arg(self.channel.as_str()), |call, client| call.arg(client.as_slice()))
     }
@@ -138,10 +166,11 @@ impl<'a> Room<'a> {
         self.change_with(script, owner, None)
     }
 
-    fn change_with(&self, script: &'static Script, owner: NodeEpoch, ticket: Option<&Ticket>) -> Call {
+    fn change_with(&self, script: &'static Script, owner: NodeEpoch, another: Option<&str>) -> Call {
         let index = index(self.names, owner);
-        let mut keys = vec![self.members.as_str(), &self.hidden, &self.users, &self.owners, &index];
-        keys.extend(ticket.map(|ticket| ticket.receipts.as_str()));
+        let mut keys = vec![self.members.as_str(), &self.hidden, &self.users, &self.owners];
+        keys.extend([self.lingering.as_str(), &index]);
+        keys.extend(another);
         Call::script(script, &keys)
     }
 }
@@ -173,6 +202,33 @@ impl Ticket {
 /// It lives where the channels live: where those are in several places, each has an index of its own.
 pub(super) fn index(names: &Names, owner: NodeEpoch) -> String {
     names.of("attended", &owner.to_string())
+}
+
+/// The key of those who linger and were an owner's, where their channels live.
+pub(super) fn graces(names: &Names, owner: NodeEpoch) -> String {
+    names.of("graces", &owner.to_string())
+}
+
+/// Answers a [`Due`] of at most `count`.
+pub(super) fn due(graces: &str, count: usize) -> Call {
+    Call::script(&DUE, &[graces]).arg(count)
+}
+
+/// The client and the channel by which one is found whose grace is over; `None` if it is not such a name.
+pub(super) fn read_name(name: &[u8]) -> Option<(Vec<u8>, Channel)> {
+    let (client, channel) = name.split_at_checked(16)?;
+    let channel = Channel::parse(str::from_utf8(channel).ok()?, usize::MAX).ok()?;
+    Some((client.to_vec(), channel))
+}
+
+/// How a member is seen, as scripts have it: only who is seen in the same way takes its place.
+fn seen(member: &Member) -> &'static str {
+    match (member.is_listed, member.is_announced) {
+        (true, true) => "la",
+        (true, false) => "l-",
+        (false, true) => "ha",
+        (false, false) => "h-",
+    }
 }
 
 fn kept_ms(lease: Lease) -> u64 {

@@ -372,3 +372,90 @@ async fn a_call_that_comes_after_its_ticket_ended_takes_out_nobody() {
     assert_eq!(home.call::<Entries>(take(&bob)).await, Ok(Vec::new()));
     assert_eq!(bench.stats("a").await, (1, 1));
 }
+
+fn grace(number: u8, lasts: Duration) -> Grace {
+    Grace { owner: owner(number), lasts, is_known: true }
+}
+
+#[tokio::test]
+async fn who_lingers_is_seen_though_its_node_is_dead_and_leaves_nothing_behind() {
+    let bench = Bench::new().await;
+    let (ann, bob, back) = (member("ann"), member("bob"), member("ann"));
+    for info in [&ann, &bob] {
+        bench.add("a", info, 1).await;
+    }
+    let name = channel("a");
+    assert!(bench.presence.linger(&name, &listed(&ann), grace(1, TTL)).await.unwrap());
+    bench.graves.0.lock().push(owner(1));
+    assert_eq!(bench.presence.members(&name).await.unwrap(), [Arc::clone(&ann)]);
+    assert_eq!(bench.stats("a").await, (1, 1));
+    departed(&bench.presence, 1).await;
+    let entered = bench.neighbour().enter(&name, listed(&back), lease()).await.unwrap();
+    assert_eq!(entered, Added::Returned);
+    assert_eq!(bench.stats("a").await, (1, 1));
+    let lingering = bench.key("lingering", "a");
+    assert_eq!(bench.command::<u8>(&["EXISTS", &lingering]).await, 0);
+    assert!(bench.presence.remove(&name, back.client, owner(0)).await.unwrap());
+    let keys = bench.keys().await;
+    assert_eq!(keys.len(), 1, "whose grace it was, until that is over: {keys:?}");
+    let left: i64 = bench.command(&["PTTL", &keys[0]]).await;
+    assert!(left > 0, "{left}");
+}
+
+#[tokio::test]
+async fn who_lingers_is_kept_longer_than_it_is_seen_whatever_others_renew() {
+    let bench = Bench::new().await;
+    let (ann, bob) = (member("ann"), member("bob"));
+    let (name, short) = (channel("a"), Lease { owner: owner(0), ttl: Duration::from_secs(1) });
+    for info in [&ann, &bob] {
+        bench.presence.add(&name, listed(info), short).await.unwrap();
+    }
+    assert!(bench.presence.linger(&name, &listed(&ann), grace(0, Duration::from_secs(60))).await.unwrap());
+    bench.presence.refresh(&[holding("a", &[&bob])], short).await.unwrap();
+    for kind in ["members", "owners", "lingering"] {
+        let left: i64 = bench.command(&["PTTL", &bench.key(kind, "a")]).await;
+        assert!((600_000..700_000).contains(&left), "{kind} is kept for {left} ms");
+    }
+    // As when nobody took it out in time.
+    let call = Call::command("HSET").arg(bench.key("owners", "a")).arg([0u8; 16].as_slice()).arg("1 0 1");
+    let _: u8 = bench.redis.home().call(call).await.unwrap();
+    assert_eq!(bench.presence.members(&name).await.unwrap(), [Arc::clone(&bob)]);
+    assert_eq!(bench.stats("a").await, (1, 1));
+}
+
+#[tokio::test]
+async fn whoever_did_not_return_is_announced_though_one_channel_holds_something_else() {
+    let bench = Bench::new().await;
+    for name in ["a", "b", "c"] {
+        let ann = member("ann");
+        bench.add(name, &ann, 1).await;
+        let (name, over) = (channel(name), grace(1, Duration::ZERO));
+        assert!(bench.presence.linger(&name, &listed(&ann), over).await.unwrap());
+    }
+    let _: String = bench.command(&["SET", &bench.key("lingering", "b"), "garbage"]).await;
+    assert_eq!(bench.presence.expire(owner(1)).await, Ok(None));
+    departed(&bench.presence, 2).await;
+    let graces = bench.redis.names().of("graces", &owner(2).to_string());
+    let _: String = bench.command(&["SET", &graces, "garbage"]).await;
+    let ann = member("ann");
+    bench.add("a", &ann, 2).await;
+    let refused = bench.presence.linger(&channel("a"), &listed(&ann), grace(2, TTL)).await;
+    assert_eq!(refused, Err(PresenceError::Refused));
+    assert_eq!(bench.stats("a").await, (1, 1), "nothing was half done");
+}
+
+#[tokio::test]
+async fn while_redis_is_full_who_lost_its_connection_lingers_and_departs() {
+    // One of its own: it is full for all.
+    let server = testing::Server::start();
+    let redis = testing::connect(&server).await;
+    let presence = RedisPresence::new(Arc::clone(&redis), Arc::new(Graves::default()));
+    let (ann, name) = (member("ann"), channel("a"));
+    presence.add(&name, listed(&ann), lease()).await.unwrap();
+    let full = Call::command("CONFIG").arg("SET").arg("maxmemory").arg(1);
+    let _: String = redis.home().call(full).await.unwrap();
+    assert_eq!(presence.linger(&name, &listed(&ann), grace(0, Duration::ZERO)).await, Ok(true));
+    assert_eq!(presence.members(&name).await.unwrap(), [Arc::clone(&ann)]);
+    assert_eq!(presence.expire(owner(0)).await, Ok(None));
+    departed(&presence, 1).await;
+}

@@ -118,7 +118,7 @@ impl From<&PublishError> for Error {
 /// (Centrifuge protocol, disconnect codes).
 pub fn close_code(reason: &CloseReason) -> (u16, Cow<'static, str>) {
     let (code, text) = match reason {
-        CloseReason::ByClient => (1000, "closed by client"),
+        CloseReason::ByClient { .. } => (1000, "closed by client"),
         CloseReason::ConnectionLost => (3000, "connection closed"),
         CloseReason::Shutdown => (3001, "shutdown"),
         // As a node that stops says it: come back, to whichever node.

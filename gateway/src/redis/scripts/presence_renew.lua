@@ -10,7 +10,7 @@ if ARGV[6] ~= 's' then
   local listed = redis.call('HLEN', members)
   if listed + redis.call('HLEN', hidden) ~= total or (listed == 0) ~= (redis.call('HLEN', users) == 0) then
     -- A key was lost, or somebody wrote there. Every owner brings back its own.
-    redis.call('DEL', members, hidden, users, owners)
+    redis.call('DEL', members, hidden, users, owners, lingering)
   end
   local count, sum = read(redis.call('HGET', owners, owner))
   if count ~= wanted or sum ~= wanted_sum then return 0 end

@@ -1,18 +1,26 @@
 -- What the scripts have in common that change the presence; it stands before each of them.
 --
--- A channel has four keys, and each owner an index of its channels:
+-- A channel has five keys, and each owner an index of its channels:
 --   KEYS: 1 members, 2 hidden members (hashes: client to entry), 3 users (hash: user to its number of members),
---   4 owners (hash: owner to its record), 5 the index (set of channels) of the owner that the script is about.
--- An entry begins with its owner (16 bytes) and its user, which ends at a line break.
+--   4 owners (hash: owner to its record), 5 lingering (hash: place to the clients that linger there, 16 bytes each, the
+--   first to begin first), 6 the index (set of channels) of the owner that the script is about.
+-- An entry begins with its owner (16 bytes) and its user, which ends at a line break. Who lingers belongs to nobody.
+-- A place is how one is seen ('l' listed or 'h' hidden, then 'a' announced or '-' not), and the user.
 -- A record is 'count sum lapse': members and hidden ones together, the sum of their fingerprints modulo 2^32, and when
 -- the lease ends (ms of the clock of Redis).
 --
 -- What was written is not rolled back when a later command fails, so types are checked first.
-local members, hidden, users, owners, index = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
+local members, hidden, users, owners, lingering, index = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
 
-for i = 1, 5 do
+local NOBODY = string.rep('\0', 16)
+-- The last field of an entry, by which it says that it took the place of one that lingered.
+local RETURNED = '\32\1'
+-- Who lingers is kept so much longer than it is seen (ms): whoever is to announce its leave may be held up.
+local HELD_UP = 600000
+
+for i = 1, 6 do
   local kind = redis.call('TYPE', KEYS[i]).ok
-  if kind ~= 'none' and kind ~= (i == 5 and 'set' or 'hash') then
+  if kind ~= 'none' and kind ~= (i == 6 and 'set' or 'hash') then
     return redis.error_reply('WRONGTYPE a key of the presence holds something else')
   end
 end
@@ -48,6 +56,31 @@ local function user_of(entry)
   return entry:match('^[^\n]*', 17)
 end
 
+local function lingers(entry)
+  return entry:sub(1, 16) == NOBODY
+end
+
+local function has_returned(entry)
+  return entry:sub(-2) == RETURNED
+end
+
+-- Takes a client that lingered off its place.
+local function strike(client, kind, user)
+  for _, word in ipairs({ 'a', '-' }) do
+    local place = kind .. word .. user
+    local known, rest = redis.call('HGET', lingering, place) or '', {}
+    for i = 1, #known, 16 do
+      local other = known:sub(i, i + 15)
+      if other ~= client then rest[#rest + 1] = other end
+    end
+    if #rest == 0 then
+      redis.call('HDEL', lingering, place)
+    elseif #rest * 16 < #known then
+      redis.call('HSET', lingering, place, table.concat(rest))
+    end
+  end
+end
+
 -- Takes out a client, if it is there and `only` is its owner or nil; answers its entry.
 local function take_out(client, only)
   for _, key in ipairs({ members, hidden }) do
@@ -58,14 +91,22 @@ local function take_out(client, only)
       local user = user_of(entry)
       if key == members and redis.call('HINCRBY', users, user, -1) <= 0 then redis.call('HDEL', users, user) end
       count(owner, client, -1)
+      if owner == NOBODY then strike(client, key == members and 'l' or 'h', user) end
       return entry
     end
   end
 end
 
--- Keeps everything for `kept` ms from now on.
+-- Keeps everything for `kept` ms from now on, and longer while somebody lingers.
+local function stay(kept)
+  local _, _, lapse = read(redis.call('HGET', owners, NOBODY))
+  if lapse > 0 then kept = math.max(kept, lapse - lapse_after(0) + HELD_UP) end
+  for _, key in ipairs(KEYS) do redis.call('PEXPIRE', key, string.format('%.0f', kept)) end
+end
+
+-- As before, and the owner has somebody in the channel.
 local function keep(channel, kept)
   redis.call('SADD', index, channel)
-  for _, key in ipairs(KEYS) do redis.call('PEXPIRE', key, kept) end
+  stay(kept)
 end
 

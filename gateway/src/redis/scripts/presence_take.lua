@@ -1,9 +1,9 @@
 -- Takes clients out.
 --
--- KEYS: perhaps 6, receipts: a hash of what was taken out under a ticket. A field without a name says that it has ended.
+-- KEYS: perhaps 7, receipts: a hash of what was taken out under a ticket. A field without a name says that it has ended.
 -- ARGV: 1 the owner of the index, 2 'o' for its clients alone, '' for those of any owner, 3 channel, then the clients.
 -- Answers those that were there, each as client and entry.
-local owner, only, channel, receipts = ARGV[1], ARGV[2] == 'o' and ARGV[1] or nil, ARGV[3], KEYS[6]
+local owner, only, channel, receipts = ARGV[1], ARGV[2] == 'o' and ARGV[1] or nil, ARGV[3], KEYS[7]
 if receipts and redis.call('HEXISTS', receipts, '') == 1 then return {} end
 local taken = {}
 for i = 4, #ARGV do

@@ -29,6 +29,8 @@ class Roster {
     this.#here.set(info.client, info);
   }
 
+  has(info) { return this.#here.has(info.client); }
+
   leave(info) {
     this.#here.delete(info.client);
     if (!this.isComplete) this.#gone.add(info.client);
@@ -138,7 +140,7 @@ class Client {
     if (channel !== this.#channel) return;
     if (pub) this.#take(pub);
     if (join) this.#recount(() => this.#roster.join(join.info));
-    if (leave) this.#recount(() => this.#roster.leave(leave.info));
+    if (leave) this.#left(leave.info);
     if (unsubscribe) this.#unsubscribed(unsubscribe);
   }
 
@@ -180,6 +182,13 @@ class Client {
       if (error) return this.#on.problem(`Nobody knows who is here: ${described(error)}`);
       this.#recount(() => roster.fill(presence.presence ?? {}));
     });
+  }
+
+  // Who came back in time on another connection did so unannounced: only now it is known under which id.
+  #left(info) {
+    const isKnown = !this.#roster.isComplete || this.#roster.has(info);
+    this.#recount(() => this.#roster.leave(info));
+    if (!isKnown) this.#fetchRoster();
   }
 
   #recount(change) {

@@ -3,6 +3,7 @@
 use std::rc::Rc;
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use rustix::net::Shutdown;
 
 use super::Connection;
@@ -12,6 +13,8 @@ use crate::wire::{self, Decoded, Event};
 
 /// How long the peer may take to answer a close frame; then the socket is dropped.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
+/// How long the presence may take to keep the places of a client that is asked to come back.
+const SEATS_TIMEOUT: Duration = Duration::from_secs(1);
 /// How long a peer that broke the framing is listened to, so that it can read why it was closed.
 const LINGER_TIMEOUT: Duration = Duration::from_secs(1);
 /// How much of what it still sends is read meanwhile.
@@ -37,7 +40,7 @@ impl Connection {
     /// Leaves everything, says why, and closes the socket once the peer has had its chance to read it.
     pub(super) async fn finish(mut self: Box<Self>, reason: CloseReason) {
         self.operation = None;
-        self.shard.forget(self.key);
+        let lost = self.shard.forget(self.key, &reason);
         let (code, text) = self.conversation.close_code(&reason);
         match &reason {
             CloseReason::SlowConsumer | CloseReason::WriteTimeout => {
@@ -46,8 +49,11 @@ impl Connection {
             _ => {}
         }
         if reason != CloseReason::ConnectionLost {
+            // Who is asked to come back may be there at once, on another node.
+            drop(tokio::time::timeout(SEATS_TIMEOUT, join_all(lost)).await);
             let frame = match reason {
-                CloseReason::ByClient => wire::close_frame(self.peer_code, ""),
+                // The answer repeats it (RFC 6455 §5.5.1).
+                CloseReason::ByClient { code } => wire::close_frame(code, ""),
                 _ => wire::close_frame(Some(code), &text),
             };
             self.link.outbox.borrow_mut().push_always(frame, &self.shard.budget);
@@ -129,7 +135,8 @@ impl Connection {
 impl Drop for Connection {
     /// Also the end of a task that panicked: nothing of the connection may stay behind.
     fn drop(&mut self) {
-        self.shard.forget(self.key);
+        // There is nobody to ask to come back any more.
+        drop(self.shard.forget(self.key, &CloseReason::Internal));
         self.link.outbox.borrow_mut().clear(&self.shard.budget);
         let Ending { code, reason } = *self.ending.take().unwrap_or_default();
         self.shard.metrics.connection_closed(self.conversation.name(), &code, reason);
@@ -141,7 +148,7 @@ impl Drop for Connection {
 /// The label of a close code: closed by us it is one of ours, else it says whose it was.
 fn code_label(reason: &CloseReason, code: u16) -> String {
     match reason {
-        CloseReason::ByClient => "client".into(),
+        CloseReason::ByClient { .. } => "client".into(),
         CloseReason::ConnectionLost => "none".into(),
         CloseReason::Disconnected { code: 3503, .. } => "3503".into(),
         CloseReason::Disconnected { .. } => "custom".into(),

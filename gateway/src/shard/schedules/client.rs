@@ -4,10 +4,11 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
 use super::Tally;
 use super::world::{Bed, Truth};
-use crate::model::{Channel, ClientId, ClientInfo, UserId};
+use crate::model::{Channel, ClientId, ClientInfo, CloseReason, UserId};
 use crate::node::recovery::{Follow, Mode, Since, Start};
 use crate::node::{Attendance, Entrant, ShardId};
 use crate::protocol::{Encoding, SubscribeError, Wanted};
@@ -169,7 +170,7 @@ impl Client {
         let Some(Connection { key, operation, .. }) = self.connection.take() else { return };
         tally.abandoned += usize::from(operation.is_some());
         drop(operation);
-        bed.shard().forget(key);
+        bed.shard().forget(key, &CloseReason::ByClient { code: None });
         self.places.iter_mut().for_each(|place| place.is_live = false);
     }
 
@@ -213,7 +214,8 @@ impl Place {
         };
         let info = ClientInfo { user: UserId::ANONYMOUS, client, conn_info: None, chan_info: None };
         let attendance = Attendance { is_listed: true, is_announced: true };
-        let entrant = is_seen.then(|| Entrant { info: Arc::new(info), attendance });
+        let entrant =
+            is_seen.then(|| Entrant { info: Arc::new(info), attendance, leave_grace: Duration::ZERO });
         Wanted { follow: Some(follow), entrant, ..Wanted::live(channel) }
     }
 

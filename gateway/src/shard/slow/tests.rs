@@ -358,7 +358,7 @@ async fn a_follower_that_is_slow_at_random_has_everything_in_the_end() {
                 assert_eq!(number, seen, "seed {seed}");
             }
             losses += usize::from(peer.link.has_lost());
-            bench.shard.forget(peer.key);
+            bench.shard.forget(peer.key, &CloseReason::ByClient { code: None });
             peer = Peer::new(&bench);
             let since = Since { epoch: String::new(), offset: seen };
             let claims = peer.register(&bench, following(Some(since), policy)).await;

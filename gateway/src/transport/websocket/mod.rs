@@ -52,7 +52,7 @@ pub fn respond(gate: &Gate, endpoint: Endpoint, request: &Request<Body>) -> Resp
     match admit(gate, endpoint, request) {
         Ok((handshake, sub_protocol, acceptance)) => handshake.accept(sub_protocol, acceptance),
         Err(refusal) => {
-            gate.context.metrics.handshake_rejected(refusal.code());
+            gate.context.metrics.handshake_rejected(refusal.label());
             refusal.into_response()
         }
     }
@@ -77,10 +77,10 @@ fn admit(
     let identity = match verdict {
         Ok(identity) => identity,
         Err(error) if gate.reject == Reject::Close => {
-            gate.context.metrics.handshake_rejected(error.reason());
+            gate.context.metrics.handshake_rejected(error.label());
             return Ok((handshake, sub_protocol, rejection(endpoint, close_reason(error))));
         }
-        Err(error) => return Err(Refusal::Token(error.reason())),
+        Err(error) => return Err(Refusal::Token(error)),
     };
     let acceptance = match endpoint {
         Endpoint::Native => Acceptance::new(move |client| {

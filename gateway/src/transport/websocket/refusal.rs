@@ -4,6 +4,7 @@ use axum::body::Body;
 use axum::http::{HeaderValue, Response, StatusCode, header};
 
 use super::OriginError;
+use crate::auth::TokenError;
 
 /// A refused handshake.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -44,9 +45,9 @@ pub enum Refusal {
     /// No token where one is needed.
     #[error("a token is needed")]
     NoToken,
-    /// The token does not verify; the text is the code that says why.
+    /// The token does not verify.
     #[error("the token is not accepted")]
-    Token(&'static str),
+    Token(TokenError),
 }
 
 impl From<OriginError> for Refusal {
@@ -56,7 +57,15 @@ impl From<OriginError> for Refusal {
 }
 
 impl Refusal {
-    /// The machine-readable reason, from a closed set; also the label in metrics.
+    /// The label in metrics.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Token(error) => error.label(),
+            other => other.code(),
+        }
+    }
+
+    /// The machine-readable reason, from a closed set.
     pub fn code(self) -> &'static str {
         match self {
             Self::Method => "method",
@@ -71,7 +80,7 @@ impl Refusal {
             Self::Origin => "origin",
             Self::TwoTokens => "two_tokens",
             Self::NoToken => "no_token",
-            Self::Token(reason) => reason,
+            Self::Token(error) => error.reason(),
         }
     }
 

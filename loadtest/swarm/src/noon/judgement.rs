@@ -78,9 +78,9 @@ pub fn passes(rows: &[Row], strict: bool) -> bool {
     rows.iter().all(|row| row.holds || (row.kind == Kind::Figure && !strict))
 }
 
-fn delivery(facts: &Facts) -> [Row; 4] {
+fn delivery(facts: &Facts) -> [Row; 5] {
     let sum = |count: fn(&Verdict) -> u64| -> u64 { crowds(facts).map(|crowd| count(&crowd.verdict)).sum() };
-    let lost = sum(|verdict| verdict.lost_silent + verdict.behind_at_end);
+    let lost = sum(|verdict| verdict.lost_silent);
     let declared = sum(|verdict| verdict.lost_declared);
     let measured =
         if declared == 0 { lost.to_string() } else { format!("{lost}; {declared} were declared lost") };
@@ -89,6 +89,7 @@ fn delivery(facts: &Facts) -> [Row; 4] {
         zero("publications duplicated", sum(|verdict| verdict.duplicated)),
         zero("publications reordered", sum(|verdict| verdict.reordered)),
         zero("histories forked", sum(|verdict| verdict.forked)),
+        zero("clients without everything at the end", sum(|verdict| verdict.behind_at_end)),
     ]
 }
 

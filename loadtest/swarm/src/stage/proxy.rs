@@ -6,6 +6,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
+use rustix::process::{Resource, getrlimit};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::time::timeout;
@@ -39,7 +40,8 @@ impl Proxy {
     pub async fn start(program: &Path, directory: &Path, port: u16, clients: usize) -> Result<Self> {
         let file = directory.join("haproxy.cfg");
         let socket = directory.join("haproxy.sock");
-        std::fs::write(&file, config(port, &socket, clients))?;
+        let open_files = getrlimit(Resource::Nofile).current;
+        std::fs::write(&file, config(port, &socket, connections(clients, open_files)))?;
         let mut command = Command::new(program);
         // In the foreground: a daemon would have an id that we do not know.
         command.arg("-db").arg("-f").arg(&file);
@@ -93,10 +95,17 @@ fn is_done(answer: &str) -> bool {
     answer.is_empty() || answer.contains("changed") || answer.contains("no need to change")
 }
 
-/// What HAProxy is told: the nodes are not checked, because the scenario says who is there, as an orchestrator would.
-fn config(port: u16, socket: &Path, clients: usize) -> String {
+/// How many connections it takes at a time. It refuses to start if it would need more open files than it may have.
+fn connections(clients: usize, open_files: Option<u64>) -> usize {
     // Those who come back before HAProxy has noticed that they were gone are there twice.
-    let connections = clients + clients / 5 + 500;
+    let wanted = clients + clients / 5 + 500;
+    // Two for each connection, and some of its own.
+    let possible = open_files.map(|files| files.saturating_sub(200) / 2);
+    possible.map_or(wanted, |possible| wanted.min(usize::try_from(possible).unwrap_or(wanted)))
+}
+
+/// What HAProxy is told: the nodes are not checked, because the scenario says who is there, as an orchestrator would.
+fn config(port: u16, socket: &Path, connections: usize) -> String {
     let servers: String =
         (0..SLOTS).map(|slot| format!("    server {slot} 127.0.0.1:1 disabled\n")).collect();
     format!(
@@ -130,8 +139,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_configuration_has_every_place_empty_and_room_for_everybody() {
-        let config = config(8000, Path::new("/run/x.sock"), 2000);
+    fn there_is_room_for_everybody_as_far_as_open_files_go() {
+        assert_eq!(connections(2000, Some(20_000)), 2900);
+        assert_eq!(connections(8000, Some(20_000)), 9900);
+        assert_eq!(connections(8000, None), 10_100);
+    }
+
+    #[test]
+    fn the_configuration_has_every_place_empty() {
+        let config = config(8000, Path::new("/run/x.sock"), 2900);
         assert_eq!(config.matches("127.0.0.1:1 disabled").count(), SLOTS);
         for line in ["maxconn 2900", "bind 127.0.0.1:8000", "stats socket /run/x.sock mode 600 level admin"] {
             assert!(config.contains(line), "{line} is missing from:\n{config}");

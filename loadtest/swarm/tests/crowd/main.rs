@@ -60,6 +60,8 @@ async fn clients_that_get_everything_are_content() {
     assert_eq!((findings.closed.len(), findings.refused.len(), findings.failures_total), (0, 0, 0));
     assert_eq!(findings.openings_per_tenth().iter().sum::<u32>(), 3);
     assert!(findings.returns_per_tenth().is_empty());
+    server.gone(3).await;
+    assert_eq!(server.goodbyes(), [1000; 3]);
 }
 
 #[tokio::test]
@@ -74,6 +76,17 @@ async fn tokens_are_shown_where_the_settings_say() {
     crowd.all_live(PATIENCE).await.unwrap();
     assert_eq!(server.targets(), ["/connection/websocket"]);
     assert!(server.heard("connect", 1).await[0]["token"].as_str().unwrap().starts_with("ey"));
+}
+
+#[tokio::test]
+async fn clients_connect_from_the_sources_of_the_settings_in_turn() {
+    let server = Server::start().await;
+    let sources = ["127.0.1.1", "127.0.1.2"].map(|source| source.parse().unwrap());
+    let crowd = start(&server, CrowdSettings { sources: sources.to_vec(), ..settings(&server, 4) });
+    crowd.all_live(PATIENCE).await.unwrap();
+    let mut seen = server.sources();
+    seen.sort();
+    assert_eq!(seen, [sources[0], sources[0], sources[1], sources[1]]);
 }
 
 #[tokio::test]
@@ -101,6 +114,7 @@ async fn who_loses_its_connection_comes_back_and_gets_what_it_missed() {
     assert!(blackout.own_backoff >= Duration::from_millis(500), "{blackout:?}");
     assert!(blackout.own_backoff <= blackout.live_at - blackout.closed_at, "{blackout:?}");
     assert_eq!(findings.returns_per_tenth().iter().sum::<u32>(), 1);
+    assert_eq!((findings.opened[1].attempt, findings.opened[1].was_return), (1, true));
 }
 
 #[tokio::test]
@@ -114,7 +128,7 @@ async fn who_comes_back_without_recovery_has_lost_silently() {
     all_back(&server, &crowd, 2).await;
     let verdict = crowd.finish().await.verdict;
     assert_eq!((verdict.lost_silent, verdict.lost_declared), (2, 0));
-    assert_eq!(verdict.examples, ["client 0 in noon:0: nothing came between 0 and behind 2"]);
+    assert_eq!(verdict.examples, ["client 0 in noon:0: after 0 came nothing up to 2, and nobody said so"]);
 }
 
 #[tokio::test]
@@ -257,6 +271,17 @@ async fn a_subscription_refused_for_now_is_tried_again_and_one_for_good_is_not()
     server.gone(2).await;
     let findings = crowd.finish().await;
     assert_eq!((findings.failures_total, findings.terminal, findings.live_at_end), (1, 1, 0), "{findings:?}");
+}
+
+#[tokio::test]
+async fn a_server_that_does_not_answer_is_given_up() {
+    let server = Server::start().await;
+    server.be_silent();
+    let crowd = crowd(&server, 1).await;
+    let findings = crowd.finish().await;
+    assert_eq!(findings.closed.iter().map(|closing| closing.code).collect::<Vec<_>>(), [None]);
+    assert!(findings.failures[0].contains("said nothing for too long"), "{:?}", findings.failures);
+    assert_eq!(findings.opened[0].attempt, 2);
 }
 
 #[tokio::test]

@@ -1,7 +1,7 @@
 //! A tiny server of the protocol, that does what a test tells it to.
 
 use std::collections::VecDeque;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -41,10 +41,16 @@ struct State {
     refusals: VecDeque<(u16, Option<u64>)>,
     /// Errors that answer the next subscriptions.
     errors: VecDeque<Value>,
+    /// Whether the next message of a client is not answered.
+    is_silent: bool,
     /// Every line that a client has sent.
     heard: Vec<Value>,
     /// The target of each handshake.
     targets: Vec<String>,
+    /// Where each connection came from.
+    sources: Vec<IpAddr>,
+    /// The code of each close frame of a client.
+    goodbyes: Vec<u16>,
     /// Ids of clients that were given.
     clients: u32,
 }
@@ -71,8 +77,11 @@ impl Server {
             published: 0,
             refusals: VecDeque::new(),
             errors: VecDeque::new(),
+            is_silent: false,
             heard: Vec::new(),
             targets: Vec::new(),
+            sources: Vec::new(),
+            goodbyes: Vec::new(),
             clients: 0,
         };
         let server = Self {
@@ -85,8 +94,9 @@ impl Server {
         };
         let accepting = server.clone();
         tokio::spawn(async move {
-            while let Ok((stream, _)) = listener.accept().await {
+            while let Ok((stream, source)) = listener.accept().await {
                 let server = accepting.clone();
+                server.change(|state| state.sources.push(source.ip()));
                 tokio::spawn(async move {
                     server.serve(stream).await;
                     server.gone.send_modify(|gone| *gone += 1);
@@ -108,6 +118,11 @@ impl Server {
     /// The next subscription is answered like this.
     pub(crate) fn refuse_subscription(&self, error: Value) {
         self.change(|state| state.errors.push_back(error));
+    }
+
+    /// The next message of a client is not answered.
+    pub(crate) fn be_silent(&self) {
+        self.change(|state| state.is_silent = true);
     }
 
     /// Publishes; the publication is acknowledged, and every client that is connected gets it.
@@ -167,6 +182,16 @@ impl Server {
         self.change(|state| state.targets.clone())
     }
 
+    /// Where each connection so far came from.
+    pub(crate) fn sources(&self) -> Vec<IpAddr> {
+        self.change(|state| state.sources.clone())
+    }
+
+    /// The code of each close frame of a client so far.
+    pub(crate) fn goodbyes(&self) -> Vec<u16> {
+        self.change(|state| state.goodbyes.clone())
+    }
+
     /// Waits for `count` lines of clients that have this field, and answers what all those lines have in it.
     pub(crate) async fn heard(&self, field: &str, count: usize) -> Vec<Value> {
         let found = || self.change(|state| fields(&state.heard, field));
@@ -211,6 +236,9 @@ impl Server {
             tokio::select! {
                 message = socket.next() => match message {
                     Some(Ok(Message::Text(text))) => self.answer(&mut socket, text.as_str()).await,
+                    Some(Ok(Message::Close(Some(frame)))) => {
+                        self.change(|state| state.goodbyes.push(frame.code.into()));
+                    }
                     Some(Ok(_)) => {}
                     Some(Err(_)) | None => return,
                 },
@@ -227,6 +255,9 @@ impl Server {
     }
 
     async fn answer(&self, socket: &mut WebSocketStream<TcpStream>, text: &str) {
+        if self.change(|state| std::mem::take(&mut state.is_silent)) {
+            return;
+        }
         let mut replies = Vec::new();
         for line in text.split('\n') {
             let command: Value = serde_json::from_str(line).unwrap();

@@ -144,6 +144,13 @@ impl Worker {
             Join::Untold => false,
             Join::Due => true,
             Join::Told => was_lost,
+            Join::Inherited => {
+                // Whoever took it out announced a leave: it joins as everybody does.
+                if was_lost {
+                    sitting.join = Join::Untold;
+                }
+                false
+            }
         }
     }
 

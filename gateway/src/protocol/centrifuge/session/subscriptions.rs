@@ -201,7 +201,8 @@ impl Session {
         });
         let attendance = Attendance { is_listed: terms.is_listed, is_announced: terms.is_announced };
         let is_seen = attendance.is_listed || attendance.is_announced;
-        let entrant = || Entrant { info: Arc::new(self.info(grant.info.clone())), attendance };
+        let leave_grace = terms.leave_grace;
+        let entrant = || Entrant { info: Arc::new(self.info(grant.info.clone())), attendance, leave_grace };
         let subscription = Subscription::new(side, &grant);
         let wanted = Wanted {
             channel,

@@ -121,7 +121,7 @@ fn what_the_oracle_finds_is_a_broken_promise_in_every_play() {
     type Change = fn(&mut Verdict);
     let found: [(&str, Change); 5] = [
         ("publications lost silently", |verdict| verdict.lost_silent = 1),
-        ("publications lost silently", |verdict| verdict.behind_at_end = 1),
+        ("clients without everything at the end", |verdict| verdict.behind_at_end = 1),
         ("publications duplicated", |verdict| verdict.duplicated = 1),
         ("publications reordered", |verdict| verdict.reordered = 1),
         ("histories forked", |verdict| verdict.forked = 1),
