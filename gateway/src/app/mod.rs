@@ -5,6 +5,7 @@
 
 mod address;
 mod backends;
+mod files;
 mod machine;
 mod shards;
 
@@ -16,6 +17,7 @@ use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
 
+use self::files::Files;
 use self::shards::{Drained, Plan, Shards};
 use crate::auth::{ApiKeys, Authority, KeyError};
 use crate::config::{Auto, Channels, Client, Config, Drain, Token};
@@ -38,14 +40,6 @@ use crate::transport::websocket::{Gate, Origins};
 const LEAVE_DEADLINE: Duration = Duration::from_millis(500);
 /// Threads for everything that is not a socket of a client.
 const BACKBONE_THREADS: usize = 2;
-/// Of the open files, the share that is not for clients but for the API, health, metrics and ourselves.
-const RESERVED_SHARE: usize = 8;
-/// Least and most of it.
-const RESERVED_FILES: std::ops::RangeInclusive<usize> = 64..=1024;
-/// Of the reserve, what listeners, event loops, logs and Redis need. Half of the rest is for those who are told that
-/// they are sent away, half for the internal listener.
-const OWN_FILES: usize = 32;
-
 /// The gateway could not be started.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
@@ -232,7 +226,7 @@ impl Parts {
             context: Arc::new(context),
             phase: Arc::default(),
             budget: Arc::new(Budget::new(outboxes_bytes_max)),
-            admission: Admission::new(limits(config), metrics),
+            admission: Admission::new(limits(config, shards), metrics),
             in_flight: Arc::default(),
             shards,
         })
@@ -337,7 +331,7 @@ impl Parts {
             .map_err(|error| listen_error(address, "internal.port", error));
         let (address, listener) = listener?;
         let options = self.options(config);
-        let connections_max = reserved_files() - OWN_FILES - farewells_max();
+        let connections_max = files(self.shards).internal;
         backbone.spawn(accept::run_internal(listener, routes, options, connections_max));
         Ok(address)
     }
@@ -354,46 +348,39 @@ fn token_lifetime_max(client: &Client) -> Duration {
 }
 
 /// What the door of the node goes by.
-fn limits(config: &Config) -> Limits {
+fn limits(config: &Config, shards: usize) -> Limits {
+    let files = files(shards);
     let (client, admission) = (&config.client, &config.admission);
     Limits {
-        connections_max: connections_max(client.connections_max),
+        connections_max: connections_max(client.connections_max, files),
         connections_soft_max: client.connections_soft_max,
         handshakes_per_second: machine::handshakes_per_second(config),
         address_connections_max: client.address_connections_max,
         address_handshakes_per_second: admission.address_handshakes_per_second,
         trusted_proxies: config.public.trusted_networks(),
         memory: machine::memory_limits(),
-        farewells_max: farewells_max(),
+        farewells_max: files.farewells,
     }
 }
 
+/// Who may have how many of the open files.
+fn files(shards: usize) -> Files {
+    Files::share_out(transport::open_files_max(), shards)
+}
+
 /// How many clients may be connected. Never so many that Redis, the API, health and metrics find no file left.
-fn connections_max(setting: Auto<usize>) -> usize {
-    let (files, reserve) = (transport::open_files_max(), reserved_files());
-    let possible = files.saturating_sub(reserve);
+fn connections_max(setting: Auto<usize>, files: Files) -> usize {
+    let Files { clients: possible, reserve, .. } = files;
     let wanted = setting.or_else(|| possible);
     if wanted > possible || possible == 0 {
         tracing::warn!(
             wanted,
             possible,
-            files,
             reserve,
             "the limit of open files is below client.connections_max and what the node itself needs"
         );
     }
     wanted.min(possible)
-}
-
-/// Open files that are not for clients.
-fn reserved_files() -> usize {
-    let share = transport::open_files_max() / RESERVED_SHARE;
-    share.clamp(*RESERVED_FILES.start(), *RESERVED_FILES.end())
-}
-
-/// How many of them are for those who are told that they are sent away.
-fn farewells_max() -> usize {
-    (reserved_files() - OWN_FILES) / 2
 }
 
 /// Whether one listener serves both faces.

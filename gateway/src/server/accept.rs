@@ -102,6 +102,8 @@ async fn serve_on_shard(stream: TcpStream, router: Router, shard: Rc<Shard>, opt
 
 /// Serves one connection of the internal listener.
 async fn serve_internal(stream: TcpStream, router: Router, options: Options, _permit: OwnedSemaphorePermit) {
+    // Whoever asks on a connection that stays open must not wait for an acknowledgement.
+    drop(stream.set_nodelay(true));
     let service = service_fn(|request| {
         let router = router.clone();
         async move { Ok::<_, Infallible>(answer(router, request).await) }
@@ -162,12 +164,12 @@ impl Listener {
     async fn accept(&mut self, options: &Options) -> (TcpStream, IpAddr) {
         loop {
             match self.listener.accept().await {
-                Ok((stream, peer)) => {
-                    // A frame that waits for more to come with it is a frame that comes late.
-                    drop(stream.set_nodelay(true));
-                    return (stream, peer.ip());
+                Ok((stream, peer)) => return (stream, peer.ip()),
+                Err(error) if transport::is_out_of_files(&error) => {
+                    if let Some(accepted) = self.accept_without_files(options).await {
+                        return accepted;
+                    }
                 }
-                Err(error) if transport::is_out_of_files(&error) => self.refuse_one(options).await,
                 Err(error) => {
                     tracing::debug!(%error, "a connection ended before it was accepted");
                     tokio::time::sleep(ACCEPT_PAUSE).await;
@@ -176,17 +178,23 @@ impl Listener {
         }
     }
 
-    /// Uses the reserve to answer one client with 503.
-    async fn refuse_one(&mut self, options: &Options) {
+    /// Uses the reserve to accept one client. If there is no other file by then, it is answered with 503.
+    async fn accept_without_files(&mut self, options: &Options) -> Option<(TcpStream, IpAddr)> {
         drop(self.reserve.take());
-        let accepted = tokio::time::timeout(ACCEPT_PAUSE, self.listener.accept()).await;
-        if let Ok(Ok((stream, _))) = accepted {
-            let refusal = options.admission.refuse(Reason::Files);
-            options.admission.send_away_at_once(&stream, refusal);
-        } else {
-            tokio::time::sleep(ACCEPT_PAUSE).await;
-        }
+        let accepted = accept_waiting(&self.listener).await;
         self.reserve = reserve();
+        match accepted {
+            Some(accepted) if self.reserve.is_some() => return Some(accepted),
+            Some((stream, _)) => {
+                let refusal = options.admission.refuse(Reason::Files);
+                options.admission.send_away_at_once(&stream, refusal);
+                drop(stream);
+                self.reserve = reserve();
+            }
+            // The system says that there is no file before it looks whether there is a client.
+            None => tokio::time::sleep(ACCEPT_PAUSE).await,
+        }
+        None
     }
 }
 
@@ -229,7 +237,7 @@ pub async fn run_on_shard(
             },
         }
     }
-    while let Some(stream) = accept_waiting(&listener.listener).await {
+    while let Some((stream, _)) = accept_waiting(&listener.listener).await {
         admission.send_away_at_once(&stream, admission.refuse(Reason::Stopping));
     }
     admission.farewells_ended(FAREWELLS_DEADLINE).await;
@@ -237,9 +245,9 @@ pub async fn run_on_shard(
 }
 
 /// What is in the kernel's queue now; `None` when nothing is, whatever of the runtime's budget is spent.
-async fn accept_waiting(listener: &TcpListener) -> Option<TcpStream> {
+async fn accept_waiting(listener: &TcpListener) -> Option<(TcpStream, IpAddr)> {
     let accept = poll_fn(|ctx| match listener.poll_accept(ctx) {
-        Poll::Ready(Ok((stream, _))) => Poll::Ready(Some(stream)),
+        Poll::Ready(Ok((stream, peer))) => Poll::Ready(Some((stream, peer.ip()))),
         Poll::Ready(Err(_)) | Poll::Pending => Poll::Ready(None),
     });
     tokio::task::unconstrained(accept).await

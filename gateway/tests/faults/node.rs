@@ -171,7 +171,9 @@ impl Node {
 
     /// The value of a metric, summed over its series; see `metrics::Samples` for `name`.
     pub(crate) async fn metric(&self, name: &str) -> Result<f64> {
-        Ok(crate::metrics::Samples::parse(&self.get("/metrics").await?.body).get(name))
+        let answer = self.get("/metrics").await?;
+        ensure!(answer.status == 200, "/metrics is answered {}: {}", answer.status, answer.body);
+        Ok(crate::metrics::Samples::parse(&answer.body).get(name))
     }
 
     /// Whether it wants new clients.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use parking_lot::Mutex;
 use tokio::task::AbortHandle;
 
@@ -98,6 +98,7 @@ async fn look(mut http: Http, process: u32, sighting: Arc<Mutex<Sighting>>) {
 
 async fn hears_broker(http: &mut Http) -> Result<bool> {
     let answer = http.get("/metrics", PATIENCE).await?;
+    ensure!(answer.status == 200, "/metrics is answered {}", answer.status);
     Ok(Samples::parse(&answer.body).get("clarion_broker_up") == 1.0)
 }
 

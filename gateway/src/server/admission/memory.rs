@@ -2,6 +2,8 @@
 
 use std::fs;
 
+use tikv_jemalloc_ctl::{epoch, stats};
+
 use crate::transport;
 
 /// Above this share of what the process may use nobody is let in, in percent. The rest is for those who are in: for
@@ -28,8 +30,13 @@ pub(super) struct Usage {
 
 impl Usage {
     /// What it is now; `None` if the system does not tell (`proc_pid_statm(5)`).
+    ///
+    /// The allocator keeps address space that it has emptied, and fills it before it takes more. So that is not used:
+    /// otherwise a door that was closed once would stay so for ever.
     pub(super) fn now() -> Option<Self> {
-        Self::parse(&fs::read_to_string("/proc/self/statm").ok()?)
+        let mut usage = Self::parse(&fs::read_to_string("/proc/self/statm").ok()?)?;
+        usage.address_space_bytes = usage.address_space_bytes.saturating_sub(retained_bytes());
+        Some(usage)
     }
 
     fn parse(text: &str) -> Option<Self> {
@@ -39,38 +46,34 @@ impl Usage {
     }
 }
 
+/// Address space that the allocator keeps empty, in bytes; 0 if it is not the one of this process.
+fn retained_bytes() -> usize {
+    // The numbers are those of the last epoch.
+    epoch::advance().and_then(|_| stats::retained::read()).unwrap_or(0)
+}
+
 /// Looks at usage from time to time, and remembers.
 #[derive(Debug)]
 pub(super) struct Memory {
     limits: MemoryLimits,
-    /// The most of each that was ever used.
-    peak: Usage,
     is_short: bool,
 }
 
 impl Memory {
     pub(super) fn new(limits: MemoryLimits) -> Self {
-        Self { limits, peak: Usage { address_space_bytes: 0, resident_bytes: 0 }, is_short: false }
+        Self { limits, is_short: false }
     }
 
     /// Whether nobody more may come in, as long as nothing else is found.
     pub(super) fn is_short(&mut self, usage: Usage) -> bool {
         let percent = if self.is_short { OPEN_BELOW } else { CLOSED_ABOVE };
         let is_above = |used: usize, max: usize| used as u128 * 100 > max as u128 * percent;
-        let address_space = self.address_space_bytes(usage);
         self.is_short = is_above(usage.resident_bytes, self.limits.resident_bytes_max)
-            || self.limits.address_space_bytes_max.is_some_and(|max| is_above(address_space, max));
+            || self
+                .limits
+                .address_space_bytes_max
+                .is_some_and(|max| is_above(usage.address_space_bytes, max));
         self.is_short
-    }
-
-    /// The address space that is in use. An allocator keeps what it has emptied, and fills it before it takes more: so
-    /// memory that was given back since the peak does not count, or a door that was closed once would stay so for ever.
-    fn address_space_bytes(&mut self, usage: Usage) -> usize {
-        let peak = &mut self.peak;
-        peak.address_space_bytes = peak.address_space_bytes.max(usage.address_space_bytes);
-        peak.resident_bytes = peak.resident_bytes.max(usage.resident_bytes);
-        let given_back = peak.resident_bytes - usage.resident_bytes;
-        usage.address_space_bytes.min(peak.address_space_bytes.saturating_sub(given_back))
     }
 }
 
@@ -91,16 +94,12 @@ mod tests {
     }
 
     #[test]
-    fn address_space_that_is_kept_empty_is_not_used() {
-        let limits = MemoryLimits { resident_bytes_max: 10_000, address_space_bytes_max: Some(1_000) };
+    fn each_limit_is_looked_at_by_itself() {
+        let limits = MemoryLimits { resident_bytes_max: 500, address_space_bytes_max: Some(1_000) };
         let mut memory = Memory::new(limits);
-        assert!(!memory.is_short(usage(300, 100)));
-        assert!(memory.is_short(usage(900, 300)), "taken and not filled is taken");
-        assert!(memory.is_short(usage(900, 210)), "90 were given back: not enough");
-        assert!(!memory.is_short(usage(900, 200)));
-        assert!(memory.is_short(usage(900, 260)), "they are filled again");
-        assert!(!memory.is_short(usage(900, 100)));
-        assert!(memory.is_short(usage(870, 255)), "what the system has back is not subtracted twice");
+        let uses = [(850, 100), (851, 100), (801, 100), (800, 426), (800, 401), (800, 400)];
+        let verdicts = uses.map(|(address_space, resident)| memory.is_short(usage(address_space, resident)));
+        assert_eq!(verdicts, [false, true, true, true, true, false]);
     }
 
     #[test]
