@@ -45,19 +45,26 @@ impl Script {
 pub struct Call {
     pub(super) command: Cmd,
     pub(super) script: Option<&'static Script>,
+    pub(super) is_patient: bool,
 }
 
 impl Call {
     /// The command called `name`.
     pub fn command(name: &str) -> Self {
-        Self { command: ::redis::cmd(name), script: None }
+        Self { command: ::redis::cmd(name), script: None, is_patient: false }
     }
 
     /// A run of `script` on `keys`, all of which live in one place.
     pub fn script(script: &'static Script, keys: &[&str]) -> Self {
         let mut command = ::redis::cmd("EVALSHA");
         command.arg(script.hash.as_str()).arg(keys.len()).arg(keys);
-        Self { command, script: Some(script) }
+        Self { command, script: Some(script), is_patient: false }
+    }
+
+    /// One of many that come at once, as when a crowd leaves: nothing but its like waits behind it.
+    #[must_use]
+    pub fn patient(self) -> Self {
+        Self { is_patient: true, ..self }
     }
 
     /// The same run with the script in it, for a Redis that does not know it. In one step: between telling it and

@@ -4,10 +4,12 @@ use std::time::Duration;
 
 use ::redis::Value;
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 use super::call::Call;
 use super::connect::Connector;
 use super::line::Line;
+use super::patience::Patience;
 use super::pool::Connections;
 use super::subscriptions::{Queue, Subscriptions};
 use super::{Failure, Names, Refusal, Reply};
@@ -16,6 +18,9 @@ use crate::model::NodeId;
 
 /// Shared connections: one keeps a thread of the client library busy, more keep Redis busy.
 const LINES: usize = 2;
+/// Behind them is one more, for [patient](Call::patient) calls. Redis takes some of each connection in turn, so that
+/// thousands of them do not hold up a publication.
+const PATIENT_LINE: usize = LINES;
 
 /// Whether this node hears what is published at a Redis.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,13 +53,17 @@ pub struct Instance {
 pub(super) struct Lines {
     lines: Vec<Line>,
     next: AtomicUsize,
+    patience: Patience,
+    /// How long a patient call may wait for its turn.
+    deadline: Duration,
     metrics: Arc<Metrics>,
 }
 
 impl Lines {
     fn start(connector: &Arc<Connector>, metrics: Arc<Metrics>) -> Arc<Self> {
-        let lines = (0..LINES).map(|_| Line::start(Arc::clone(connector))).collect();
-        Arc::new(Self { lines, next: AtomicUsize::new(0), metrics })
+        let lines = (0..=PATIENT_LINE).map(|_| Line::start(Arc::clone(connector))).collect();
+        let deadline = connector.settings().command_timeout;
+        Arc::new(Self { lines, next: AtomicUsize::new(0), patience: Patience::new(), deadline, metrics })
     }
 
     fn next(&self) -> &Line {
@@ -62,8 +71,34 @@ impl Lines {
     }
 
     pub(super) async fn call<T: Reply>(&self, call: &Call) -> Result<T, Failure> {
-        let answer = self.next().call(call).await;
+        let answer = if call.is_patient {
+            self.patiently(async |line| line.call(call).await).await
+        } else {
+            self.next().call(call).await
+        };
         self.count(read(answer))
+    }
+
+    async fn pipeline(&self, calls: &[Call]) -> Result<Vec<Result<Value, Failure>>, Failure> {
+        let is_patient = calls.first().is_some_and(|call| call.is_patient);
+        let answers = if is_patient {
+            self.patiently(async |line| line.pipeline(calls).await).await
+        } else {
+            self.next().pipeline(calls).await
+        };
+        self.count(answers)
+    }
+
+    /// Waits for a turn, and does it on the line for that.
+    async fn patiently<T>(&self, act: impl AsyncFnOnce(&Line) -> Result<T, Failure>) -> Result<T, Failure> {
+        let place = self.patience.place(self.deadline).await.ok_or(Failure::Unavailable)?;
+        let began = Instant::now();
+        let answer = act(&self.lines[PATIENT_LINE]).await;
+        if answer.is_ok() {
+            self.patience.answered(began.elapsed());
+        }
+        drop(place);
+        answer
     }
 
     fn count<T>(&self, answer: Result<T, Failure>) -> Result<T, Failure> {
@@ -92,8 +127,8 @@ impl Instance {
         Arc::new(Self { lines, connections: Connections::new(connector), subscriptions })
     }
 
-    /// Runs `call` on a connection that is shared; ends within `command_timeout`. Calls that are made one after
-    /// another take effect in their order.
+    /// Runs `call` on a connection that is shared; ends within `command_timeout`, a [patient](Call::patient) one within twice
+    /// that. Calls that are made one after another take effect in their order.
     ///
     /// Dropping the future does not undo it.
     ///
@@ -109,7 +144,7 @@ impl Instance {
     /// # Errors
     /// [`Failure`] of all of them; each has its own as well.
     pub async fn pipeline<T: Reply>(&self, calls: Vec<Call>) -> Result<Vec<Result<T, Failure>>, Failure> {
-        let answers = self.lines.count(self.lines.next().pipeline(&calls).await)?;
+        let answers = self.lines.pipeline(&calls).await?;
         Ok(answers.into_iter().map(|answer| self.lines.count(read(answer))).collect())
     }
 

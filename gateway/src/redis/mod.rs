@@ -16,6 +16,7 @@ mod failure;
 mod instance;
 mod line;
 mod names;
+mod patience;
 mod pool;
 mod subscriptions;
 #[cfg(test)]

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use clarion::config::Config;
+use clarion::config::{Auto, Config};
 use futures_util::StreamExt as _;
 use serde_json::{Value, json};
 
@@ -58,7 +58,12 @@ async fn during_the_delay_a_node_is_not_ready_and_still_serves_who_comes() {
 
 #[tokio::test]
 async fn closes_are_spread_over_the_window_and_who_could_miss_something_goes_last() {
-    let gateway = Gateway::start_with(draining(Duration::ZERO, 3 * SECOND)).await;
+    let gateway = Gateway::start_with(|config| {
+        draining(Duration::ZERO, 3 * SECOND)(config);
+        // Each shard keeps the order for itself.
+        config.shards = Auto::Fixed(1);
+    })
+    .await;
     let plain = crowd(&gateway, 10, "news").await;
     let kept = crowd(&gateway, 30, "kept:news").await;
     let close = async |mut client: Client| {
@@ -73,9 +78,9 @@ async fn closes_are_spread_over_the_window_and_who_could_miss_something_goes_las
     stopping.await.unwrap();
     let (first, last) = (kept.iter().min().unwrap(), plain.iter().max().unwrap());
     assert!(*last - *first >= 2 * SECOND, "{:?}", *last - *first);
-    // Each shard for itself: one may be ahead of the other by a few.
-    let early = plain.iter().filter(|at| kept.iter().filter(|other| other > at).count() > 3).count();
-    assert_eq!(early, 0);
+    let early = plain.iter().filter(|at| kept.iter().any(|other| other > *at)).count();
+    // The one that was asked last and the one after it may be read in any order.
+    assert!(early <= 1, "{early}");
 }
 
 #[tokio::test]
@@ -117,7 +122,7 @@ async fn nodes_that_drain_together_close_no_faster_than_those_take_that_stay() {
     let [first, second, third] = Gateway::start_nodes(&redis, |config| {
         draining(SECOND, Duration::ZERO)(config);
         config.cluster.heartbeat_interval = Duration::from_millis(200);
-        config.admission.handshakes_per_second = clarion::config::Auto::Fixed(25);
+        config.admission.handshakes_per_second = Auto::Fixed(25);
     })
     .await;
     let (left, right) = (crowd(&first, 30, "kept:a").await, crowd(&second, 30, "kept:a").await);

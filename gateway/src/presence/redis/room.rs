@@ -171,7 +171,7 @@ impl<'a> Room<'a> {
         let mut keys = vec![self.members.as_str(), &self.hidden, &self.users, &self.owners];
         keys.extend([self.lingering.as_str(), &index]);
         keys.extend(another);
-        Call::script(script, &keys)
+        Call::script(script, &keys).patient()
     }
 }
 

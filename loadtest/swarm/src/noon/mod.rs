@@ -13,6 +13,7 @@ mod roll;
 mod scene;
 pub mod settings;
 mod watch;
+mod witnesses;
 
 use std::path::Path;
 use std::time::Duration;

@@ -11,6 +11,7 @@ use super::facts::Facts;
 use super::journal::{Journal, MarkKind};
 use super::settings::{Fault, Plant, Play, Settings};
 use super::watch::{Watch, connections};
+use super::witnesses::{self, Witnesses};
 use crate::clock::Clock;
 use crate::crowd::{Crowd, CrowdSettings, TokenPlace};
 use crate::published::Published;
@@ -29,8 +30,6 @@ const ALL_LIVE: Duration = Duration::from_secs(60);
 const CONNECTS_PER_SECOND: u32 = 400;
 /// Padding of a publication.
 const PAYLOAD_BYTES: usize = 100;
-/// Clients that are connected to a node directly.
-const WITNESSES: usize = 20;
 
 /// Everybody, and what is known so far. Dropping it ends all.
 pub(super) struct Scene<'a> {
@@ -40,7 +39,7 @@ pub(super) struct Scene<'a> {
     pub(super) facts: Facts,
     pub(super) crowd: Crowd,
     /// In a storm.
-    witnesses: Option<Crowd>,
+    witnesses: Option<Witnesses>,
     publisher: Publisher,
     watch: Watch,
     /// Those that serve, the oldest first.
@@ -67,22 +66,25 @@ impl<'a> Scene<'a> {
             (0..settings.channels).map(|index| format!("{NAMESPACE}:{index}")).collect();
         let published = Arc::new(Published::new(&channels));
         let crowd = crowd_settings(settings, vec![stage.public()], &channels);
-        let witnesses = witnesses(settings, &crowd, &members);
+        let clients = crowd.clone();
         journal.mark(MarkKind::Phase, format!("{} clients connect", settings.clients));
         let crowd = Crowd::start(crowd, clock, Arc::clone(&published));
-        let witnesses = witnesses.map(|settings| Crowd::start(settings, clock, Arc::clone(&published)));
         let api = Arc::<RwLock<Vec<SocketAddr>>>::default();
         for member in &members {
             watch.add(&member.endpoint);
             add(&api, &member.endpoint);
         }
-        let patience = ramp(settings) + ALL_LIVE;
-        for crowd in std::iter::once(&crowd).chain(&witnesses) {
-            if let Err(live) = crowd.all_live(patience).await {
-                bail!("after {patience:?} only {live} clients are live");
-            }
-        }
         let publisher = publisher_settings(settings, Arc::clone(&api), channels);
+        let witnesses = witnesses(settings, clients, &publisher, &members, clock)?;
+        let patience = ramp(settings) + ALL_LIVE;
+        if let Err(live) = crowd.all_live(patience).await {
+            bail!("after {patience:?} only {live} clients are live");
+        }
+        if let Some(witnesses) = &witnesses
+            && let Err(live) = witnesses.all_live(patience).await
+        {
+            bail!("after {patience:?} only {live} witnesses are live");
+        }
         let publisher = Publisher::start(publisher, clock, published);
         let facts = Facts::default();
         Ok(Self { settings, journal, clock, facts, crowd, witnesses, publisher, watch, members, api, stage })
@@ -134,7 +136,9 @@ impl<'a> Scene<'a> {
         self.facts.samples = self.watch.samples();
         self.facts.crowd = self.crowd.finish().await;
         if let Some(witnesses) = self.witnesses {
-            self.facts.witnesses = Some(witnesses.finish().await);
+            let (crowd, publish) = witnesses.finish().await;
+            self.facts.witnesses = Some(crowd);
+            self.facts.publish.failures.extend(publish.failures);
         }
         self.facts.marks = self.journal.marks();
         Ok(self.facts)
@@ -195,13 +199,23 @@ fn publisher_settings(
 }
 
 /// Who is connected to the first node directly, and so is not dropped with the others.
-fn witnesses(settings: &Settings, crowd: &CrowdSettings, members: &[Member]) -> Option<CrowdSettings> {
+fn witnesses(
+    settings: &Settings,
+    crowd: CrowdSettings,
+    publisher: &PublisherSettings,
+    members: &[Member],
+    clock: Clock,
+) -> Result<Option<Witnesses>> {
     if settings.play != Play::Fault(Fault::Storm) {
-        return None;
+        return Ok(None);
     }
-    let first = members.first()?.endpoint.public;
+    let first = members.first().context("there is a node")?.endpoint.public;
     let targets = Arc::new(RwLock::new(vec![first]));
-    Some(CrowdSettings { targets, clients: WITNESSES, plant: None, ..crowd.clone() })
+    let channels = vec![format!("{NAMESPACE}:witnesses")];
+    let publisher =
+        PublisherSettings { channels: channels.clone(), rate: witnesses::RATE, ..publisher.clone() };
+    let crowd = CrowdSettings { targets, channels, clients: witnesses::COUNT, plant: None, ..crowd };
+    Witnesses::start(crowd, publisher, clock).map(Some)
 }
 
 /// How long it takes until the last client starts.
