@@ -31,8 +31,11 @@ pub(super) struct Plan {
     pub(super) options: Options,
 }
 
-/// How long connections may take to close after the last of them was asked to, and then the shards to meet.
-const CLOSE_DEADLINE: Duration = Duration::from_secs(3);
+/// How long connections may take to close after the last of them was asked to: its command may take a second, its place in
+/// the presence another, and the client two to read what there is.
+const CLOSE_DEADLINE: Duration = Duration::from_secs(5);
+/// How long the shards may take to meet after that.
+const MEETING_DEADLINE: Duration = Duration::from_secs(1);
 
 /// Where all shards are. They only go forward.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -110,8 +113,7 @@ impl Shards {
         while *asking.borrow() > 0 {
             std::thread::sleep(LOOK_INTERVAL);
         }
-        // Twice: for the connections, and for the shards to meet.
-        let end = Instant::now() + CLOSE_DEADLINE * 2;
+        let end = Instant::now() + CLOSE_DEADLINE + MEETING_DEADLINE;
         let drained = threads.into_iter().map(|thread| ended(thread, end));
         drained.fold(Drained::default(), |sum, one| Drained {
             cut: sum.cut + one.cut,

@@ -4,7 +4,6 @@
 //! publication on another by as long as all of them take. Few at a time are enough to keep it busy; the rest waits here.
 //! The farther away Redis is, the more have to be on their way for that.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -25,14 +24,14 @@ const AGE_MAX: Duration = Duration::from_secs(10);
 #[derive(Debug)]
 pub(super) struct Patience {
     places: Semaphore,
-    /// How many places there are, those that are taken included.
-    size: AtomicUsize,
     fastest: Mutex<Fastest>,
 }
 
-/// The fastest answer of this time and of the one before; `None` if there was none.
+/// How many there may be: the fastest answer of this time and of the one before; `None` if there was none.
 #[derive(Debug)]
 struct Fastest {
+    /// How many places there are, those that are taken included.
+    places: usize,
     began: Instant,
     now: Option<Duration>,
     before: Option<Duration>,
@@ -40,8 +39,8 @@ struct Fastest {
 
 impl Patience {
     pub(super) fn new() -> Self {
-        let fastest = Mutex::new(Fastest { began: Instant::now(), now: None, before: None });
-        Self { places: Semaphore::new(NEAR), size: AtomicUsize::new(NEAR), fastest }
+        let fastest = Mutex::new(Fastest { places: NEAR, began: Instant::now(), now: None, before: None });
+        Self { places: Semaphore::new(NEAR), fastest }
     }
 
     /// Waits for a place, at most until `deadline` has passed; `None` if there was none.
@@ -51,19 +50,15 @@ impl Patience {
 
     /// An answer took so long.
     pub(super) fn answered(&self, took: Duration) {
-        let wanted = size(self.fastest.lock().note(took, Instant::now()));
-        let size = self.size.load(Ordering::Relaxed);
-        // Of those who find the same at the same time one does it.
-        if wanted > size && self.resize(size, wanted) {
-            self.places.add_permits(wanted - size);
-        } else if wanted < size {
-            let fewer = self.places.forget_permits(size - wanted);
-            self.size.fetch_sub(fewer, Ordering::Relaxed);
+        // One at a time: of two who find that there are too many places each would take them away.
+        let mut fastest = self.fastest.lock();
+        let wanted = size(fastest.note(took, Instant::now()));
+        if wanted > fastest.places {
+            self.places.add_permits(wanted - fastest.places);
+            fastest.places = wanted;
+        } else if wanted < fastest.places {
+            fastest.places -= self.places.forget_permits(fastest.places - wanted);
         }
-    }
-
-    fn resize(&self, from: usize, to: usize) -> bool {
-        self.size.compare_exchange(from, to, Ordering::Relaxed, Ordering::Relaxed).is_ok()
     }
 }
 
@@ -71,7 +66,7 @@ impl Fastest {
     /// Notes how long an answer took; answers how long the fastest did lately.
     fn note(&mut self, took: Duration, now: Instant) -> Duration {
         if now.duration_since(self.began) > AGE_MAX {
-            *self = Self { began: now, now: None, before: self.now };
+            *self = Self { began: now, now: None, before: self.now, ..*self };
         }
         let fastest = self.now.map_or(took, |fastest| fastest.min(took));
         self.now = Some(fastest);
@@ -131,6 +126,6 @@ mod tests {
         drop(places);
         patience.answered(Duration::ZERO);
         assert_eq!(patience.places.available_permits(), NEAR);
-        assert_eq!(patience.size.load(Ordering::Relaxed), NEAR);
+        assert_eq!(patience.fastest.lock().places, NEAR);
     }
 }

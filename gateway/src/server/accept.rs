@@ -69,6 +69,9 @@ async fn serve_on_shard(stream: TcpStream, router: Router, shard: Rc<Shard>, opt
     if let Err(refusal) = visit.turn().await {
         return options.admission.send_away(stream, refusal);
     }
+    if shard.is_stopping() {
+        return options.admission.send_away(stream, options.admission.refuse(Reason::Stopping));
+    }
     let visit = Rc::new(visit);
     let send_buffer_bytes = options.send_buffer_bytes;
     let service = service_fn(|mut request: Request<Incoming>| {

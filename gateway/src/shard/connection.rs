@@ -102,6 +102,7 @@ impl Shard {
     pub fn take_in(self: &Rc<Self>, arrival: Arrival) {
         let link = Rc::new(Link::new(arrival.client));
         link.opened_at.set(self.ticks());
+        link.heard_at.set(self.ticks());
         let stream = Rc::new(arrival.stream);
         let sink = Sink::Direct(Rc::clone(&stream));
         let entry = Entry { sink, blocked: false.into(), link: Rc::clone(&link) };

@@ -33,8 +33,10 @@ impl Shard {
         turns.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut pace = Pace::new(Instant::now(), window);
         let mut waiting = self.by_loss();
-        while !waiting.is_empty() {
+        while !waiting.is_empty() && self.connections.get() > 0 {
             turns.tick().await;
+            // Who went by itself needs no place in the window.
+            waiting.retain(|key| self.table.borrow().get(*key).is_some());
             let due = pace.due(Instant::now(), waiting.len(), self.closes_per_second(waiting.len()));
             for key in waiting.drain(..due) {
                 self.recall(key, Recall::Shutdown);
@@ -80,7 +82,10 @@ impl Shard {
 /// How many are due, turn by turn.
 #[derive(Debug)]
 struct Pace {
+    window: Duration,
     ends_at: Instant,
+    /// Whether there was a limit at the last turn.
+    is_limited: bool,
     turned_at: Instant,
     /// The part of one that is due.
     credit: f64,
@@ -88,11 +93,16 @@ struct Pace {
 
 impl Pace {
     fn new(now: Instant, window: Duration) -> Self {
-        Self { ends_at: now + window, turned_at: now, credit: 0.0 }
+        Self { window, ends_at: now + window, is_limited: false, turned_at: now, credit: 0.0 }
     }
 
     /// How many of the `rest` are due `now`, so that they end with the window, but no more than `per_second`.
     fn due(&mut self, now: Instant, rest: usize, per_second: Option<f64>) -> usize {
+        let was_limited = std::mem::replace(&mut self.is_limited, per_second.is_some());
+        if was_limited && !self.is_limited {
+            // Nobody says any more what they take: what is left is spread anew, not let go at once.
+            self.ends_at = self.ends_at.max(now + self.window);
+        }
         let turn = now.saturating_duration_since(self.turned_at).min(TURN_MAX).as_secs_f64();
         self.turned_at = now;
         let left = self.ends_at.saturating_duration_since(now).as_secs_f64() + turn;
@@ -148,6 +158,16 @@ mod tests {
         let now = Instant::now();
         assert_eq!(Pace::new(now, Duration::ZERO).due(now, 5_000, None), 5_000);
         assert_eq!(Pace::new(now, Duration::ZERO).due(now + TURN, 5_000, Some(100.0)), 2);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_limit_that_goes_away_lets_nobody_go_at_once() {
+        let start = Instant::now();
+        let mut pace = Pace::new(start, Duration::from_secs(2));
+        assert!(pace.due(start + TURN, 1_000, Some(10.0)) <= 1);
+        let late = start + Duration::from_secs(10);
+        assert!(pace.due(late, 1_000, None) <= 100, "a tenth of a window's worth at the most");
+        assert_eq!(pace.due(late + Duration::from_secs(2), 900, None), 900);
     }
 
     #[tokio::test(start_paused = true)]

@@ -171,6 +171,11 @@ impl Shard {
         }
     }
 
+    /// Whether it drains, or has.
+    pub fn is_stopping(&self) -> bool {
+        self.stopping.get()
+    }
+
     /// Connections whose tasks have not ended.
     pub fn connection_count(&self) -> usize {
         self.connections.get()

@@ -85,10 +85,17 @@ impl Drop for Watch {
 async fn look(mut http: Http, process: u32, sighting: Arc<Mutex<Sighting>>) {
     let mut ticks = tokio::time::interval(PERIOD);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut reconnects = None;
     for turn in 0u32.. {
         ticks.tick().await;
-        if let Ok(is_up) = hears_broker(&mut http).await {
-            sighting.lock().broker_up.note(is_up);
+        if let Ok((is_up, now)) = hears_broker(&mut http).await {
+            let before = reconnects.replace(now);
+            let mut sighting = sighting.lock();
+            // A node may be back before anybody looks: that it connected again tells.
+            if before.is_some_and(|before| now > before) {
+                sighting.broker_up.note(false);
+            }
+            sighting.broker_up.note(is_up);
         }
         if turn % EVERY == 0 {
             look_at_health(&mut http, process, &sighting).await;
@@ -96,10 +103,12 @@ async fn look(mut http: Http, process: u32, sighting: Arc<Mutex<Sighting>>) {
     }
 }
 
-async fn hears_broker(http: &mut Http) -> Result<bool> {
+/// Whether it hears its broker, and how often it had to connect to it again.
+async fn hears_broker(http: &mut Http) -> Result<(bool, f64)> {
     let answer = http.get("/metrics", PATIENCE).await?;
     ensure!(answer.status == 200, "/metrics is answered {}", answer.status);
-    Ok(Samples::parse(&answer.body).get("clarion_broker_up") == 1.0)
+    let samples = Samples::parse(&answer.body);
+    Ok((samples.get("clarion_broker_up") == 1.0, samples.get("clarion_broker_reconnects_total")))
 }
 
 async fn look_at_health(http: &mut Http, process: u32, sighting: &Mutex<Sighting>) {

@@ -76,6 +76,11 @@ impl RedisRegistry {
         for epoch in dead.iter().filter_map(|epoch| NodeEpoch::parse(epoch)) {
             if self.home().call(death(&self.lease(epoch))).await? {
                 certain.push(epoch);
+            } else {
+                // Its lease outlives what it said of itself, as of one that was killed between the two: asked again at
+                // the next heartbeat rather than when this claim has ended.
+                let unseen = Call::command("HSET").arg(self.roster()).arg(epoch.to_string()).arg("0:0:");
+                let _is_new: i64 = self.home().call(unseen).await?;
             }
         }
         Ok(certain)

@@ -329,7 +329,9 @@ impl Worker {
         };
         // Nobody else takes it out while the tenure lasts under which it entered. It may be gone all the same: by an
         // earlier try that was not answered, or because Redis lost it.
-        let is_ours_alone = owner.is_some() && *owner == self.tenure.borrow().held();
+        // One that may linger, for all that was answered, is not: its user may have come back, or its grace may be over.
+        let may_have_stayed = stay.as_ref().is_some_and(|stay| stay.doubt.is_some());
+        let is_ours_alone = !may_have_stayed && owner.is_some() && *owner == self.tenure.borrow().held();
         if (has_ended || is_ours_alone) && *has_joined {
             self.tell(channel.clone(), Notice::Leave(Arc::clone(&member.info))).await;
         }

@@ -30,7 +30,7 @@ local count, sum, lapse = read(redis.call('HGET', owners, NOBODY))
 write(NOBODY, count, sum, math.max(lapse, over + 5000))
 redis.call('HSET', lingering, seen .. user, (redis.call('HGET', lingering, seen .. user) or '') .. client)
 redis.call('ZADD', graces, string.format('%.0f', over), name)
-stay(0)
+stay_on()
 -- Longer than any grace, and than it takes others to find that the owner is dead.
 redis.call('PEXPIRE', graces, 90000000)
 return 1

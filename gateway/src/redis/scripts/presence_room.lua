@@ -68,15 +68,23 @@ end
 local function strike(client, kind, user)
   for _, word in ipairs({ 'a', '-' }) do
     local place = kind .. word .. user
-    local known, rest = redis.call('HGET', lingering, place) or '', {}
-    for i = 1, #known, 16 do
-      local other = known:sub(i, i + 15)
-      if other ~= client then rest[#rest + 1] = other end
+    local known = redis.call('HGET', lingering, place) or ''
+    local rest = known
+    if known:sub(1, 16) == client then
+      -- As a rule: who was first goes first. Many may linger in one place.
+      rest = known:sub(17)
+    else
+      for i = 17, #known, 16 do
+        if known:sub(i, i + 15) == client then
+          rest = known:sub(1, i - 1) .. known:sub(i + 16)
+          break
+        end
+      end
     end
-    if #rest == 0 then
+    if rest == '' then
       redis.call('HDEL', lingering, place)
-    elseif #rest * 16 < #known then
-      redis.call('HSET', lingering, place, table.concat(rest))
+    elseif #rest < #known then
+      redis.call('HSET', lingering, place, rest)
     end
   end
 end
@@ -104,7 +112,18 @@ local function stay(kept)
   for _, key in ipairs(KEYS) do redis.call('PEXPIRE', key, string.format('%.0f', kept)) end
 end
 
--- As before, and the owner has somebody in the channel.
+-- Keeps everything for as long as somebody lingers, and never shorter than it is kept.
+local function stay_on()
+  local _, _, lapse = read(redis.call('HGET', owners, NOBODY))
+  local kept = string.format('%.0f', lapse - lapse_after(0) + HELD_UP)
+  for _, key in ipairs(KEYS) do
+    -- What has no end yet is no longer kept by the first of the two.
+    redis.call('PEXPIRE', key, kept, 'GT')
+    redis.call('PEXPIRE', key, kept, 'NX')
+  end
+end
+
+-- The same for `kept` ms at least, and the owner has somebody in the channel.
 local function keep(channel, kept)
   redis.call('SADD', index, channel)
   stay(kept)

@@ -196,3 +196,17 @@ async fn connections_of_a_user_are_added_up_over_the_nodes_that_live() {
     };
     assert!(!left, "who is gone takes no memory");
 }
+
+#[tokio::test]
+async fn one_whose_lease_outlives_its_word_is_asked_for_again_at_once() {
+    let registry = registry().await;
+    let (one, two) = (report("one"), report("two"));
+    heard(&registry, &one).await;
+    heard(&registry, &two).await;
+    let unseen = Call::command("HSET").arg(registry.roster()).arg(two.epoch.to_string()).arg("1:0:x");
+    registry.home().call::<i64>(unseen).await.unwrap();
+    assert!(heard(&registry, &one).await.dead.is_empty(), "its lease lives");
+    let ended = Call::command("DEL").arg(registry.lease(two.epoch));
+    registry.home().call::<i64>(ended).await.unwrap();
+    assert_eq!(heard(&registry, &one).await.dead, [two.epoch]);
+}
