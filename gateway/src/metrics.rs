@@ -5,8 +5,8 @@
 mod admission;
 mod broker;
 mod cluster;
+mod logs;
 
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use prometheus::{
@@ -19,6 +19,7 @@ use self::broker::Broker;
 pub use self::broker::{HistorySource, ReconnectReason};
 use self::cluster::Cluster;
 pub use self::cluster::NodeCommand;
+use self::logs::Logs;
 use crate::config::SlowConsumer;
 
 /// Upper bounds for latencies, in seconds.
@@ -96,9 +97,7 @@ pub struct Metrics {
     draining: IntGauge,
     drain_remaining: IntGauge,
     shard_lag: prometheus::GaugeVec,
-    logs_dropped: IntCounter,
-    /// How many lines of logs `logs_dropped` has counted.
-    logs_dropped_so_far: AtomicU64,
+    logs: Logs,
 }
 
 /// The only transport there is.
@@ -189,11 +188,7 @@ impl Metrics {
             drain_remaining: make
                 .gauge("drain_remaining", "Connections that a node that stops has yet to close."),
             shard_lag: make.lag("shard_lag_seconds", "How late a shard's timer last fired.", &["shard"]),
-            logs_dropped: make.counter(
-                "logs_dropped_total",
-                "Lines of logs that were not written, because nobody took them or there was no room.",
-            ),
-            logs_dropped_so_far: AtomicU64::new(0),
+            logs: Logs::register(make),
             registry: registry.clone(),
         }
     }
@@ -308,12 +303,6 @@ impl Metrics {
     /// A shard's timer fired this much too late.
     pub fn shard_lag(&self, shard: usize, lag: Duration) {
         self.shard_lag.with_label_values(&[&shard.to_string()]).set(lag.as_secs_f64());
-    }
-
-    /// So many lines of logs were dropped since the process began.
-    pub fn logs_dropped(&self, since_the_beginning: u64) {
-        let before = self.logs_dropped_so_far.fetch_max(since_the_beginning, Ordering::Relaxed);
-        self.logs_dropped.inc_by(since_the_beginning.saturating_sub(before));
     }
 
     /// All metrics in the Prometheus text format, with the gauges that are counted elsewhere set first.
