@@ -117,6 +117,20 @@ pub struct Range {
     pub bytes_max: Option<usize>,
 }
 
+impl Range {
+    /// As many of `publications` as its limits allow; the first of them whatever its size.
+    fn limited<'a>(&self, publications: impl Iterator<Item = &'a Arc<Publication>>) -> Vec<Arc<Publication>> {
+        let bytes_max = self.bytes_max.unwrap_or(usize::MAX);
+        let mut bytes = 0_usize;
+        let fits = |publication: &&Arc<Publication>| {
+            let is_first = bytes == 0;
+            bytes = bytes.saturating_add(publication.cost_bytes());
+            is_first || bytes <= bytes_max
+        };
+        publications.take(self.limit.unwrap_or(usize::MAX)).take_while(fits).cloned().collect()
+    }
+}
+
 /// A part of a history.
 #[derive(Clone, Debug)]
 pub struct History {

@@ -1,6 +1,5 @@
 //! What a node that drains owes the others: it must not send them more clients than they take.
 
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -37,7 +36,7 @@ impl Cluster {
 
     /// How many connections this node may close in a second while it has so many `clients`: its share of what the nodes
     /// take that stay, as far as it knows. `None`: as many as it likes, since nobody stays or they do not say.
-    pub fn closes_per_second(self: &Arc<Self>, clients: usize) -> Option<f64> {
+    pub fn closes_per_second(&self, clients: usize) -> Option<f64> {
         share(clients, &self.others.read())
     }
 }

@@ -46,7 +46,6 @@ fn is_found(plant: &str, row: &str) {
 }
 
 #[test]
-#[ignore = "starts nodes of the gateway: make noon-small"]
 fn a_faithful_gateway_keeps_every_promise_and_the_page_says_so() {
     let directory = tempfile::tempdir().unwrap();
     let page = directory.path().join("noon.html");
@@ -61,25 +60,21 @@ fn a_faithful_gateway_keeps_every_promise_and_the_page_says_so() {
 }
 
 #[test]
-#[ignore = "starts nodes of the gateway: make noon-small"]
 fn nodes_that_do_not_know_of_each_other_lose_publications() {
     is_found("islands", "publications lost silently");
 }
 
 #[test]
-#[ignore = "starts nodes of the gateway: make noon-small"]
 fn clients_that_do_not_recover_lose_publications() {
     is_found("forget", "publications lost silently");
 }
 
 #[test]
-#[ignore = "starts nodes of the gateway: make noon-small"]
 fn a_publication_that_is_shown_twice_is_a_duplicate() {
     is_found("repeat", "publications duplicated");
 }
 
 #[test]
-#[ignore = "starts nodes of the gateway: make noon-small"]
 fn an_interrupted_run_leaves_no_process_behind() {
     let directory = tempfile::tempdir().unwrap();
     let mut run = noon(&directory, &[]).stderr(Stdio::piped()).spawn().unwrap();

@@ -114,10 +114,10 @@ impl Stream {
         };
         if range.reverse {
             let end = range.since.map_or(count, |since| up_to(since.saturating_sub(1)));
-            limited(self.kept.range(..end).rev(), range)
+            range.limited(self.kept.range(..end).rev())
         } else {
             let start = range.since.map_or(0, up_to);
-            limited(self.kept.range(start..), range)
+            range.limited(self.kept.range(start..))
         }
     }
 
@@ -130,19 +130,4 @@ impl Stream {
     pub(super) fn kept(&self) -> usize {
         self.kept.len()
     }
-}
-
-/// As many of `publications` as the limits of `range` allow.
-fn limited<'a>(
-    publications: impl Iterator<Item = &'a Arc<Publication>>,
-    range: &Range,
-) -> Vec<Arc<Publication>> {
-    let bytes_max = range.bytes_max.unwrap_or(usize::MAX);
-    let mut bytes = 0_usize;
-    let fits = |publication: &&Arc<Publication>| {
-        let is_first = bytes == 0;
-        bytes = bytes.saturating_add(publication.cost_bytes());
-        is_first || bytes <= bytes_max
-    };
-    publications.take(range.limit.unwrap_or(usize::MAX)).take_while(fits).cloned().collect()
 }

@@ -145,7 +145,7 @@ impl Window {
             _ => return None,
         };
         let rest = self.after(since, position)?;
-        Some(cut(rest, range))
+        Some(range.limited(rest))
     }
 
     /// Everything after `since`, up to `position`; `None` if not all of it is here.
@@ -186,18 +186,6 @@ impl Window {
             self.bytes -= oldest.publication.cost_bytes();
         }
     }
-}
-
-/// As many as `range` allows; the first of them whatever its size.
-fn cut<'a>(publications: impl Iterator<Item = &'a Arc<Publication>>, range: &Range) -> Vec<Arc<Publication>> {
-    let bytes_max = range.bytes_max.unwrap_or(usize::MAX);
-    let mut bytes = 0_usize;
-    let fits = |publication: &&Arc<Publication>| {
-        let is_first = bytes == 0;
-        bytes = bytes.saturating_add(publication.cost_bytes());
-        is_first || bytes <= bytes_max
-    };
-    publications.take(range.limit.unwrap_or(usize::MAX)).take_while(fits).cloned().collect()
 }
 
 #[cfg(test)]
