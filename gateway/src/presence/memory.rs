@@ -72,17 +72,17 @@ impl MemoryPresence {
         self.stripe(channel).lock().put(channel, member, lease.owner, now, expires_at)
     }
 
-    fn linger_until(&self, channel: &Channel, member: &Member, grace: Grace) -> bool {
+    fn linger_one(&self, channel: &Channel, member: &Member, grace: Grace, owner: NodeEpoch) -> bool {
         let now = Instant::now();
         let over = now + grace.lasts.min(TTL_MAX);
         let client = member.info.client;
         let mut graces = self.graces.lock();
         match self.stripe(channel).lock().linger(channel, client, grace.is_known, now, over + HELD_UP) {
-            Remains::Gone => graces.has(grace.owner, channel, client),
+            Remains::Gone => graces.has(owner, channel, client),
             Remains::TakenOut => false,
             Remains::LingersAlready => true,
             Remains::Lingers => {
-                graces.begin(grace.owner, over, channel, client);
+                graces.begin(owner, over, channel, client);
                 true
             }
         }
@@ -107,8 +107,14 @@ impl Presence for MemoryPresence {
         Ok(self.stripe(channel).lock().enter(channel, member, lease.owner, now, expires_at))
     }
 
-    async fn linger(&self, channel: &Channel, member: &Member, grace: Grace) -> Result<bool, PresenceError> {
-        Ok(self.linger_until(channel, member, grace))
+    async fn linger(
+        &self,
+        channel: &Channel,
+        leaving: &[(Member, Grace)],
+        owner: NodeEpoch,
+    ) -> Result<Vec<bool>, PresenceError> {
+        let linger = |(member, grace): &(Member, Grace)| self.linger_one(channel, member, *grace, owner);
+        Ok(leaving.iter().map(linger).collect())
     }
 
     async fn expire(&self, owner: NodeEpoch) -> Result<Option<Duration>, PresenceError> {

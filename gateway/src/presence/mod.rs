@@ -69,8 +69,6 @@ pub struct Lease {
 /// On what terms a member lingers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Grace {
-    /// Whose it was, and who [expires](Presence::expire) it; if that is dead, somebody else.
-    pub owner: NodeEpoch,
     /// For how long from now on; at most an hour.
     pub lasts: Duration,
     /// Others know that it is there. One of whom they do not know lingers only in a place that it took itself, and is
@@ -123,15 +121,22 @@ pub trait Presence: Send + Sync + 'static {
     /// [`linger`](Self::linger) gives that back.
     async fn enter(&self, channel: &Channel, member: Member, lease: Lease) -> Result<Added, PresenceError>;
 
-    /// Has `member` linger: it stays in the channel and belongs to nobody from now on, whatever becomes of its owner.
-    /// One that lingers already goes on, for as long as it was said first.
+    /// Has members linger: they stay in the channel and belong to nobody from now on, whatever becomes of their owner.
+    /// Those that linger already go on, for as long as it was said first. `owner` is who asks, and who
+    /// [expires](Self::expire) them; if that is dead, somebody else.
     ///
-    /// Answers whether it lingers, or did until its place was taken; `false` if it is gone in another way.
+    /// Answers for each, in this order, whether it lingers, or did until its place was taken; `false` if it is gone in
+    /// another way.
     ///
     /// # Errors
-    /// [`PresenceError::Unavailable`] when it may linger or not. To be asked again, and before the next call of
-    /// [`expire`](Self::expire) for this owner, which forgets whose place was taken.
-    async fn linger(&self, channel: &Channel, member: &Member, grace: Grace) -> Result<bool, PresenceError>;
+    /// [`PresenceError::Unavailable`] when some may linger or not. To be asked again about all, and before the next call
+    /// of [`expire`](Self::expire) for this owner, which forgets whose place was taken.
+    async fn linger(
+        &self,
+        channel: &Channel,
+        leaving: &[(Member, Grace)],
+        owner: NodeEpoch,
+    ) -> Result<Vec<bool>, PresenceError>;
 
     /// Takes out those who linger, were `owner`'s, and have not come back in time; they [depart](Self::departed). Several
     /// may do so at once, on any node.

@@ -62,8 +62,13 @@ impl Presence for UnrulyPresence {
         self.call(self.memory.enter(channel, member, lease)).await
     }
 
-    async fn linger(&self, channel: &Channel, member: &Member, grace: Grace) -> Result<bool, PresenceError> {
-        self.call(self.memory.linger(channel, member, grace)).await
+    async fn linger(
+        &self,
+        channel: &Channel,
+        leaving: &[(Member, Grace)],
+        owner: NodeEpoch,
+    ) -> Result<Vec<bool>, PresenceError> {
+        self.call(self.memory.linger(channel, leaving, owner)).await
     }
 
     async fn expire(&self, owner: NodeEpoch) -> Result<Option<Duration>, PresenceError> {

@@ -69,9 +69,14 @@ impl Presence for Erratic {
         self.memory.enter(channel, member, lease).await
     }
 
-    async fn linger(&self, channel: &Channel, member: &Member, grace: Grace) -> Result<bool, PresenceError> {
+    async fn linger(
+        &self,
+        channel: &Channel,
+        leaving: &[(Member, Grace)],
+        owner: NodeEpoch,
+    ) -> Result<Vec<bool>, PresenceError> {
         self.take_time(channel).await?;
-        self.memory.linger(channel, member, grace).await
+        self.memory.linger(channel, leaving, owner).await
     }
 
     async fn expire(&self, owner: NodeEpoch) -> Result<Option<Duration>, PresenceError> {
@@ -551,8 +556,8 @@ async fn who_is_asked_to_come_back_finds_its_place_however_soon_it_does() {
             let lease = Lease { owner: NodeEpoch::random(), ttl: world.leave_grace };
             let entered = memory.enter(&channel, member.clone(), lease).await;
             assert_eq!(entered, Ok(Added::Returned));
-            let grace = Grace { owner: lease.owner, lasts: world.leave_grace, is_known: true };
-            assert!(memory.linger(&channel, &member, grace).await.unwrap());
+            let grace = Grace { lasts: world.leave_grace, is_known: true };
+            assert_eq!(memory.linger(&channel, &[(member, grace)], lease.owner).await, Ok(vec![true]));
             ann = world.connect("ann").await;
             assert_eq!(ann.ask("+late").await, "subscribed");
             assert_eq!(world.present("late").await, 1);

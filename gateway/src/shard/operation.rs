@@ -135,10 +135,10 @@ mod tests {
         async fn linger(
             &self,
             channel: &Channel,
-            member: &Member,
-            grace: Grace,
-        ) -> Result<bool, PresenceError> {
-            self.memory.linger(channel, member, grace).await
+            leaving: &[(Member, Grace)],
+            owner: NodeEpoch,
+        ) -> Result<Vec<bool>, PresenceError> {
+            self.memory.linger(channel, leaving, owner).await
         }
 
         async fn expire(&self, owner: NodeEpoch) -> Result<Option<Duration>, PresenceError> {

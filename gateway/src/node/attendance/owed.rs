@@ -7,7 +7,7 @@ use tokio::time::Instant;
 use super::graces::Doubt;
 use super::seats::{Join, Sitting};
 use crate::model::{Channel, ClientId, NodeEpoch};
-use crate::presence::Member;
+use crate::presence::{Grace, Member};
 
 /// Most that a worker keeps. What is dropped beyond ends with its lease.
 const OWED_MAX: usize = 16_384;
@@ -59,6 +59,11 @@ impl Stay {
             Join::Due => (false, false),
         };
         stays.then(|| Self { until: Instant::now() + grace, is_known, doubt: None })
+    }
+
+    /// On what terms it lingers from now on.
+    pub(super) fn grace(&self) -> Grace {
+        Grace { lasts: self.until.saturating_duration_since(Instant::now()), is_known: self.is_known }
     }
 }
 

@@ -3,6 +3,7 @@
 //! Events are done in rounds: what different clients do need not wait for one another, so calls of a kind are
 //! under way at once. Who enters after somebody left may be the same client: that is for the next round.
 
+mod leaving;
 mod upkeep;
 
 use std::collections::VecDeque;
@@ -15,13 +16,13 @@ use tokio::time::Instant;
 
 use self::upkeep::Upkeep;
 use super::graces::Graces;
-use super::owed::{Leaving, Owed, Stay};
+use super::owed::Owed;
 use super::seats::{Join, Seats, Sitting};
 use super::{Desk, Entering, Event, PresenceSettings, SeatId};
 use crate::broker::Broker;
 use crate::model::{Channel, ClientInfo, NodeEpoch, Notice, Tenure};
 use crate::node::Backends;
-use crate::presence::{Added, Grace, Lease, Presence, PresenceError};
+use crate::presence::{Added, Lease, Presence, PresenceError};
 
 /// Most events that are done at once, before the refresh has its turn.
 const EVENTS_PER_ROUND: usize = 128;
@@ -278,85 +279,6 @@ impl Worker {
             // Whoever fails stays behind.
             let _later = self.catch_up(lease).await;
         }
-    }
-
-    /// Who waits for it does so until all are out, linger, or are owed that.
-    async fn leave(&mut self, left: Vec<(SeatId, Option<oneshot::Sender<()>>)>) {
-        let sitting = left.iter().filter_map(|(id, lost)| Some((self.seats.remove(*id)?, lost.is_some())));
-        let kept = sitting.filter(|(sitting, _)| sitting.is_kept());
-        let left: Vec<_> = kept.map(|(sitting, is_lost)| Leaving::of(sitting, is_lost)).collect();
-        self.seats.shrink();
-        if self.owed.is_empty() {
-            // Those that fail are owed.
-            let _later = self.take_out(left).await;
-        } else {
-            left.into_iter().for_each(|leaving| self.owed.add(leaving));
-        }
-    }
-
-    /// # Errors
-    /// When some of them are owed now.
-    async fn take_out(&mut self, leaving: Vec<Leaving>) -> Result<(), PresenceError> {
-        let results = join_all(leaving.iter().map(|leaving| self.take_out_one(leaving))).await;
-        let mut outcome = Ok(());
-        for (mut leaving, result) in leaving.into_iter().zip(results) {
-            if let Err(error) = result {
-                outcome = Err(error);
-                if let Some(stay) = &mut leaving.stay {
-                    stay.doubt.get_or_insert_with(|| self.graces.doubt());
-                }
-                self.owed.add(leaving);
-            }
-        }
-        outcome
-    }
-
-    async fn take_out_one(&self, leaving: &Leaving) -> Result<(), PresenceError> {
-        let asking = self.lease()?.owner;
-        let Leaving { channel, member, owner, has_joined, stay } = leaving;
-        if let Some(stay) = stay
-            && self.has_stayed(leaving, stay, asking).await?
-        {
-            return Ok(());
-        }
-        let has_ended = match self.presence.remove(channel, member.info.client, asking).await {
-            Ok(has_ended) => has_ended,
-            Err(PresenceError::Unavailable) => return Err(PresenceError::Unavailable),
-            Err(error @ PresenceError::Refused) => {
-                tracing::warn!(%error, "could not remove from the presence who left");
-                false
-            }
-        };
-        // Nobody else takes it out while the tenure lasts under which it entered. It may be gone all the same: by an
-        // earlier try that was not answered, or because Redis lost it.
-        // One that may linger, for all that was answered, is not: its user may have come back, or its grace may be over.
-        let may_have_stayed = stay.as_ref().is_some_and(|stay| stay.doubt.is_some());
-        let is_ours_alone = !may_have_stayed && owner.is_some() && *owner == self.tenure.borrow().held();
-        if (has_ended || is_ours_alone) && *has_joined {
-            self.tell(channel.clone(), Notice::Leave(Arc::clone(&member.info))).await;
-        }
-        Ok(())
-    }
-
-    /// Has somebody linger; answers whether it does, or did until its user came back.
-    async fn has_stayed(
-        &self,
-        Leaving { channel, member, .. }: &Leaving,
-        stay: &Stay,
-        owner: NodeEpoch,
-    ) -> Result<bool, PresenceError> {
-        let lasts = stay.until.saturating_duration_since(Instant::now());
-        let grace = Grace { owner, lasts, is_known: stay.is_known };
-        match self.presence.linger(channel, member, grace).await {
-            Ok(true) => self.graces.begin(stay.until),
-            Ok(false) => return Ok(false),
-            Err(PresenceError::Unavailable) => return Err(PresenceError::Unavailable),
-            Err(error @ PresenceError::Refused) => {
-                tracing::warn!(%error, "could not keep in the presence who lost its connection");
-                return Ok(false);
-            }
-        }
-        Ok(true)
     }
 
     async fn tell(&self, channel: Channel, notice: Notice) {

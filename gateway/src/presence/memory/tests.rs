@@ -88,12 +88,13 @@ async fn who_is_gone_leaves_no_memory() {
 #[tokio::test(start_paused = true)]
 async fn who_lingers_stays_for_its_grace_and_leaves_no_memory() {
     let presence = MemoryPresence::new();
-    let grace = |lasts| Grace { owner: owner(0), lasts, is_known: true };
+    let grace = |lasts| Grace { lasts, is_known: true };
     let name = channel("a");
     for seconds in 1..=3 {
         let info = member("ann");
         presence.add(&name, listed(&info), lease(TTL)).await.unwrap();
-        assert!(presence.linger(&name, &listed(&info), grace(SECOND * seconds)).await.unwrap());
+        let leaving = [(listed(&info), grace(SECOND * seconds))];
+        assert_eq!(presence.linger(&name, &leaving, owner(0)).await, Ok(vec![true]));
     }
     assert_eq!(presence.expire(owner(0)).await, Ok(Some(SECOND)));
     presence.enter(&name, listed(&member("ann")), lease(TTL)).await.unwrap();

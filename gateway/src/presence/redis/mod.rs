@@ -17,6 +17,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use futures_util::future::join_all;
 use parking_lot::Mutex;
 use tokio::sync::Semaphore;
 
@@ -34,6 +35,8 @@ const CLEARING_MAX: usize = 64;
 const CLEARINGS_MAX: usize = 3;
 /// Most round trips at once that take somebody out, with those of which it is not known yet whom they took.
 const TAKING_MAX: usize = 256;
+/// Most that are made to linger in one call: Redis serves nobody else for so long, about 6 µs each.
+const LINGER_MAX: usize = 64;
 
 /// Keeps members in Redis.
 pub struct RedisPresence {
@@ -184,9 +187,20 @@ impl Presence for RedisPresence {
         })
     }
 
-    async fn linger(&self, channel: &Channel, member: &Member, grace: Grace) -> Result<bool, PresenceError> {
+    async fn linger(
+        &self,
+        channel: &Channel,
+        leaving: &[(Member, Grace)],
+        owner: NodeEpoch,
+    ) -> Result<Vec<bool>, PresenceError> {
         let (room, instance) = self.inner.room(channel);
-        Ok(instance.call(room.linger(member, grace)).await?)
+        let some = leaving.chunks(LINGER_MAX).map(|some| instance.call(room.linger(some, owner)));
+        let mut stayed = Vec::with_capacity(leaving.len());
+        for answers in join_all(some).await {
+            let answers: Vec<u8> = answers?;
+            stayed.extend(answers.into_iter().map(|answer| answer == 1));
+        }
+        Ok(stayed)
     }
 
     async fn expire(&self, owner: NodeEpoch) -> Result<Option<Duration>, PresenceError> {

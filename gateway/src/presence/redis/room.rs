@@ -27,7 +27,8 @@ static PUT: Script = changing_script!("presence_put.lua");
 static TAKE: Script = changing_script!("presence_take.lua");
 // It hardly takes room, and a full Redis must not make members look forgotten.
 static RENEW: Script = changing_script!("presence_renew.lua", "#!lua flags=allow-oom\n");
-static LINGER: Script = changing_script!("presence_linger.lua");
+// Who lingers was there before, and takes hardly more room now.
+static LINGER: Script = changing_script!("presence_linger.lua", "#!lua flags=allow-oom\n");
 static TAKEN: Script = script!("presence_taken.lua");
 static DUE: Script = script!("presence_due.lua");
 static OWNED: Script = script!("presence_owned.lua");
@@ -130,14 +131,16 @@ impl<'a> Room<'a> {
         call.arg(kept_ms(lease)).arg(count).arg(sum)
     }
 
-    /// Answers 1 if the member lingers, or its place was taken, else 0.
-    pub(super) fn linger(&self, member: &Member, grace: Grace) -> Call {
-        let graces = graces(self.names, grace.owner);
-        let call = self.change_with(&LINGER, grace.owner, Some(&graces));
-        let call = call.arg(grace.owner.as_bytes().as_slice()).arg(self.channel.as_str());
-        let call = call.arg(member.info.client.as_bytes().as_slice());
-        let lasts_ms = u64::try_from(grace.lasts.min(GRACE_MAX).as_millis()).expect("an hour is few");
-        call.arg(lasts_ms).arg(seen(member)).arg(if grace.is_known { "k" } else { "" })
+    /// Answers for each member 1 if it lingers, or did until its place was taken, else 0.
+    pub(super) fn linger(&self, leaving: &[(Member, Grace)], owner: NodeEpoch) -> Call {
+        let graces = graces(self.names, owner);
+        let call = self.change_with(&LINGER, owner, Some(&graces));
+        let call = call.arg(owner.as_bytes().as_slice()).arg(self.channel.as_str());
+        leaving.iter().fold(call, |call, (member, grace)| {
+            let call = call.arg(member.info.client.as_bytes().as_slice());
+            let lasts_ms = u64::try_from(grace.lasts.min(GRACE_MAX).as_millis()).expect("an hour is few");
+            call.arg(lasts_ms).arg(seen(member)).arg(if grace.is_known { "k" } else { "" })
+        })
     }
 
     /// Answers the [`Entries`] that were there, and writes them down under `ticket`.

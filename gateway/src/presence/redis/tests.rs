@@ -373,8 +373,16 @@ async fn a_call_that_comes_after_its_ticket_ended_takes_out_nobody() {
     assert_eq!(bench.stats("a").await, (1, 1));
 }
 
-fn grace(number: u8, lasts: Duration) -> Grace {
-    Grace { owner: owner(number), lasts, is_known: true }
+/// The connection of a client of this owner is lost.
+async fn lose(
+    presence: &RedisPresence,
+    name: &Channel,
+    info: &Arc<ClientInfo>,
+    number: u8,
+    lasts: Duration,
+) -> Result<bool, PresenceError> {
+    let leaving = [(listed(info), Grace { lasts, is_known: true })];
+    Ok(presence.linger(name, &leaving, owner(number)).await? == [true])
 }
 
 #[tokio::test]
@@ -385,7 +393,7 @@ async fn who_lingers_is_seen_though_its_node_is_dead_and_leaves_nothing_behind()
         bench.add("a", info, 1).await;
     }
     let name = channel("a");
-    assert!(bench.presence.linger(&name, &listed(&ann), grace(1, TTL)).await.unwrap());
+    assert!(lose(&bench.presence, &name, &ann, 1, TTL).await.unwrap());
     bench.graves.0.lock().push(owner(1));
     assert_eq!(bench.presence.members(&name).await.unwrap(), [Arc::clone(&ann)]);
     assert_eq!(bench.stats("a").await, (1, 1));
@@ -410,7 +418,7 @@ async fn who_lingers_is_kept_longer_than_it_is_seen_whatever_others_renew() {
     for info in [&ann, &bob] {
         bench.presence.add(&name, listed(info), short).await.unwrap();
     }
-    assert!(bench.presence.linger(&name, &listed(&ann), grace(0, Duration::from_secs(60))).await.unwrap());
+    assert!(lose(&bench.presence, &name, &ann, 0, Duration::from_secs(60)).await.unwrap());
     bench.presence.refresh(&[holding("a", &[&bob])], short).await.unwrap();
     for kind in ["members", "owners", "lingering"] {
         let left: i64 = bench.command(&["PTTL", &bench.key(kind, "a")]).await;
@@ -429,8 +437,7 @@ async fn whoever_did_not_return_is_announced_though_one_channel_holds_something_
     for name in ["a", "b", "c"] {
         let ann = member("ann");
         bench.add(name, &ann, 1).await;
-        let (name, over) = (channel(name), grace(1, Duration::ZERO));
-        assert!(bench.presence.linger(&name, &listed(&ann), over).await.unwrap());
+        assert!(lose(&bench.presence, &channel(name), &ann, 1, Duration::ZERO).await.unwrap());
     }
     let _: String = bench.command(&["SET", &bench.key("lingering", "b"), "garbage"]).await;
     assert_eq!(bench.presence.expire(owner(1)).await, Ok(None));
@@ -439,7 +446,7 @@ async fn whoever_did_not_return_is_announced_though_one_channel_holds_something_
     let _: String = bench.command(&["SET", &graces, "garbage"]).await;
     let ann = member("ann");
     bench.add("a", &ann, 2).await;
-    let refused = bench.presence.linger(&channel("a"), &listed(&ann), grace(2, TTL)).await;
+    let refused = lose(&bench.presence, &channel("a"), &ann, 2, TTL).await;
     assert_eq!(refused, Err(PresenceError::Refused));
     assert_eq!(bench.stats("a").await, (1, 1), "nothing was half done");
 }
@@ -454,7 +461,7 @@ async fn while_redis_is_full_who_lost_its_connection_lingers_and_departs() {
     presence.add(&name, listed(&ann), lease()).await.unwrap();
     let full = Call::command("CONFIG").arg("SET").arg("maxmemory").arg(1);
     let _: String = redis.home().call(full).await.unwrap();
-    assert_eq!(presence.linger(&name, &listed(&ann), grace(0, Duration::ZERO)).await, Ok(true));
+    assert_eq!(lose(&presence, &name, &ann, 0, Duration::ZERO).await, Ok(true));
     assert_eq!(presence.members(&name).await.unwrap(), [Arc::clone(&ann)]);
     assert_eq!(presence.expire(owner(0)).await, Ok(None));
     departed(&presence, 1).await;

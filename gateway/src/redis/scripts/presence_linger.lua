@@ -1,36 +1,51 @@
--- Has a client linger: it belongs to nobody from now on, and is in its place for whoever comes back as its user.
+-- Has clients linger: they belong to nobody from now on, and are in their places for whoever comes back as their users.
 --
 -- KEYS: 7 graces (sorted set: client and channel, by when it is over) of the owner.
--- ARGV: 1 owner, 2 channel, 3 client, 4 how long (ms), 5 how it is seen (as in a place), 6 'k' if others know that it is
---   there; if not, it lingers only if it took a place itself, and is taken out else.
--- Answers 1 if it lingers, or did until its place was taken; else 0.
-local owner, channel, client, seen, graces = ARGV[1], ARGV[2], ARGV[3], ARGV[5], KEYS[7]
+-- ARGV: 1 owner, 2 channel, then for each client: its id, how long (ms), how it is seen (as in a place), 'k' if others
+--   know that it is there; if not, it lingers only if it took a place itself, and is taken out else.
+-- Answers for each 1 if it lingers, or did until its place was taken; else 0.
+local owner, channel, graces = ARGV[1], ARGV[2], KEYS[7]
 local kind = redis.call('TYPE', graces).ok
 if kind ~= 'none' and kind ~= 'zset' then
   return redis.error_reply('WRONGTYPE a key of the presence holds something else')
 end
 
-local name = client .. channel
-local key = redis.call('HEXISTS', members, client) == 1 and members or hidden
-local entry = redis.call('HGET', key, client)
-if not entry then return redis.call('ZSCORE', graces, name) and 1 or 0 end
-if lingers(entry) then return 1 end
+local last = 0
 
--- Before anything that takes room: a script that has given some back goes on in a full Redis.
-take_out(client)
-if redis.call('HEXISTS', owners, owner) == 0 then redis.call('SREM', index, channel) end
-if ARGV[6] ~= 'k' and not has_returned(entry) then return 0 end
+-- Changes the entry where it is, and what counts it: a crowd that is taken out and put back would cost twice as much.
+local function linger(client, lasts, seen, is_known)
+  local name = client .. channel
+  local key, entry = members, redis.call('HGET', members, client)
+  if not entry then key, entry = hidden, redis.call('HGET', hidden, client) end
+  if not entry then return redis.call('ZSCORE', graces, name) and 1 or 0 end
+  if lingers(entry) then return 1 end
+  if not is_known and not has_returned(entry) then
+    take_out(client)
+    return 0
+  end
 
-local over, user = lapse_after(tonumber(ARGV[4])), user_of(entry)
-redis.call('HSET', key, client, NOBODY .. entry:sub(17))
-if key == members then redis.call('HINCRBY', users, user, 1) end
-count(NOBODY, client, 1)
-local count, sum, lapse = read(redis.call('HGET', owners, NOBODY))
--- Whoever is to take it out has a few seconds for that; then it is not seen any more.
-write(NOBODY, count, sum, math.max(lapse, over + 5000))
-redis.call('HSET', lingering, seen .. user, (redis.call('HGET', lingering, seen .. user) or '') .. client)
-redis.call('ZADD', graces, string.format('%.0f', over), name)
-stay_on()
--- Longer than any grace, and than it takes others to find that the owner is dead.
-redis.call('PEXPIRE', graces, 90000000)
-return 1
+  local over, place = lapse_after(lasts), seen .. user_of(entry)
+  redis.call('HSET', key, client, NOBODY .. entry:sub(17))
+  count(entry:sub(1, 16), client, -1)
+  count(NOBODY, client, 1)
+  redis.call('HSET', lingering, place, (redis.call('HGET', lingering, place) or '') .. client)
+  redis.call('ZADD', graces, string.format('%.0f', over), name)
+  last = math.max(last, over)
+  return 1
+end
+
+local answers = {}
+for i = 3, #ARGV, 4 do
+  answers[#answers + 1] = linger(ARGV[i], tonumber(ARGV[i + 1]), ARGV[i + 2], ARGV[i + 3] == 'k')
+end
+if last > 0 then
+  -- Whoever is to take them out has a few seconds for that; then they are not seen any more.
+  set_lapse(NOBODY, math.max(record_of(NOBODY).lapse, last + 5000))
+end
+let_go(owner, channel)
+if last > 0 then
+  stay_on()
+  -- Longer than any grace, and than it takes others to find that the owner is dead.
+  redis.call('PEXPIRE', graces, 90000000)
+end
+return answers

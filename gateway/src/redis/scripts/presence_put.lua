@@ -32,7 +32,6 @@ for i = 5, #ARGV, 3 do
   count(owner, client, 1)
   answers[#answers + 1] = answer
 end
-local count, sum = read(redis.call('HGET', owners, owner))
-write(owner, count, sum, lapse_after(kept))
+set_lapse(owner, lapse_after(kept))
 keep(channel, kept)
 return answers

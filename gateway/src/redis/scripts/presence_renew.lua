@@ -6,15 +6,16 @@
 local owner, channel, kept, wanted, wanted_sum = ARGV[1], ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
 if ARGV[6] ~= 's' then
   local total = 0
-  for _, text in ipairs(redis.call('HVALS', owners)) do total = total + read(text) end
+  for _, text in ipairs(redis.call('HVALS', owners)) do total = total + read(text).count end
   local listed = redis.call('HLEN', members)
   if listed + redis.call('HLEN', hidden) ~= total or (listed == 0) ~= (redis.call('HLEN', users) == 0) then
     -- A key was lost, or somebody wrote there. Every owner brings back its own.
     redis.call('DEL', members, hidden, users, owners, lingering)
   end
-  local count, sum = read(redis.call('HGET', owners, owner))
-  if count ~= wanted or sum ~= wanted_sum then return 0 end
+  local record = record_of(owner)
+  if record.count ~= wanted or record.sum ~= wanted_sum then return 0 end
 end
-write(owner, wanted, wanted_sum, lapse_after(kept))
+records[owner] = { count = wanted, sum = wanted_sum }
+set_lapse(owner, lapse_after(kept))
 keep(channel, kept)
 return 1

@@ -38,18 +38,40 @@ end
 -- Of what is no record: zeros.
 local function read(text)
   local count, sum, lapse = (text or ''):match('^(%d+) (%d+) (%d+)$')
-  return tonumber(count or 0), tonumber(sum or 0), tonumber(lapse or 0)
+  return { count = tonumber(count or 0), sum = tonumber(sum or 0), lapse = tonumber(lapse or 0) }
 end
 
-local function write(owner, count, sum, lapse)
-  redis.call('HSET', owners, owner, string.format('%.0f %.0f %.0f', count, sum, lapse))
+-- Of each owner whom the script is about, from when it is first asked for: one that changes many clients reads a record
+-- once, and writes it once when `finish` is called.
+local records = {}
+
+local function record_of(owner)
+  records[owner] = records[owner] or read(redis.call('HGET', owners, owner))
+  return records[owner]
 end
 
--- Adds a client to the record of its owner (1), or takes it off (-1). The last one takes the record along.
+-- Adds a client to the record of its owner (1), or takes it off (-1).
 local function count(owner, client, step)
-  local count, sum, lapse = read(redis.call('HGET', owners, owner))
-  if count + step <= 0 then return redis.call('HDEL', owners, owner) end
-  write(owner, count + step, (sum + step * fingerprint(client)) % 4294967296, lapse)
+  local record = record_of(owner)
+  record.count, record.sum = record.count + step, (record.sum + step * fingerprint(client)) % 4294967296
+  record.has_changed = true
+end
+
+local function set_lapse(owner, lapse)
+  local record = record_of(owner)
+  record.lapse, record.has_changed = lapse, true
+end
+
+-- To be called at the end, once. The last client of an owner takes the record along.
+local function finish()
+  for owner, record in pairs(records) do
+    if record.has_changed and record.count <= 0 then
+      redis.call('HDEL', owners, owner)
+    elseif record.has_changed then
+      local text = string.format('%.0f %.0f %.0f', record.count, record.sum, record.lapse)
+      redis.call('HSET', owners, owner, text)
+    end
+  end
 end
 
 local function user_of(entry)
@@ -107,15 +129,14 @@ end
 
 -- Keeps everything for `kept` ms from now on, and longer while somebody lingers.
 local function stay(kept)
-  local _, _, lapse = read(redis.call('HGET', owners, NOBODY))
+  local lapse = record_of(NOBODY).lapse
   if lapse > 0 then kept = math.max(kept, lapse - lapse_after(0) + HELD_UP) end
   for _, key in ipairs(KEYS) do redis.call('PEXPIRE', key, string.format('%.0f', kept)) end
 end
 
 -- Keeps everything for as long as somebody lingers, and never shorter than it is kept.
 local function stay_on()
-  local _, _, lapse = read(redis.call('HGET', owners, NOBODY))
-  local kept = string.format('%.0f', lapse - lapse_after(0) + HELD_UP)
+  local kept = string.format('%.0f', record_of(NOBODY).lapse - lapse_after(0) + HELD_UP)
   for _, key in ipairs(KEYS) do
     -- What has no end yet is no longer kept by the first of the two.
     redis.call('PEXPIRE', key, kept, 'GT')
@@ -123,9 +144,16 @@ local function stay_on()
   end
 end
 
--- The same for `kept` ms at least, and the owner has somebody in the channel.
+-- Ends a script after which the owner has somebody in the channel: as `finish` and `stay`.
 local function keep(channel, kept)
+  finish()
   redis.call('SADD', index, channel)
   stay(kept)
+end
+
+-- Ends a script after which the owner may have nobody there any more.
+local function let_go(owner, channel)
+  finish()
+  if record_of(owner).count <= 0 then redis.call('SREM', index, channel) end
 end
 

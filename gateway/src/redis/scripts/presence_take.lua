@@ -10,7 +10,7 @@ for i = 4, #ARGV do
   local entry = take_out(ARGV[i], only)
   if entry then taken[#taken + 1] = { ARGV[i], entry } end
 end
-if redis.call('HEXISTS', owners, owner) == 0 then redis.call('SREM', index, channel) end
+let_go(owner, channel)
 if receipts and #taken > 0 then
   redis.call('HSET', receipts, redis.call('HLEN', receipts), cmsgpack.pack({ channel, taken }))
   redis.call('PEXPIRE', receipts, 1200000)
