@@ -12,6 +12,7 @@ mod presence;
 mod roll;
 mod scene;
 pub mod settings;
+mod threads;
 mod watch;
 mod witnesses;
 

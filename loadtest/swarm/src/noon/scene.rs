@@ -10,6 +10,7 @@ use anyhow::{Context as _, Result, bail};
 use super::facts::Facts;
 use super::journal::{Journal, MarkKind};
 use super::settings::{Fault, Plant, Play, Settings};
+use super::threads::{self, Threads};
 use super::watch::{Watch, connections};
 use super::witnesses::{self, Witnesses};
 use crate::clock::Clock;
@@ -38,6 +39,8 @@ pub(super) struct Scene<'a> {
     pub(super) clock: Clock,
     pub(super) facts: Facts,
     pub(super) crowd: Crowd,
+    /// Where it runs, in a storm.
+    _crowd_threads: Option<Threads>,
     /// In a storm.
     witnesses: Option<Witnesses>,
     publisher: Publisher,
@@ -60,7 +63,8 @@ impl<'a> Scene<'a> {
         let clock = journal.clock();
         let watch = Watch::start(clock)?;
         journal.mark(MarkKind::Phase, "Redis, the load balancer and the nodes start");
-        let mut stage = Stage::start(programs, node_settings(settings), directory, settings.clients).await?;
+        let (nodes, clients) = (node_settings(settings), settings.clients);
+        let mut stage = Stage::start(programs, nodes, directory, clients, proxy_niceness(settings)).await?;
         let members = start_nodes(&mut stage, settings.nodes).await?;
         let channels: Vec<String> =
             (0..settings.channels).map(|index| format!("{NAMESPACE}:{index}")).collect();
@@ -68,7 +72,11 @@ impl<'a> Scene<'a> {
         let crowd = crowd_settings(settings, vec![stage.public()], &channels);
         let clients = crowd.clone();
         journal.mark(MarkKind::Phase, format!("{} clients connect", settings.clients));
-        let crowd = Crowd::start(crowd, clock, Arc::clone(&published));
+        let crowd_threads = crowd_threads(settings)?;
+        let crowd = {
+            let _entered = crowd_threads.as_ref().map(Threads::enter);
+            Crowd::start(crowd, clock, Arc::clone(&published))
+        };
         let api = Arc::<RwLock<Vec<SocketAddr>>>::default();
         for member in &members {
             watch.add(&member.endpoint);
@@ -87,7 +95,21 @@ impl<'a> Scene<'a> {
         }
         let publisher = Publisher::start(publisher, clock, published);
         let facts = Facts::default();
-        Ok(Self { settings, journal, clock, facts, crowd, witnesses, publisher, watch, members, api, stage })
+        let scene = Self {
+            settings,
+            journal,
+            clock,
+            facts,
+            crowd,
+            _crowd_threads: crowd_threads,
+            witnesses,
+            publisher,
+            watch,
+            members,
+            api,
+            stage,
+        };
+        Ok(scene)
     }
 
     /// Starts a node and, once it is ready, sends clients and publications there.
@@ -198,6 +220,21 @@ fn publisher_settings(
     }
 }
 
+/// In a storm the crowd and the load balancer, which would be on other machines, yield to those that are measured: the
+/// nodes, Redis and the witnesses. They take all that two processors have, and the witnesses come without the balancer.
+fn is_storm(settings: &Settings) -> bool {
+    settings.play == Play::Fault(Fault::Storm)
+}
+
+fn proxy_niceness(settings: &Settings) -> i32 {
+    if is_storm(settings) { threads::NICE } else { 0 }
+}
+
+fn crowd_threads(settings: &Settings) -> Result<Option<Threads>> {
+    let count = std::thread::available_parallelism()?.get();
+    Ok(is_storm(settings).then(|| Threads::start("crowd", count, threads::NICE)).transpose()?)
+}
+
 /// Who is connected to the first node directly, and so is not dropped with the others.
 fn witnesses(
     settings: &Settings,
@@ -206,7 +243,7 @@ fn witnesses(
     members: &[Member],
     clock: Clock,
 ) -> Result<Option<Witnesses>> {
-    if settings.play != Play::Fault(Fault::Storm) {
+    if !is_storm(settings) {
         return Ok(None);
     }
     let first = members.first().context("there is a node")?.endpoint.public;

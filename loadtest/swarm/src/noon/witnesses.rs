@@ -8,8 +8,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Result;
-use tokio::runtime::{Builder, Runtime};
 
+use super::threads::Threads;
 use crate::clock::Clock;
 use crate::crowd::{Crowd, CrowdSettings};
 use crate::findings::{CrowdFindings, PublishFindings};
@@ -25,29 +25,19 @@ pub(super) const RATE: u32 = 200;
 pub(super) struct Witnesses {
     crowd: Crowd,
     publisher: Publisher,
-    runtime: Background,
-}
-
-/// A runtime that is not waited for when it ends: that is not allowed on a thread of another one.
-struct Background(Option<Runtime>);
-
-impl Drop for Background {
-    fn drop(&mut self) {
-        self.0.take().into_iter().for_each(Runtime::shutdown_background);
-    }
+    threads: Threads,
 }
 
 impl Witnesses {
     /// Starts them; they publish at once.
     pub(super) fn start(crowd: CrowdSettings, publisher: PublisherSettings, clock: Clock) -> Result<Self> {
-        let runtime =
-            Builder::new_multi_thread().worker_threads(1).thread_name("witnesses").enable_all().build()?;
+        let threads = Threads::start("witnesses", 1, 0)?;
         let published = Arc::new(Published::new(&crowd.channels));
-        let entered = runtime.enter();
+        let entered = threads.enter();
         let crowd = Crowd::start(crowd, clock, Arc::clone(&published));
         let publisher = Publisher::start(publisher, clock, published);
         drop(entered);
-        Ok(Self { crowd, publisher, runtime: Background(Some(runtime)) })
+        Ok(Self { crowd, publisher, threads })
     }
 
     /// As [`Crowd::all_live`].
@@ -57,10 +47,10 @@ impl Witnesses {
 
     /// Ends them in order, and answers what they went through.
     pub(super) async fn finish(self) -> (CrowdFindings, PublishFindings) {
-        let Self { crowd, publisher, runtime } = self;
+        let Self { crowd, publisher, threads } = self;
         let publish = publisher.stop().await;
         let crowd = crowd.finish().await;
-        drop(runtime);
+        drop(threads);
         (crowd, publish)
     }
 }

@@ -19,7 +19,7 @@ use anyhow::Result;
 use self::node::{Node, NodeSettings};
 use self::ports::Ports;
 use self::programs::Programs;
-use self::proxy::{Proxy, SLOTS};
+use self::proxy::{Proxy, Room, SLOTS};
 use self::redis::Redis;
 
 /// A Redis, a load balancer that sends clients nowhere yet, and what it takes to start nodes. Dropping it ends all.
@@ -58,8 +58,8 @@ pub struct Endpoint {
 }
 
 impl Stage {
-    /// Starts Redis and the load balancer, for this many clients. Nodes will run with `settings`. Everything writes its
-    /// configuration and its log into `directory`.
+    /// Starts Redis and the load balancer, for this many clients and as nice as `proxy_niceness` says. Nodes will run with
+    /// `settings`. Everything writes its configuration and its log into `directory`.
     ///
     /// # Errors
     /// One of them does not start; the end of its log is part of the error.
@@ -68,10 +68,12 @@ impl Stage {
         settings: NodeSettings,
         directory: &Path,
         clients: usize,
+        proxy_niceness: i32,
     ) -> Result<Self> {
         let mut ports = Ports::of_this_machine();
         let redis = Redis::start(&programs.redis_server, directory, ports.take()?).await?;
-        let proxy = Proxy::start(&programs.haproxy, directory, ports.take()?, clients).await?;
+        let room = Room { clients, niceness: proxy_niceness };
+        let proxy = Proxy::start(&programs.haproxy, directory, ports.take()?, room).await?;
         let free_slots = (0..SLOTS).rev().collect();
         let directory = directory.to_owned();
         Ok(Self { proxy, redis, programs, settings, ports, nodes_started: 0, free_slots, directory })

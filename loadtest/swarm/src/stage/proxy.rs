@@ -24,6 +24,15 @@ const ANSWER: Duration = Duration::from_secs(5);
 /// The group of nodes, as its configuration calls it.
 const NODES: &str = "nodes";
 
+/// What it is given.
+#[derive(Clone, Copy, Debug)]
+pub struct Room {
+    /// How many connect through it.
+    pub clients: usize,
+    /// As of `nice`: how much it yields to others.
+    pub niceness: i32,
+}
+
 /// A load balancer. Dropping it kills it, and with it every connection through it.
 #[derive(Debug)]
 pub struct Proxy {
@@ -33,16 +42,18 @@ pub struct Proxy {
 }
 
 impl Proxy {
-    /// Starts it with all places empty, with room for `clients`, and waits until it accepts.
+    /// Starts it with all places empty, and waits until it accepts.
     ///
     /// # Errors
     /// It does not.
-    pub async fn start(program: &Path, directory: &Path, port: u16, clients: usize) -> Result<Self> {
+    pub async fn start(program: &Path, directory: &Path, port: u16, room: Room) -> Result<Self> {
         let file = directory.join("haproxy.cfg");
         let socket = directory.join("haproxy.sock");
         let open_files = getrlimit(Resource::Nofile).current;
-        std::fs::write(&file, config(port, &socket, connections(clients, open_files)))?;
-        let mut command = Command::new(program);
+        std::fs::write(&file, config(port, &socket, connections(room.clients, open_files)))?;
+        // All its threads have to be, so it is so from its start.
+        let mut command = Command::new("nice");
+        command.arg("-n").arg(room.niceness.to_string()).arg(program);
         // In the foreground: a daemon would have an id that we do not know.
         command.arg("-db").arg("-f").arg(&file);
         let mut process = Process::start("haproxy", &mut command, directory)?;
