@@ -44,6 +44,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("deadpool_redis", &["redis"]),
     ("rustls", &["redis"]),
     ("jsonwebtoken", &["auth"]),
+    ("procfs", &["metrics"]),
     ("prometheus", &["metrics"]),
     (
         "prost",
