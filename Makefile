@@ -41,6 +41,13 @@ clients: ## Tests with published clients (JavaScript, Python, Go) and a real bro
 	cd $(CLIENTS)/python && .venv/bin/python -m unittest
 	cd $(CLIENTS)/go && go test -count=1 ./...
 
+.PHONY: monitoring
+monitoring: export CLARION_BIN := $(TARGET)/debug/clarion
+monitoring: ## Metrics, rules and dashboard against a live Prometheus
+	deploy/monitoring/install.sh
+	$(CARGO) build --locked --package clarion
+	deploy/monitoring/test/.venv/bin/python deploy/monitoring/test/test.py "$(TARGET)/monitoring"
+
 .PHONY: test-faults
 test-faults: ## Every fault of Redis and of nodes, as long as it takes
 	gateway/tests/faults/install.sh
@@ -57,6 +64,9 @@ fuzz-check: ## Whether the fuzz targets build (as plain programs, without instru
 
 .PHONY: test
 test: check unit noon-small fuzz-check clients test-faults-smoke ## Everything that proves the project
+
+# What a node says of itself in `clarion_node_info`.
+release noon bench bench-redis: export CLARION_COMMIT := $(shell git rev-parse --short=12 HEAD 2>/dev/null || echo unknown)
 
 .PHONY: release
 release: ## The binary to ship
