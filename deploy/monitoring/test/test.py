@@ -112,10 +112,10 @@ async def play(stage, results):
 
 async def looked(prometheus, nodes, times):
     """Waits until Prometheus has looked at each node so many times more."""
-    for node in nodes:
-        instance = f"127.0.0.1:{node.internal_port}"
-        before = prometheus.scrapes(instance)
-        await eventually(f"{times} looks at {node.name}", lambda: prometheus.scrapes(instance) >= before + times)
+    instances = [f"127.0.0.1:{node.internal_port}" for node in nodes]
+    wanted = [prometheus.scrapes(instance) + times for instance in instances]
+    for instance, count in zip(instances, wanted):
+        await eventually(f"look {count} at {instance}", lambda: prometheus.scrapes(instance) >= count)
 
 
 def check_expressions(results, prometheus, start):
