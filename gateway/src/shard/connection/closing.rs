@@ -6,7 +6,6 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use rustix::net::Shutdown;
 
-use super::super::heartbeat::TICK;
 use super::Connection;
 use crate::config::SlowConsumer;
 use crate::model::CloseReason;
@@ -140,7 +139,7 @@ impl Drop for Connection {
         drop(self.shard.forget(self.key, &CloseReason::Internal));
         self.link.outbox.borrow_mut().clear(&self.shard.budget);
         let Ending { code, reason } = *self.ending.take().unwrap_or_default();
-        let lived = TICK * self.shard.ticks().saturating_sub(self.link.opened_at.get());
+        let lived = self.shard.age(&self.link);
         self.shard.metrics.connection_closed(self.conversation.name(), &code, reason, lived);
         self.shard.connections.set(self.shard.connections.get() - 1);
         self.shard.emptied.notify_waiters();
