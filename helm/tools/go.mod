@@ -1,5 +1,5 @@
 // helm-unittest asks for a fork of one of its modules, which `go install` of it alone refuses.
-module clarion.example.com/helm/tools
+module clarion/helm/tools
 
 go 1.26.0
 

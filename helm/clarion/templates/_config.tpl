@@ -11,8 +11,25 @@ keys become files. Its result, as YAML:
 {{- define "clarion.secretsPath" -}}/etc/clarion/secrets{{- end -}}
 {{- define "clarion.redisTlsPath" -}}/etc/clarion/redis-tls{{- end -}}
 
+{{/* `config` as it was given, without keys that have no value: to the gateway they are not set. */}}
+{{- define "clarion.given" -}}
+{{- include "clarion.withoutNulls" .Values.config -}}
+{{- end -}}
+
+{{- define "clarion.withoutNulls" -}}
+{{- $left := dict -}}
+{{- range $key, $value := . -}}
+{{- if kindIs "map" $value -}}
+{{- $_ := set $left $key (include "clarion.withoutNulls" $value | fromYaml) -}}
+{{- else if not (kindIs "invalid" $value) -}}
+{{- $_ := set $left $key $value -}}
+{{- end -}}
+{{- end -}}
+{{- toYaml $left -}}
+{{- end -}}
+
 {{- define "clarion.resolved" -}}
-{{- $resolved := dict "config" (deepCopy .Values.config) "given" (dict) "generated" (list) -}}
+{{- $resolved := dict "config" (include "clarion.given" . | fromYaml) "given" (dict) "generated" (list) -}}
 {{- $arguments := dict "root" . "resolved" $resolved -}}
 {{- include "clarion.resolveInternal" $arguments -}}
 {{- include "clarion.resolveToken" (merge (dict "section" "token" "entry" "token") $arguments) -}}
@@ -177,7 +194,7 @@ keys become files. Its result, as YAML:
 
 {{/* The ports of every Redis and sentinel that is named, as a list. */}}
 {{- define "clarion.redisPorts" -}}
-{{- $redis := dig "broker" "redis" dict .Values.config -}}
+{{- $redis := dig "broker" "redis" dict (include "clarion.given" . | fromYaml) -}}
 {{- $ports := dict -}}
 {{- $addresses := $redis.address | default list -}}
 {{- range ternary $addresses (list $addresses) (kindIs "slice" $addresses) -}}
@@ -200,5 +217,5 @@ keys become files. Its result, as YAML:
 {{- range .api.keys -}}
 {{- if and .key_file (or (not .scopes) (has "publish" .scopes)) }}{{ $files = append $files .key_file }}{{ end -}}
 {{- end -}}
-{{- first $files -}}
+{{- with $files }}{{ first . }}{{ end -}}
 {{- end -}}

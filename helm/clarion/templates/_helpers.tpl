@@ -71,7 +71,7 @@ app.kubernetes.io/component: {{ .component }}
 
 {{/* How long the drain takes, in seconds, rounded up: config.drain.delay + config.drain.window. */}}
 {{- define "clarion.drainSeconds" -}}
-{{- $drain := .Values.config.drain | default dict -}}
+{{- $drain := get (include "clarion.given" . | fromYaml) "drain" | default dict -}}
 {{- $delay := include "clarion.milliseconds" (dict "path" "drain.delay" "duration" (default "5s" $drain.delay)) -}}
 {{- $window := include "clarion.milliseconds" (dict "path" "drain.window" "duration" (default "20s" $drain.window)) -}}
 {{- div (add (int64 $delay) (int64 $window) 999) 1000 -}}
@@ -83,7 +83,7 @@ app.kubernetes.io/component: {{ .component }}
 {{- end -}}
 
 {{- define "clarion.grace" -}}
-{{- default (include "clarion.graceMin" .) .Values.terminationGracePeriodSeconds -}}
+{{- default (include "clarion.graceMin" .) .Values.terminationGracePeriodSeconds | int64 -}}
 {{- end -}}
 
 {{/* The most pods there may be. */}}
@@ -103,21 +103,21 @@ app.kubernetes.io/component: {{ .component }}
 {{- end -}}
 
 {{- define "clarion.publicPort" -}}
-{{- dig "public" "port" 8000 .Values.config -}}
+{{- dig "public" "port" 8000 (include "clarion.given" . | fromYaml) -}}
 {{- end -}}
 
 {{- define "clarion.internalPort" -}}
-{{- dig "internal" "port" 9000 .Values.config -}}
+{{- dig "internal" "port" 9000 (include "clarion.given" . | fromYaml) -}}
 {{- end -}}
 
 {{/* "true" if a listener speaks TLS. Arguments: root, listener. */}}
 {{- define "clarion.hasTls" -}}
-{{- if dig .listener "tls" "cert_file" "" .root.Values.config }}true{{ end -}}
+{{- if dig .listener "tls" "cert_file" "" (include "clarion.given" .root | fromYaml) }}true{{ end -}}
 {{- end -}}
 
 {{- define "clarion.brokerType" -}}
 {{- $implied := ternary "redis" "memory" .Values.redis.dev.enabled -}}
-{{- dig "broker" "type" $implied .Values.config -}}
+{{- dig "broker" "type" $implied (include "clarion.given" . | fromYaml) -}}
 {{- end -}}
 
 {{/* The strategy of the roll: without Redis there is never a second node beside the first. */}}

@@ -67,10 +67,10 @@
 {{- if eq $public (include "clarion.internalPort" .) }}
 - config.internal.port is {{ $public }}, as is config.public.port: the server API would be exposed with the clients' port
 {{- end }}
-{{- with dig "node" "name" "" .Values.config }}
+{{- with dig "node" "name" "" (include "clarion.given" . | fromYaml) }}
 - config.node.name is {{ . }}: each node has the name of its pod, leave it out
 {{- end }}
-{{- $address := dig "internal" "address" "" .Values.config }}
+{{- $address := dig "internal" "address" "" (include "clarion.given" . | fromYaml) }}
 {{- if or (hasPrefix "127." $address) (eq "::1" $address) }}
 - config.internal.address is {{ $address }}: probes and other nodes could not reach it; leave it out, or set it to 0.0.0.0 or ::
 {{- end }}
@@ -78,7 +78,7 @@
 
 {{- define "clarion.validateRedis" -}}
 {{- $redis := .Values.redis -}}
-{{- $config := dig "broker" "redis" dict .Values.config -}}
+{{- $config := dig "broker" "redis" dict (include "clarion.given" . | fromYaml) -}}
 {{- $addresses := $config.address | default "redis://127.0.0.1:6379" -}}
 {{- $isRedis := eq (include "clarion.brokerType" .) "redis" -}}
 {{- if not $isRedis }}
@@ -107,7 +107,7 @@
 {{- if and (ne $redis.mode "cluster") $config.cluster }}
 - config.broker.redis.cluster is set, but redis.mode is {{ $redis.mode }}: set it to cluster
 {{- end }}
-{{- if and $redis.tls.existingSecret (not (contains "rediss://" ($addresses | toString))) }}
+{{- if and $redis.tls.existingSecret (ne $redis.mode "sentinel") (not (contains "rediss://" ($addresses | toString))) }}
 - redis.tls.existingSecret would not be used: config.broker.redis.address does not begin with rediss://
 {{- end }}
 {{- if ne (empty $redis.tls.certKey) (empty $redis.tls.keyKey) }}
@@ -120,7 +120,7 @@
 {{- end -}}
 
 {{- define "clarion.validateSecrets" -}}
-{{- $client := dig "client" dict .Values.config -}}
+{{- $client := dig "client" dict (include "clarion.given" . | fromYaml) -}}
 {{- $existing := .Values.secrets.existingSecret -}}
 {{- range $section := list "token" "subscription_token" }}
 {{- $token := get $client $section | default dict }}
@@ -133,7 +133,7 @@
 {{- end }}
 {{- end }}
 {{- end }}
-{{- range $index, $key := dig "api" "keys" list .Values.config }}
+{{- range $index, $key := dig "api" "keys" list (include "clarion.given" . | fromYaml) }}
 {{- if and $existing (or (not (kindIs "map" $key)) (get (ternary $key dict (kindIs "map" $key)) "key")) }}
 - config.api.keys[{{ $index }}] is given, and so is secrets.existingSecret: put it in there, and its path, /etc/clarion/secrets/ENTRY, into key_file
 {{- end }}

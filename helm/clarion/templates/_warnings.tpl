@@ -1,6 +1,6 @@
 {{/* What is allowed but should be known, a line each. */}}
 {{- define "clarion.warnings" -}}
-{{- $config := .Values.config -}}
+{{- $config := (include "clarion.given" . | fromYaml) -}}
 {{- $resolved := include "clarion.resolved" . | fromYaml -}}
 {{- $isExposed := or .Values.ingress.enabled .Values.httpRoute.enabled (ne .Values.service.public.type "ClusterIP") -}}
 {{- if eq (include "clarion.brokerType" .) "memory" }}
