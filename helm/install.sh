@@ -77,6 +77,8 @@ if ! command -v promtool >/dev/null 2>&1 && [ ! -x "$tools/bin/promtool" ]; then
 fi
 
 python3 -c 'import sys; sys.exit(sys.version_info < (3, 11))' || needed "Python 3.11 or newer"
+# shellcheck disable=SC2046 # words on purpose
+install_packages $(missing_packages openssl)
 python3 -c 'import ensurepip' >/dev/null 2>&1 || install_packages python3-venv
 # The copy in the environment says what it was made of.
 venv=checks/.venv

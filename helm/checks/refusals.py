@@ -153,6 +153,12 @@ CASES = [
     ("one port for clients and back ends", {"config": {"internal": {"port": 8000}}}, "config.internal.port is 8000, as is config.public.port"),
     ("a port that is none", {"config": {"public": {"port": 70000}}}, "/config/public/port", "maximum"),
     ("an internal port that nobody reaches", {"config": {"internal": {"address": "127.0.0.1"}}}, "config.internal.address is 127.0.0.1"),
+    (
+        "certificates asked of probes",
+        {"config": {"internal": {"tls": {"cert_file": "/a", "key_file": "/b", "client_ca_file": "/c"}}}},
+        "config.internal.tls.client_ca_file is set",
+        "networkPolicy.enabled",
+    ),
     ("one name for all nodes", {"config": {"node": {"name": "node"}}}, "config.node.name is node", "leave it out"),
     ("a broker that is none", {"config": {"broker": {"type": "kafka"}}}, "/config/broker/type", "'memory', 'redis'"),
     ("a namespace without a name", {"config": {"channel": {"namespaces": [{"presence": True}]}}}, "/config/channel/namespaces/0", "name"),

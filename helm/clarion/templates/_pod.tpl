@@ -33,6 +33,13 @@ another number would be fought over. At the first install the least; where the c
 {{- end }}
 {{- end -}}
 
+{{- define "clarion.volumes" -}}
+- name: config
+  configMap:
+    name: {{ include "clarion.fullname" . }}
+{{- include "clarion.secretVolumes" . }}
+{{- end -}}
+
 {{- define "clarion.secretMounts" -}}
 {{- if include "clarion.secretSources" . | trim }}
 - {name: secrets, mountPath: {{ include "clarion.secretsPath" . }}, readOnly: true}

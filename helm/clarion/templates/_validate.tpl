@@ -70,6 +70,9 @@
 {{- with dig "node" "name" "" (include "clarion.given" . | fromYaml) }}
 - config.node.name is {{ . }}: each node has the name of its pod, leave it out
 {{- end }}
+{{- if dig "internal" "tls" "client_ca_file" "" (include "clarion.given" . | fromYaml) }}
+- config.internal.tls.client_ca_file is set: it asks a certificate of probes, which have none; leave it out, and close the port with networkPolicy.enabled
+{{- end }}
 {{- $address := dig "internal" "address" "" (include "clarion.given" . | fromYaml) }}
 {{- if or (hasPrefix "127." $address) (eq "::1" $address) }}
 - config.internal.address is {{ $address }}: probes and other nodes could not reach it; leave it out, or set it to 0.0.0.0 or ::
