@@ -2,7 +2,6 @@
 {{- define "clarion.warnings" -}}
 {{- $config := (include "clarion.given" . | fromYaml) -}}
 {{- $resolved := include "clarion.resolved" . | fromYaml -}}
-{{- $isExposed := or .Values.ingress.enabled .Values.httpRoute.enabled (ne .Values.service.public.type "ClusterIP") -}}
 {{- if eq (include "clarion.brokerType" .) "memory" }}
 WARNING: config.broker.type is memory: one node, and what it keeps is gone when it is replaced. Set it to redis for more.
 {{- end }}
@@ -18,10 +17,11 @@ WARNING: pdb.enabled is false: all nodes may be evicted at once.
 {{- if and (ne .Values.autoscaling.mode "none") (lt (int .Values.autoscaling.minReplicas) 2) }}
 WARNING: autoscaling.minReplicas is 1: an eviction leaves nobody to take the clients.
 {{- end }}
-{{- $hasIngressTls := and .Values.ingress.enabled .Values.ingress.tls }}
-{{- $isPlain := not (or $hasIngressTls .Values.httpRoute.enabled (include "clarion.hasTls" (dict "root" . "listener" "public"))) }}
-{{- if and $isExposed $isPlain }}
-WARNING: clients are served without TLS, so that tokens can be read on the way. Set ingress.tls, or end TLS in front of it.
+{{- $isPlainIngress := and .Values.ingress.enabled (not .Values.ingress.tls) }}
+{{- $isExposed := ne .Values.service.public.type "ClusterIP" }}
+{{- $hasTls := include "clarion.hasTls" (dict "root" . "listener" "public") }}
+{{- if or $isPlainIngress (and $isExposed (not $hasTls)) }}
+WARNING: clients are served without TLS, so that tokens can be read on the way. Set ingress.tls or config.public.tls, or end TLS in front of it.
 {{- end }}
 {{- if dig "api" "insecure" false $config }}
 WARNING: config.api.insecure is on: whoever reaches the internal port may publish and disconnect.
