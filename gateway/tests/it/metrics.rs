@@ -7,7 +7,7 @@ use clarion::config::Auto;
 use futures_util::{StreamExt as _, stream};
 use serde_json::{Value, json};
 
-use crate::support::Gateway;
+use crate::support::{Gateway, Redis, eventually, namespace};
 
 /// How many users come, each with a token and channels of its own.
 const USERS: usize = 10_000;
@@ -146,9 +146,53 @@ async fn what_happens_to_a_connection_and_a_publication_is_counted() {
 }
 
 #[tokio::test]
+async fn what_a_subscriber_catches_up_with_is_counted() {
+    let kept = json!({
+        "history_size": 10, "history_ttl": "60s", "force_recovery": true, "allow_subscribe_for_client": true,
+    });
+    let gateway = Gateway::start_with(|config| config.channel.namespaces.push(namespace("kept", kept))).await;
+    let mut epoch = Value::Null;
+    for number in 0..3 {
+        let position = gateway.api("publish", json!({"channel": "kept:a", "data": number})).await;
+        epoch = position["epoch"].clone();
+    }
+    let mut client = gateway.connect("ann").await;
+    for (epoch, recovered) in [(epoch, 2.0), (json!("gone"), 2.0)] {
+        let request = json!({"channel": "kept:a", "recover": true, "epoch": epoch, "offset": 1});
+        client.call(json!({"subscribe": request})).await;
+        client.unsubscribe("kept:a").await;
+        gateway.metric_is("clarion_recovered_publications_sum", recovered).await;
+    }
+    let metrics = gateway.metrics().await;
+    assert_eq!(metrics.get("clarion_recovered_publications_count"), 1.0);
+    assert_eq!(metrics.get("clarion_recoveries_total{outcome=\"not_recovered\""), 1.0);
+}
+
+#[tokio::test]
+async fn what_is_asked_of_redis_is_timed_and_how_long_it_is_silent_is_told() {
+    let (redis, proxy) = Redis::shared().proxied().await;
+    let node = Gateway::start_node(&redis, "node", |_| {}).await;
+    let held = node.metric("clarion_broker_subscriptions").await;
+    let _ann = node.connect("ann").await.subscribe("news").await;
+    node.metric_is("clarion_broker_subscriptions", held + 1.0).await;
+    node.api("publish", json!({"channel": "news", "data": 1})).await;
+    let metrics = node.metrics().await;
+    for command in ["PUBLISH", "node_lease.lua"] {
+        let count = format!("clarion_broker_command_duration_seconds_count{{command=\"{command}\"");
+        assert!(metrics.get(&count) > 0.0, "{command}");
+    }
+    proxy.freeze();
+    let age = "clarion_broker_last_message_age_seconds";
+    eventually("a silence of two seconds", async || node.metric(age).await > 2.0).await;
+    node.metric_is("clarion_broker_up", 0.0).await;
+    proxy.mend();
+    node.metric_is("clarion_broker_up", 1.0).await;
+    eventually("a probe", async || node.metric(age).await < 2.0).await;
+}
+
+#[tokio::test]
 async fn the_process_tells_what_it_uses_and_what_it_may() {
     let gateway = Gateway::start().await;
-    let metrics = gateway.metrics().await;
     for name in [
         "process_cpu_seconds_total",
         "process_resident_memory_bytes",
@@ -164,8 +208,10 @@ async fn the_process_tells_what_it_uses_and_what_it_may() {
         "clarion_runtime_tasks{runtime=\"shard-1\"",
         "clarion_runtime_workers{runtime=\"backbone\"",
     ] {
-        assert!(metrics.get(name) > 0.0, "{name}");
+        // How busy a thread was is known once it has had nothing to do.
+        eventually(name, async || gateway.metric(name).await > 0.0).await;
     }
+    let metrics = gateway.metrics().await;
     assert_eq!(metrics.get("clarion_node_info"), 1.0);
     assert!(metrics.get("process_open_fds") < metrics.get("process_max_fds"));
 }
