@@ -9,7 +9,7 @@ import time
 from websockets.asyncio.client import connect
 from websockets.exceptions import WebSocketException
 
-from stage import CHANNELS_MAX, fetch, token
+from stage import CHANNELS_MAX, PATIENCE_SECONDS, fetch, token
 
 MEMBERS = 24
 # Enough to fill what a socket and an outbox hold in a few publications.
@@ -23,7 +23,7 @@ class Crowd:
     """What they are, by node. `nodes` may go and come back meanwhile."""
 
     def __init__(self, nodes):
-        self.nodes, self.tasks, self.deaf = nodes, [], []
+        self.nodes, self.tasks, self.deaf, self.is_stopping = nodes, [], [], False
 
     def start(self):
         """Everybody begins."""
@@ -36,19 +36,24 @@ class Crowd:
 
     async def stop(self):
         """Everybody ends. Fails if somebody failed in another way than that of a network."""
+        # A cancellation that comes as something else ends may be lost on the way.
+        self.is_stopping = True
         for task in self.tasks:
             task.cancel()
-        for end in await asyncio.gather(*self.tasks, return_exceptions=True):
-            if not isinstance(end, asyncio.CancelledError):
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            ends = await asyncio.gather(*self.tasks, return_exceptions=True)
+        for end in ends:
+            if isinstance(end, Exception):
                 raise end
         for deaf in self.deaf:
             deaf.close()
 
     async def again(self, doing, node, number):
         """Does it until the end. A node that stops takes nobody away for good."""
-        while True:
+        while not self.is_stopping:
             try:
-                await asyncio.wait_for(doing(node, number), 30)
+                async with asyncio.timeout(30):
+                    await doing(node, number)
             except (OSError, WebSocketException, TimeoutError):
                 pass
             await asyncio.sleep(PAUSE_SECONDS)
