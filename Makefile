@@ -52,10 +52,9 @@ docs: export CLARION_BIN := $(TARGET)/debug/clarion
 docs: ## Build the documentation and check its links and commands
 	$(CLIENTS)/install.sh
 	gateway/tests/faults/install.sh
-	docs/install.sh "$(TARGET)/tools"
+	tools/install-mdbook.sh "$(TARGET)/tools"
 	$(CARGO) build --locked --package clarion
-	rm -rf "$(TARGET)/docs"
-	"$(TARGET)/tools/bin/mdbook" build --dest-dir "$(TARGET)/docs" docs
+	docs/build.sh "$(TARGET)/tools/bin/mdbook" "$(TARGET)/docs"
 	node docs/test/run.mjs "$(TARGET)/docs" $(page)
 
 .PHONY: test-faults

@@ -69,3 +69,8 @@ checkconfig_of_page() {
         clarion checkconfig --config "$1"
     )
 }
+
+# Speaks a conversation that a page shows over the bare WebSocket.
+talk() {
+    node "$DOCS_TEST/talk.mjs" "$@"
+}
