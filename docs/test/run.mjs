@@ -270,6 +270,7 @@ async function main() {
   for (const fault of [...await chapterFaults(DOCS, pages), ...await linkFaults(ROOT, book)]) failed('links', fault);
   if (count.failed === 0) passed();
   const waiting = pages.filter((page) => only.length === 0 || only.some((name) => page.endsWith(name)));
+  if (waiting.length === 0) throw new Error(`no page is called ${only.join(' or ')}`);
   const work = async () => { for (let page = waiting.shift(); page; page = waiting.shift()) await testPage(page); };
   await Promise.all(Array.from({ length: PAGES_AT_ONCE }, work));
   for (const [reason, places] of skipped) console.log(`skipped: ${reason} (${places.join(', ')})`);
