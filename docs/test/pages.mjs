@@ -2,7 +2,6 @@
 //
 //   <!-- test: skip REASON -->          not run, and why
 //   <!-- test: file NAME -->            the block is written to NAME; YAML is checked as configuration all the same
-//   <!-- test: output -->               the block is what the block before it prints
 //   <!-- test: exit CODE -->            the last command of the block ends with CODE
 //   <!-- test: background until COMMAND -->  the block goes on running; the page goes on once COMMAND succeeds
 //   <!-- test: values -->               values of the chart: what is under `config:` is checked as configuration
@@ -55,7 +54,7 @@ function withIncluded(text, directory) {
 
 function directiveOf(comment, place) {
   const [, content] = DIRECTIVE.exec(comment) ?? [];
-  const [, name, words] = /^(skip|file|output|exit|background|values|run)\b\s*([^]*?)\s*$/.exec(content ?? '') ?? [];
+  const [, name, words] = /^(skip|file|exit|background|values|run)\b\s*([^]*?)\s*$/.exec(content ?? '') ?? [];
   if (!name) throw new Error(`${place}: not a directive: ${comment}`);
   if (name === 'skip' && !words) throw new Error(`${place}: skipped without a reason`);
   return { name, words };

@@ -13,10 +13,11 @@ give_secrets() {
     export CLARION__CLIENT__TOKEN__HMAC_SECRET_KEY=$TOKEN_SECRET CLARION__API__KEYS="[\"$API_KEY\"]"
 }
 
-# Runs a script to its end and answers with the code of what failed first in it.
+# Runs a script to its end and answers with the code of what failed first in it, which is then in the file .failed.
 step() {
     first=0
-    trap 'code=$?; [ "$first" != 0 ] || first=$code' ERR
+    rm -f .failed
+    trap 'code=$?; if [ "$first" = 0 ]; then first=$code; echo "$BASH_COMMAND" > .failed; fi' ERR
     set -E
     . "$1"
     last=$?
