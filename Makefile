@@ -52,6 +52,7 @@ docs: export CLARION_BIN := $(TARGET)/debug/clarion
 docs: ## Build the documentation and check its links and commands
 	$(CLIENTS)/install.sh
 	gateway/tests/faults/install.sh
+	docs/install.sh
 	tools/install-mdbook.sh "$(TARGET)/tools"
 	$(CARGO) build --locked --package clarion
 	docs/build.sh "$(TARGET)/tools/bin/mdbook" "$(TARGET)/docs"

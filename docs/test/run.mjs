@@ -2,7 +2,8 @@
 //
 // Checks that every page is in SUMMARY.md, that every link of the book and of its sources leads somewhere, that no page
 // needs anything from elsewhere, and that every block of every page is true: commands are run in their order and print
-// what the page shows, configurations are what `clarion checkconfig` takes, JSON can be read. A block that is neither
+// what the page shows, configurations are what `clarion checkconfig` takes, expressions what `promtool` takes, JSON can be
+// read. A block that is neither
 // tested nor skipped with a reason is a failure. What directives there are is in pages.mjs. Wants CLARION_BIN, the path of
 // the binary.
 
@@ -48,8 +49,9 @@ async function testPage(path) {
     return report.failed(relative(ROOT, path), error.message);
   }
   if (steps.length === 0) return;
-  const stage = await Stage.set(path, report);
+  const stage = new Stage(path, report);
   try {
+    await stage.set();
     await stage.play(steps);
   } catch (error) {
     report.failed(relative(ROOT, path), error.stack);

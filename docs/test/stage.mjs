@@ -4,7 +4,7 @@ import { once } from 'node:events';
 import { mkdir, mkdtemp, readFile, realpath, rm, symlink, writeFile } from 'node:fs/promises';
 import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
-import { dirname, join, relative } from 'node:path';
+import { basename, dirname, join, relative } from 'node:path';
 import { setTimeout as pause } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { matches, said, sessionOf } from './pages.mjs';
@@ -40,30 +40,40 @@ function standIns(directory, ports) {
 /** See above. Tells `report` what `passed`, what `failed` and why, and what was `skipped`; counts `commands`. */
 export class Stage {
   #report;
+  #path;
   #page;
   #directory;
   #shell;
   #standIns;
   #left = [];
 
-  static async set(path, report) {
-    const stage = new Stage();
-    stage.#report = report;
-    stage.#page = relative(ROOT, path);
-    stage.#directory = await realpath(await mkdtemp(join(tmpdir(), 'clarion-docs-')));
-    for (const name of ['secrets', 'etc']) await mkdir(join(stage.#directory, name));
-    await symlink(join(CLIENTS, 'node_modules'), join(stage.#directory, 'node_modules'));
+  constructor(path, report) {
+    this.#path = path;
+    this.#page = relative(ROOT, path);
+    this.#report = report;
+  }
+
+  async set() {
+    this.#directory = await realpath(await mkdtemp(join(tmpdir(), 'clarion-docs-')));
+    for (const name of ['secrets', 'etc']) await mkdir(join(this.#directory, name));
+    await symlink(join(CLIENTS, 'node_modules'), join(this.#directory, 'node_modules'));
     const ports = {};
     for (const name of PORTS.keys()) ports[name] = `${await freePort()}`;
-    stage.#standIns = standIns(stage.#directory, ports);
+    this.#standIns = standIns(this.#directory, ports);
     const environment = { PATH: `${TEST}:${process.env.PATH}:/usr/sbin:/sbin`, DOCS_TEST: TEST, CLIENTS, ROOT, ...ports };
-    stage.#shell = await Shell.start(stage.#directory, environment, join(TEST, 'prelude.sh'));
-    return stage;
+    this.#shell = await Shell.start(this.#directory, environment, join(TEST, 'prelude.sh'));
+    await this.#before(join(TEST, `${basename(dirname(this.#path))}.sh`));
+  }
+
+  /** What all pages of a directory need is in a script that has its name. */
+  async #before(script) {
+    const { code, printed } = await this.#shell.run(`[ ! -e ${quoted(script)} ] || . ${quoted(script)}`);
+    if (code !== 0) throw new Error(`${script} ended with ${code}:\n${printed}`);
   }
 
   async strike() {
-    await this.#shell.end();
-    await rm(this.#directory, { recursive: true, force: true });
+    await this.#shell?.end();
+    if (this.#directory) await rm(this.#directory, { recursive: true, force: true });
   }
 
   /** What the page says, with what stands in for it here. */
@@ -78,15 +88,17 @@ export class Stage {
 
   async #test(step) {
     if (step.language === undefined) return this.#prepare(step);
-    const reason = said(step, 'skip');
+    const reason = said(step, 'skip') ?? wanting(step);
     if (reason) return this.#report.skipped(`${this.#page}:${step.line}`, reason);
     const name = said(step, 'file');
     if (name) await this.#write(name, step);
     switch (step.language) {
       case 'console': return this.#session(step);
-      case 'sh': return this.#script(step);
+      case 'sh':
+      case 'bash': return this.#script(step);
       case 'yaml': return this.#configuration(step);
       case 'json': return this.#json(step);
+      case 'promql': return this.#expression(step);
       default:
         if (QUOTES.has(step.language) || name) return this.#report.passed();
         throw new Error(`a block of ${step.language} that nobody tests: give it a name, and run it`);
@@ -166,6 +178,15 @@ export class Stage {
     this.#report.passed();
   }
 
+  async #expression(step) {
+    // JSON is YAML.
+    const rules = { groups: [{ name: 'page', rules: [{ record: 'page', expr: step.text }] }] };
+    await writeFile(join(this.#directory, 'rules.yaml'), JSON.stringify(rules));
+    const { code, printed } = await this.#shell.run('promtool check rules rules.yaml');
+    if (code !== 0) throw new Error(`promtool says\n${printed}`);
+    this.#report.passed();
+  }
+
   #json(step) {
     // Either one value, or one in each line.
     try {
@@ -196,6 +217,12 @@ export class Stage {
 }
 
 const quoted = (text) => `'${text.replaceAll("'", "'\\''")}'`;
+
+/** Why a block of commands cannot be run here, if it is nothing but commands of what is not here. */
+function wanting({ language, text }) {
+  const programs = ['sh', 'bash'].includes(language) && text.match(/^[a-z]\S*/gm);
+  return programs && programs.every((program) => program === 'kubectl') ? 'kubectl needs a cluster' : undefined;
+}
 
 /** What stands under `config:` in values of the chart. */
 function configOfValues(text) {
