@@ -88,7 +88,7 @@ export class Stage {
 
   async #test(step) {
     if (step.language === undefined) return this.#prepare(step);
-    const reason = said(step, 'skip') ?? wanting(step);
+    const reason = said(step, 'skip');
     if (reason) return this.#report.skipped(`${this.#page}:${step.line}`, reason);
     const name = said(step, 'file');
     if (name) await this.#write(name, step);
@@ -133,11 +133,15 @@ export class Stage {
     this.#report.passed();
   }
 
+  /** Runs a block, but for its lines that need a cluster. */
   async #script(step) {
+    const text = step.text.replace(/^kubectl .*\n/gm, '');
+    if (text !== step.text) this.#report.skipped(`${this.#page}:${step.line}`, 'kubectl needs a cluster');
+    if (text.trim() === '') return;
     this.#report.commands++;
     const until = said(step, 'background');
-    if (until !== undefined) return this.#leave(step, step.text, [], until);
-    const { code, printed } = await this.#shell.run(this.#here(step.text));
+    if (until !== undefined) return this.#leave(step, text, [], until);
+    const { code, printed } = await this.#shell.run(this.#here(text));
     const wanted = Number(said(step, 'exit') ?? 0);
     if (code !== wanted) throw new Error(`ended with ${code}, not ${wanted}:\n${printed}`);
     this.#report.passed();
@@ -217,12 +221,6 @@ export class Stage {
 }
 
 const quoted = (text) => `'${text.replaceAll("'", "'\\''")}'`;
-
-/** Why a block of commands cannot be run here, if it is nothing but commands of what is not here. */
-function wanting({ language, text }) {
-  const programs = ['sh', 'bash'].includes(language) && text.match(/^[a-z]\S*/gm);
-  return programs && programs.every((program) => program === 'kubectl') ? 'kubectl needs a cluster' : undefined;
-}
 
 /** What stands under `config:` in values of the chart. */
 function configOfValues(text) {
