@@ -72,6 +72,11 @@ test-faults-smoke: ## The faults that matter most, in short
 fuzz-check: ## Whether the fuzz targets build (as plain programs, without instrumentation)
 	CARGO_TARGET_DIR="$(TARGET)/fuzz" $(CARGO) check --locked --manifest-path gateway/fuzz/Cargo.toml
 
+.PHONY: chart
+chart: export CARGO_TARGET_DIR := $(abspath $(TARGET))
+chart: ## Lint, render and test the Helm chart
+	helm/test.sh
+
 .PHONY: test
 test: check deny unit noon-small fuzz-check clients test-faults-smoke ## Everything that proves the project
 
