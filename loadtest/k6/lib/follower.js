@@ -1,0 +1,126 @@
+// A client that stays: it follows one channel, comes back when it is sent away or cut off, and recovers.
+
+import { Bare, Closed, Native, pause, tokenOf } from './connection.js';
+import { Place } from './place.js';
+import * as metrics from './metrics.js';
+
+const DELAY_MIN_MS = 500;
+const DELAY_MAX_MS = 20_000;
+/** Closes after which a client must not come back. */
+const isFinal = (code) => (code >= 3500 && code < 4000) || code >= 4500;
+
+/** The back-off of the SDKs; without jitter everybody comes back in the same moment. */
+export function delayMs(failures, jitter) {
+  const reach = Math.min(DELAY_MIN_MS * 2 ** failures, DELAY_MAX_MS);
+  return Math.min(DELAY_MIN_MS + (jitter ? Math.random() * reach : 0), DELAY_MAX_MS);
+}
+
+/** One client of a crowd. */
+export class Follower {
+  isLive = false;
+  #settings;
+  #user;
+  #isBare;
+  #onPublication;
+  #connection = null;
+  #hasEnded = false;
+  #lostAt = 0;
+
+  /** Follows `channel` and reports to `findings`; `onPublication` hears each publication as well. */
+  constructor(settings, { user, channel, isBare, findings, onPublication = () => {} }) {
+    this.#settings = settings;
+    this.#user = user;
+    this.#isBare = isBare;
+    this.#onPublication = onPublication;
+    this.channel = channel;
+    this.place = new Place(findings);
+  }
+
+  /** Connects and comes back, until it is stopped or told to stay away. */
+  async run() {
+    for (let failures = 0; !this.#hasEnded; ) {
+      const { wasLive, code } = await this.#session();
+      if (this.#hasEnded) return;
+      if (isFinal(code)) throw new Error(`${this.#user} was told to stay away: ${code}`);
+      failures = wasLive ? 0 : failures + 1;
+      await pause(delayMs(failures, this.#settings.jitter));
+    }
+  }
+
+  /** Loses its connection, as in a tunnel; it will come back. */
+  cut() {
+    if (this.#connection) this.#connection.close(4000);
+  }
+
+  /** Leaves for good. */
+  async stop() {
+    this.#hasEnded = true;
+    if (this.#connection) await this.#connection.close();
+  }
+
+  async #session() {
+    const begunAt = Date.now();
+    const connection = this.#isBare ? this.#bare() : this.#native();
+    this.#connection = connection;
+    let wasLive = false;
+    try {
+      await connection.connected;
+      metrics.connectMs.add(Date.now() - begunAt);
+      if (!this.#isBare) await this.#subscribe(connection);
+      this.isLive = wasLive = true;
+      if (this.#lostAt) metrics.returnMs.add(Date.now() - this.#lostAt);
+    } catch (failure) {
+      if (!(failure instanceof Closed)) connection.close(4000);
+    }
+    const { code } = await connection.closed;
+    this.#connection = null;
+    this.isLive = false;
+    if (wasLive) this.#lostAt = Date.now();
+    if (!this.#hasEnded) this.#count(connection, code);
+    return { wasLive, code };
+  }
+
+  #count(connection, code) {
+    if (connection.hasOpened) metrics.closed.add(1, { code: `${code}` });
+    else metrics.refused.add(1);
+  }
+
+  #native() {
+    return new Native(this.#settings.url, tokenOf(this.#settings, this.#user), (push) => this.#take(push));
+  }
+
+  async #subscribe(connection) {
+    const begunAt = Date.now();
+    const { epoch, offset } = this.place;
+    const since = this.#recovers ? { recover: true, epoch, offset } : {};
+    const onResult = (result) => this.#subscribed(result);
+    await connection.command('subscribe', { channel: this.channel, ...since }, onResult);
+    metrics.subscribeMs.add(Date.now() - begunAt);
+  }
+
+  #bare() {
+    const since = this.#recovers ? [['since', `${this.channel}@${this.place.epoch}:${this.place.offset}`]] : [];
+    const token = tokenOf(this.#settings, this.#user);
+    const parameters = [['token', token], ['channel', this.channel], ...since];
+    const onConnect = ({ subs }) => this.#subscribed(subs[this.channel]);
+    return new Bare(this.#settings.url, parameters, (push) => this.#take(push), onConnect);
+  }
+
+  get #recovers() {
+    return this.place.isKnown && this.#settings.plant !== 'forget';
+  }
+
+  #subscribed(result) {
+    this.place.subscribed(result);
+    for (const publication of result.publications || []) this.#onPublication(publication, this);
+  }
+
+  #take(push) {
+    if (push.pub) {
+      this.#onPublication(push.pub, this);
+      this.place.publication(push.pub);
+    } else if (push.unsubscribe && push.unsubscribe.code >= 2500) {
+      this.cut(); // It missed something, and begins anew from its place.
+    }
+  }
+}
