@@ -29,5 +29,5 @@ async function attack(course, settings) {
   await Promise.all(underWay);
 }
 
-export const { options, setup, sample, crowd, publisher, storm, handleSummary } = load('auth_storm',
-  { connections: 200, duration: '1m' }, { storm: attack });
+export const { options, setup, sample, crowd, publisher, also, handleSummary } = load('auth_storm',
+  { connections: 200, duration: '1m' }, { also: attack });

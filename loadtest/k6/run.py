@@ -47,7 +47,7 @@ class Script:
 DRAIN = {"drain": {"delay": "5s", "window": "20s"}}
 SCRIPTS = {
     "selftest": Script(plays.alone),
-    "smoke": Script(plays.alone, nodes=2, small={"CONNECTIONS": "4"}),
+    "smoke": Script(nodes=2, settings={"client": {"ping_interval": "2s", "pong_timeout": "1s"}}, small={"DURATION": "6s"}),
     "average": Script(small={"CONNECTIONS": "500", "DURATION": "30s"}),
     "stress": Script(plays.crush, settings={"client": {"connections_max": 500}}, small={"DURATION": "20s"}),
     "fanout": Script(small={"DURATION": "20s", "PER_VU": "500"}),

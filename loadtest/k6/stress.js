@@ -22,8 +22,8 @@ async function ask(course, settings) {
   }
 }
 
-export const { options, setup, sample, crowd, publisher, storm, handleSummary } = load('stress', { connections: 1000 }, {
+export const { options, setup, sample, crowd, publisher, also, handleSummary } = load('stress', { connections: 1000 }, {
   mayBeRefused: true,
-  storm: ask,
+  also: ask,
   judged: { clarion_refused: ['count>0'] },
 });

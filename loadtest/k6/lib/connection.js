@@ -41,6 +41,8 @@ class Connection {
   #replies = new Map();
   #lastId = 0;
   #hasOpened = false;
+  /** How many pings of the gateway were answered. */
+  pings = 0;
   /** Resolves with a `Closed` when the socket has ended, or never was. */
   closed;
 
@@ -93,9 +95,14 @@ class Connection {
 
   #take(frame) {
     for (const line of frame.split('\n')) {
-      if (line === '{}') this.send('{}');
+      if (line === '{}') this.#pong();
       else if (line) this.#dispatch(JSON.parse(line));
     }
+  }
+
+  #pong() {
+    this.pings += 1;
+    this.send('{}');
   }
 
   #dispatch(message) {

@@ -49,16 +49,16 @@ function once(name, vus, settings) {
  * - `rate(seconds, settings)`: how often is published then.
  * - `hears(crowd)`: what hears the publications of a crowd. Those of the sampled connections are timed.
  * - `during(crowd, course)`: what a VU does beside following, until the course has ended.
- * - `storm(course, settings)`: what one more VU does.
+ * - `also(course, settings)`: what one more VU does.
  * - `mayBeRefused`: not everybody has to be connected at the end.
  */
-export function load(name, defaults, { times = {}, judged = {}, rate, hears, during, storm, mayBeRefused } = {}) {
+export function load(name, defaults, { times = {}, judged = {}, rate, hears, during, also, mayBeRefused } = {}) {
   const settings = read(defaults);
   const samples = Math.min(SAMPLES_MAX, settings.connections);
   const vus = Math.ceil((settings.connections - samples) / settings.perVu);
   const scenarios = { sample: once('sample', 1, settings), publisher: once('publisher', 1, settings) };
   if (vus > 0) scenarios.crowd = once('crowd', vus, settings);
-  if (storm) scenarios.storm = once('storm', 1, settings);
+  if (also) scenarios.also = once('also', 1, settings);
 
   /** Follows with the clients from `first` to `last`, until the end. */
   async function follow(start, first, last, hearing) {
@@ -111,7 +111,7 @@ export function load(name, defaults, { times = {}, judged = {}, rate, hears, dur
       const pace = rate ? (seconds) => rate(seconds, settings) : () => settings.rate;
       return publishSteadily(settings, course.channels, pace, () => course.hasEnded);
     }),
-    storm: (start) => beside(start, (course) => storm(course, settings)),
+    also: (start) => beside(start, (course) => also(course, settings)),
     handleSummary: summary(name, settings),
   };
 }

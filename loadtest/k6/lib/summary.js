@@ -16,8 +16,11 @@ export function summary(name, settings) {
 
 /** The same, in the terms of this suite. */
 function digest(name, settings, { metrics, root_group: root, state }) {
-  const ours = Object.entries(metrics).filter(isOurs);
-  const verdicts = Object.entries(metrics).flatMap(([metric, { thresholds = {} }]) =>
+  const all = Object.entries(metrics).sort(([left], [right]) => (left < right ? -1 : 1));
+  const ours = all.filter(isOurs);
+  // A part of a metric, `name{tag}`, has a threshold only to be told apart.
+  const judged = all.filter(([metric]) => !metric.includes('{'));
+  const verdicts = judged.flatMap(([metric, { thresholds = {} }]) =>
     Object.entries(thresholds).map(([promise, { ok }]) => ({ metric, promise, ok, found: found(metrics[metric]) })));
   const { connections, durationSeconds, channels, rate, payloadBytes, jitter } = settings;
   return {

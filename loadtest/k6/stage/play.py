@@ -65,6 +65,7 @@ class Stage:
                 self.proxy = self.own(Proxy(self.directory, self._ports))
             for _ in range(self._count):
                 self.bring_in()
+            self._until_acquainted()
         except BaseException:
             self.__exit__()
             raise
@@ -74,6 +75,12 @@ class Stage:
         self.course.close()
         for process in reversed(self._processes):
             process.kill()
+
+    def _until_acquainted(self):
+        """A node learns of the others by their heartbeats; until then it cannot ask them for their channels."""
+        if self.is_cluster and not self.islands:
+            known = lambda: all(node.metric("clarion_cluster_nodes") == self._count for node in self.nodes)  # noqa: E731
+            until("the nodes to know of each other", known)
 
     def own(self, process):
         """Has `process` end with the stage."""
