@@ -1,11 +1,10 @@
 // Clients with bad tokens by the hundred: each is refused with the documented status, and those who are in notice nothing.
 
-import http from 'k6/http';
 import { check } from 'k6';
 import { load } from './lib/load.js';
 import { pause } from './lib/connection.js';
 import { badTokens } from './lib/token.js';
-import { handshake } from './lib/handshake.js';
+import { shake } from './lib/handshake.js';
 
 /** Handshakes with bad tokens in a second. */
 const STORM_RATE = Number(__ENV.STORM_RATE || 200);
@@ -13,14 +12,13 @@ const STORM_RATE = Number(__ENV.STORM_RATE || 200);
 const REFUSED = [401, 503];
 
 async function attack(course, settings) {
-  const urls = Object.values(badTokens(settings.secret)).map((token) => handshake.url(settings, token));
+  const tokens = Object.values(badTokens(settings.secret));
   const underWay = new Set();
   for (let count = 0, due = Date.now(); !course.hasEnded; due += 1000 / STORM_RATE) {
     if (due > Date.now()) await pause(due - Date.now());
     if (course.phase === 'calm') continue;
     while (underWay.size >= STORM_RATE) await Promise.race(underWay);
-    const url = urls[count++ % urls.length];
-    const attempt = http.asyncRequest('GET', url, null, handshake.params).then(({ status }) => {
+    const attempt = shake(settings, tokens[count++ % tokens.length]).then(({ status }) => {
       check(status, { 'a bad token is refused': (value) => REFUSED.includes(value) });
     });
     underWay.add(attempt);

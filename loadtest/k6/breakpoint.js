@@ -11,13 +11,12 @@ const STEP = Number(__ENV.STEP || 5);
 
 function rising(seconds, { rate }) {
   const now = rate + STEP * seconds;
-  offered.add(now * 1);
+  offered.add(now);
   return now;
 }
 
 const { options, ...rest } = load('breakpoint', { connections: 200, duration: '10m' }, {
   rate: rising,
-  times: {},
 });
 
 // Whoever is interrupted comes to no end: nothing but the knee is judged, and what was seen until then.

@@ -28,6 +28,8 @@ HERE = Path(__file__).resolve().parent
 K6_MAX_S = 4 * 3600
 # As of k6: a threshold was crossed.
 THRESHOLD_CROSSED = 99
+# What it says of every timer when a threshold stops it.
+INTERRUPTED = "was stopped because the VU iteration was interrupted"
 
 
 @dataclasses.dataclass
@@ -98,7 +100,8 @@ def play(name, out, small=False, arguments=(), environment=None):
             for log in Path(directory).glob("*.log"):
                 shutil.copy(log, out)
     summary = out / "summary.json"
-    output = (out / "k6.log").read_text(errors="replace")
+    lines = (out / "k6.log").read_text(errors="replace").splitlines()
+    output = "\n".join(line for line in lines if INTERRUPTED not in line)
     result = Result(code, facts, output, json.loads(summary.read_text()) if summary.exists() else None)
     is_found = script.is_search and code == THRESHOLD_CROSSED
     result.code = 0 if (code == 0 or is_found) and not any(fact.holds is False for fact in facts) else 1

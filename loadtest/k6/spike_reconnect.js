@@ -10,7 +10,10 @@ async function cutOnce(crowd, course) {
   for (const follower of crowd.followers) follower.cut();
 }
 
-export const { options, setup, sample, crowd, publisher, handleSummary } = load('spike_reconnect', { duration: '1m' }, {
+// While no node is there a back end tries again until it is acknowledged.
+const defaults = { duration: '1m', patience: '60s' };
+
+export const { options, setup, sample, crowd, publisher, handleSummary } = load('spike_reconnect', defaults, {
   during: cutOnce,
   judged: { clarion_recovered: ['count>0'] },
   times: { clarion_return_ms: ['p(95)<15000'] },

@@ -1,20 +1,19 @@
 // Twice as many clients as may be connected. A gateway that is full says so and goes on: who is in loses nothing, who is
 // not is told when to come again, and nobody is told anything that is not documented.
 
-import http from 'k6/http';
 import { check } from 'k6';
 import { load } from './lib/load.js';
 import { pause, tokenOf } from './lib/connection.js';
-import { handshake } from './lib/handshake.js';
+import { shake } from './lib/handshake.js';
 
 /** What a node that is full may answer; docs/overload.md. */
 const DOCUMENTED = ['rate', 'connections_max', 'memory', 'files'];
 
 async function ask(course, settings) {
-  const url = handshake.url(settings, tokenOf(settings, 'k6-asks'));
+  const token = tokenOf(settings, 'k6-asks');
   for (; !course.hasEnded; await pause(500)) {
-    const response = await http.asyncRequest('GET', url, null, handshake.params);
-    if (response.status === 0 || response.status === 101) continue; // It was let in; HTTP cannot go on from there.
+    const response = await shake(settings, token);
+    if (response.status === 101) continue; // There was room.
     check(response, {
       'a refusal is a 503 with Retry-After': ({ status, headers }) => status === 503 && Number(headers['Retry-After']) > 0,
       'a refusal has a documented code': (answer) => DOCUMENTED.includes(answer.json('code')),

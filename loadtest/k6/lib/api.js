@@ -7,6 +7,9 @@ import * as metrics from './metrics.js';
 /** Publications under way at a time; a gateway that answers slower than that is not sent more. */
 const IN_FLIGHT_MAX = 500;
 
+/** Between two attempts of a publisher with patience. */
+const AGAIN_MS = 200;
+
 function request(settings, method, attempt = 0) {
   const url = settings.apiUrls[attempt % settings.apiUrls.length];
   const headers = { 'X-API-Key': settings.apiKey, 'Content-Type': 'application/json' };
@@ -31,18 +34,30 @@ export async function api(settings, method, body, attempt) {
 /** Where the history of a channel ends now. */
 export const topOf = (settings, channel) => api(settings, 'history', { channel, limit: 0 });
 
-/** Publishes with a key that makes a retry harmless, and tries once more, on another node where one is known. */
+/**
+ * Publishes with a key that makes a retry harmless, and tries once more, on another node where one is known; with
+ * `settings.patienceMs` again and again for so long.
+ */
 export async function publish(settings, channel, key, padding = '') {
-  const publication = { channel, data: { at: Date.now(), padding }, idempotency_key: key };
   const begunAt = Date.now();
-  try {
-    await api(settings, 'publish', publication).catch(() => api(settings, 'publish', publication, 1));
-    metrics.publishMs.add(Date.now() - begunAt);
-    metrics.published.add(1);
-  } catch (failure) {
-    console.error(`not published: ${failure.message}`);
-    metrics.publishErrors.add(1);
+  const publication = { channel, data: { at: begunAt, padding }, idempotency_key: key };
+  for (let attempt = 0; ; attempt += 1) {
+    try {
+      await api(settings, 'publish', publication, attempt);
+      metrics.publishMs.add(Date.now() - begunAt);
+      metrics.published.add(1);
+      return;
+    } catch (failure) {
+      if (attempt === 0) continue;
+      if (Date.now() - begunAt >= settings.patienceMs) return notPublished(failure);
+      await pause(AGAIN_MS);
+    }
   }
+}
+
+function notPublished(failure) {
+  console.error(`not published: ${failure.message}`);
+  metrics.publishErrors.add(1);
 }
 
 /** Publishes to `channels` in turn, `rate(secondsSinceStart)` times a second, until `ended()`. */

@@ -1,5 +1,7 @@
 // A WebSocket handshake as plain HTTP: k6 tells the status of a refused one nowhere else.
 
+import http from 'k6/http';
+
 const HEADERS = {
   Connection: 'Upgrade',
   Upgrade: 'websocket',
@@ -7,8 +9,16 @@ const HEADERS = {
   'Sec-WebSocket-Key': 'dGhlIHNhbXBsZSBub25jZQ==', // That of RFC 6455: it is a formality.
 };
 
-export const handshake = {
-  /** The address of the bare form with this token. */
-  url: ({ url }, token) => `${url.replace(/^ws/, 'http')}/ws?token=${encodeURIComponent(token)}`,
-  params: { headers: HEADERS, timeout: '10s', tags: { name: 'handshake' } },
-};
+const PARAMS = { headers: HEADERS, timeout: '10s', tags: { name: 'handshake' } };
+
+/** The answer to a handshake of the bare form with this token. The status of one that is accepted is 101. */
+export async function shake({ url }, token) {
+  const address = `${url.replace(/^ws/, 'http')}/ws?token=${encodeURIComponent(token)}`;
+  try {
+    return await http.asyncRequest('GET', address, null, PARAMS);
+  } catch (failure) {
+    // k6 has no answer for what is no HTTP any more.
+    if (`${failure}`.includes('101')) return { status: 101, headers: {}, json: () => '' };
+    throw failure;
+  }
+}

@@ -19,7 +19,7 @@ function number(name, fallback) {
 
 /** The settings of a script: its `defaults` where it has some, ours elsewhere, the environment before both. */
 export function settings(defaults = {}) {
-  const of = { connections: 2000, duration: '5m', channels: 20, rate: 20, payloadBytes: 1024, ramp: 200, ...defaults };
+  const of = { connections: 2000, duration: '5m', channels: 20, rate: 20, payloadBytes: 1024, ramp: 200, patience: '0s', ...defaults };
   return {
     url: __ENV.URL || 'ws://127.0.0.1:8000',
     apiUrls: (__ENV.API_URL || 'http://127.0.0.1:9000').split(','),
@@ -33,6 +33,7 @@ export function settings(defaults = {}) {
     rate: number('RATE', of.rate),
     payloadBytes: number('PAYLOAD_BYTES', of.payloadBytes),
     ramp: number('RAMP', of.ramp),
+    patienceMs: 1000 * seconds(of.patience),
     jitter: __ENV.JITTER !== 'off',
     plant: __ENV.PLANT || '',
     stageUrl: __ENV.STAGE_URL || '',

@@ -21,7 +21,7 @@ function digest(name, settings, { metrics, root_group: root, state }) {
   // A part of a metric, `name{tag}`, has a threshold only to be told apart.
   const judged = all.filter(([metric]) => !metric.includes('{'));
   const verdicts = judged.flatMap(([metric, { thresholds = {} }]) =>
-    Object.entries(thresholds).map(([promise, { ok }]) => ({ metric, promise, ok, found: found(metrics[metric]) })));
+    Object.entries(thresholds).map(([promise, { ok }]) => ({ metric, promise, ok, found: found(metrics[metric], promise) })));
   const { connections, durationSeconds, channels, rate, payloadBytes, jitter } = settings;
   return {
     name,
@@ -30,12 +30,13 @@ function digest(name, settings, { metrics, root_group: root, state }) {
     settings: { connections, durationSeconds, channels, rate, payloadBytes, jitter },
     verdicts,
     checks: checksOf(root),
-    counts: Object.fromEntries(ours.filter(([, { type }]) => type === 'counter').map(([key, { values }]) => [key, values.count])),
+    counts: Object.fromEntries(ours.filter(([, { type }]) => type !== 'trend').map(([key, { values }]) => [key, values.count ?? Math.round(values.value)])),
     times: Object.fromEntries(ours.filter(([, { type, values }]) => type === 'trend' && values.count > 0).map(([key, { values }]) => [key, values])),
   };
 }
 
-const found = ({ type, values }) => (type === 'rate' ? values.rate : values.count);
+/** What a promise is about: `p(99)<200` the percentile, `count==0` the count. */
+const found = ({ values }, promise) => values[/^[^<>=!]+/.exec(promise)[0]];
 
 function checksOf({ checks, groups }) {
   const own = checks.map(({ name, passes, fails }) => ({ name, passes, fails }));
@@ -47,7 +48,7 @@ const timesOf = ({ count, min, med, 'p(95)': p95, 'p(99)': p99, max }) => [count
 const HEAD = ['', 'count', 'min', 'p50', 'p95', 'p99', 'max'];
 
 function text({ name, seconds, verdicts, checks, counts, times }) {
-  const judged = verdicts.map(({ metric, promise, ok, found: value }) => `  ${ok ? '✓' : '✗'} ${metric} ${promise}: ${value ?? 0}`);
+  const judged = verdicts.map(({ metric, promise, ok, found: value }) => `  ${ok ? '✓' : '✗'} ${metric} ${promise}: ${value}`);
   const failed = checks.filter(({ fails }) => fails > 0).map(({ name: what, fails }) => `  ✗ ${what} (${fails} times)`);
   const counted = Object.entries(counts).map(([key, value]) => `  ${key.padEnd(40)}${value}`);
   const cells = ([first, ...rest]) => `  ${first.padEnd(40)}${rest.map((cell) => `${cell}`.padStart(9)).join('')}`;
@@ -72,7 +73,7 @@ function page({ name, passed, seconds, settings, verdicts, checks, counts, times
 <h1>${escaped(name)}: ${passed ? 'passed' : 'failed'}</h1>
 <p>${seconds} s. ${Object.entries(settings).map(([key, value]) => `${key} ${value}`).join(' · ')}</p>
 <h2>Promises</h2>
-${table(['', 'promise', 'found', ''], verdicts.map(({ metric, promise, ok, found: value }) => [metric, promise, value ?? 0, ok ? '✓' : '✗']))}
+${table(['', 'promise', 'found', ''], verdicts.map(({ metric, promise, ok, found: value }) => [metric, promise, value, ok ? '✓' : '✗']))}
 <h2>Counts</h2>
 ${table(['', 'count'], Object.entries(counts))}
 <h2>Times in milliseconds, as k6 sees them</h2>

@@ -4,9 +4,10 @@ import http from 'k6/http';
 import { check } from 'k6';
 import { api, call } from './api.js';
 import { Bare, Native, Refused, tokenOf } from './connection.js';
-import { handshake } from './handshake.js';
+import { shake } from './handshake.js';
 import { Inbox, until } from './inbox.js';
 import { badTokens, sign } from './token.js';
+import websockets from './websockets.cjs';
 
 const same = (left, right) => JSON.stringify(left) === JSON.stringify(right);
 
@@ -96,7 +97,7 @@ async function badTokensAreRefused(walk) {
   check(await refusal(late.connected), { 'native, expired: 109': (code) => code === 109 });
   await late.close();
   for (const [what, token] of Object.entries({ expired, ...forged })) {
-    const { status } = await http.asyncRequest('GET', handshake.url(settings, token), null, handshake.params);
+    const { status } = await shake(settings, token);
     check(status, { [`bare, ${what}: 401`]: (value) => value === 401 });
   }
 }
@@ -261,9 +262,8 @@ async function revoking(walk) {
   const { status } = await http.asyncRequest('POST', `${url}/v1/revocations`, JSON.stringify({ token_id: walk.run }), { headers });
   check(status, { 'revocations: 201': (value) => value === 201 });
   check(await connection.closed, { 'whose token is revoked: 3503': ({ code }) => code === 3503 });
-  const again = handshake.url(walk.settings, walk.token(user, { jti: walk.run }));
-  const answer = await http.asyncRequest('GET', again, null, handshake.params);
-  check(answer, { 'a revoked token: 401': (value) => value.status === 401 });
+  const again = await shake(walk.settings, walk.token(user, { jti: walk.run }));
+  check(again, { 'a revoked token: 401': (answer) => answer.status === 401 });
 }
 
 async function errorsOfTheApi(walk) {
@@ -296,6 +296,18 @@ async function bareForm(walk) {
   await connection.close();
 }
 
+/** With `publish=`: what is sent is published as it is, and arrives as its data alone. */
+async function echo(walk) {
+  const channel = encodeURIComponent(walk.channel());
+  const address = `${walk.settings.url}/ws?token=${walk.token(walk.user())}&channel=${channel}&publish=${channel}`;
+  const socket = new websockets.WebSocket(address);
+  const heard = [];
+  socket.onmessage = ({ data }) => heard.push(data);
+  socket.onopen = () => socket.send('hello');
+  check(await until(() => heard[0]), { 'publish=: text comes back as text': (data) => data === 'hello' });
+  socket.close();
+}
+
 async function pings(walk) {
   const { connection } = await walk.native();
   // Two: the second one comes only to who has answered the first.
@@ -309,7 +321,7 @@ export async function everyVerb(settings) {
   const walk = new Walk(settings);
   const verbs = [
     connecting, badTokensAreRefused, subscribing, privateChannels, publishing, presence, history, recovery,
-    refreshing, ordersOfTheBackEnd, revoking, errorsOfTheApi, bareForm, pings,
+    refreshing, ordersOfTheBackEnd, revoking, errorsOfTheApi, bareForm, echo, pings,
   ];
   for (const verb of verbs) {
     const failure = await verb(walk).then(() => null, (error) => error);
