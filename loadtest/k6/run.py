@@ -48,7 +48,7 @@ class Script:
 
 DRAIN = {"drain": {"delay": "5s", "window": "20s"}}
 SCRIPTS = {
-    "selftest": Script(plays.alone),
+    "selftest": Script(plays.alone, nodes=0),
     "smoke": Script(nodes=2, settings={"client": {"ping_interval": "2s", "pong_timeout": "1s"}}, small={"DURATION": "6s"}),
     "average": Script(small={"CONNECTIONS": "500", "DURATION": "30s"}),
     "stress": Script(plays.crush, settings={"client": {"connections_max": 500}}, small={"DURATION": "20s"}),
@@ -82,13 +82,14 @@ class Result:
         return broken + [fact.what for fact in self.facts if fact.holds is False]
 
 
-def play(name, out, small=False, arguments=(), environment=None):
-    """Plays `name` to its end and leaves its report in `out`."""
-    script, environment = SCRIPTS[name], {**os.environ, **(environment or {})}
+def play(name, out, small=False, arguments=(), environment=None, **changes):
+    """Plays `name` to its end and leaves its report in `out`. `changes` are fields of its `Script`."""
+    script = dataclasses.replace(SCRIPTS[name], **changes)
+    environment = {**os.environ, **(environment or {})}
     out.mkdir(parents=True, exist_ok=True)
     settings = script.small_settings or script.settings if small else script.settings
     defaults = script.small if small else {}
-    is_island = environment.get("PLANT") == "islands"
+    is_island = "islands" in environment.get("PLANT", "").split(",")
     with tempfile.TemporaryDirectory(prefix="clarion-k6-") as directory:
         try:
             with Stage(Path(directory), script.nodes, settings, is_island) as stage:

@@ -6,8 +6,6 @@ import { Findings } from './place.js';
 import { topOf } from './api.js';
 import * as metrics from './metrics.js';
 
-/** How long the last publications may take to arrive once the publisher has stopped. */
-const PATIENCE_MS = 20_000;
 const LOOK_AGAIN_MS = 100;
 
 /** What the followers of one VU have in common. */
@@ -35,7 +33,7 @@ export class Crowd {
       findings: this.findings,
       onPublication: this.onPublication,
     });
-    plant(this.settings, follower, this.followers.length);
+    plant(this.settings, follower, index);
     this.followers.push(follower);
     this.#runs.push(follower.run().catch((failure) => { this.#failures += 1; console.error(failure.message); }));
   }
@@ -67,7 +65,7 @@ export class Crowd {
     }
     const has = ({ channel, place, isLive }) =>
       (isLive ? place.offset >= (tops[channel].offset || 0) : this.mayBeRefused);
-    const end = Date.now() + PATIENCE_MS;
+    const end = Date.now() + this.settings.settleMs;
     while (!this.followers.every(has) && Date.now() < end) await pause(LOOK_AGAIN_MS);
     const isComplete = this.followers.every(has);
     for (const { channel, place } of this.followers) {
@@ -93,19 +91,21 @@ const COUNTED = {
   delivered: metrics.delivered,
 };
 
-/** Which publication a planted fault is about: any but the first, which only says where the client is. */
+/** What the first clients can be told to do wrong on purpose: a judge that finds nothing proves nothing. */
+const PLANTS = ['drop', 'repeat', 'swap'];
+/** With which publication. */
 const PLANTED = 3;
 
-/** Has one client do wrong on purpose: a judge that finds nothing proves nothing. */
-function plant({ plant: fault }, { place }, index) {
-  if (index !== 0 || !['drop', 'repeat', 'swap'].includes(fault)) return;
+function plant({ plants }, { place }, index) {
+  const fault = plants.includes(PLANTS[index]) ? PLANTS[index] : null;
+  if (!fault) return;
   const faithful = place.publication.bind(place);
   let held = null;
   place.publication = (publication) => {
-    if (publication.offset === PLANTED && fault === 'drop') return;
-    if (publication.offset === PLANTED && fault === 'swap') { held = publication; return; }
-    faithful(publication);
-    if (publication.offset === PLANTED && fault === 'repeat') faithful(publication);
-    if (held) { faithful(held); held = null; }
+    const isIt = publication.offset === PLANTED;
+    if (isIt && fault === 'swap') held = publication;
+    else if (!isIt || fault === 'repeat') faithful(publication);
+    if (isIt && fault === 'repeat') faithful(publication);
+    if (!isIt && held) held = faithful(held) || null;
   };
 }

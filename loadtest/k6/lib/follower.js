@@ -1,6 +1,6 @@
 // A client that stays: it follows one channel, comes back when it is sent away or cut off, and recovers.
 
-import { Bare, Closed, Native, pause, tokenOf } from './connection.js';
+import { Bare, Closed, Native, tokenOf } from './connection.js';
 import { Place } from './place.js';
 import * as metrics from './metrics.js';
 
@@ -25,6 +25,8 @@ export class Follower {
   #connection = null;
   #hasEnded = false;
   #lostAt = 0;
+  /** Ends the wait before the next attempt. */
+  #wake = () => {};
 
   /** Follows `channel` and reports to `findings`; `onPublication` hears each publication as well. */
   constructor(settings, { user, channel, isBare, findings, onPublication = () => {} }) {
@@ -43,7 +45,7 @@ export class Follower {
       if (this.#hasEnded) return;
       if (isFinal(code)) throw new Error(`${this.#user} was told to stay away: ${code}`);
       failures = wasLive ? 0 : failures + 1;
-      await pause(delayMs(failures, this.#settings.jitter));
+      await this.#wait(delayMs(failures, this.#settings.jitter));
     }
   }
 
@@ -55,7 +57,15 @@ export class Follower {
   /** Leaves for good. */
   async stop() {
     this.#hasEnded = true;
+    this.#wake();
     if (this.#connection) await this.#connection.close();
+  }
+
+  #wait(ms) {
+    return new Promise((resolve) => {
+      const timer = setTimeout(resolve, ms);
+      this.#wake = () => { clearTimeout(timer); resolve(); };
+    });
   }
 
   async #session() {
@@ -107,7 +117,7 @@ export class Follower {
   }
 
   get #recovers() {
-    return this.place.isKnown && this.#settings.plant !== 'forget';
+    return this.place.isKnown && !this.#settings.plants.includes('forget');
   }
 
   #subscribed(result) {

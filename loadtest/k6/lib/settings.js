@@ -35,7 +35,8 @@ export function settings(defaults = {}) {
     ramp: number('RAMP', of.ramp),
     patienceMs: 1000 * seconds(of.patience),
     jitter: __ENV.JITTER !== 'off',
-    plant: __ENV.PLANT || '',
+    settleMs: 1000 * seconds(__ENV.SETTLE || '20s'),
+    plants: (__ENV.PLANT || '').split(','),
     stageUrl: __ENV.STAGE_URL || '',
     out: __ENV.OUT || '.',
   };

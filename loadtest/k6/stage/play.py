@@ -131,6 +131,8 @@ class Stage:
     @property
     def environment(self):
         """What the scripts need to know of it."""
+        if not self.nodes:
+            return {"STAGE_URL": self.course.url}
         first = self.nodes[0]
         public, api = (self.proxy.public, self.proxy.api) if self.is_cluster else (first.public, first.internal)
         return {
