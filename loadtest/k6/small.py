@@ -48,17 +48,20 @@ def leaves_nothing_behind(out):
         command = [sys.executable, HERE / "run.py", "average", "--small", "--out", out]
         runner = Process("run", command, directory, {**os.environ, "TMPDIR": directory})
         try:
-            until("the run to start everything", lambda: len(children(runner.pid)) >= 2, patience=30)
-            started = children(runner.pid)
+            # A node, k6, and what limits its time.
+            until("the run to start everything", lambda: len(descendants(runner.pid)) >= 3, patience=30)
+            started = descendants(runner.pid)
             os.kill(runner.pid, signal.SIGKILL)
             until("its processes to end", lambda: not any(map(is_running, started)), patience=10)
         finally:
             runner.kill()
 
 
-def children(pid):
-    """The processes that `pid` has started."""
-    return [int(child) for task in Path(f"/proc/{pid}/task").glob("*/children") for child in task.read_text().split()]
+def descendants(pid):
+    """The processes that `pid` has started, and those that they have."""
+    files = Path(f"/proc/{pid}/task").glob("*/children")
+    children = [int(child) for file in files for child in file.read_text().split()]
+    return children + [other for child in children for other in descendants(child)]
 
 
 def is_running(pid):

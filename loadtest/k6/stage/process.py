@@ -7,6 +7,10 @@ import time
 from pathlib import Path
 
 
+# Whoever is killed cannot end its children: before a command, this has the kernel do it.
+GUARD = ["setpriv", "--pdeathsig", "KILL", "--"]
+
+
 class Failed(Exception):
     """The stage does not stand; the message says why, with the end of a log."""
 
@@ -17,10 +21,9 @@ class Process:
     def __init__(self, name, command, directory, environment=None):
         self.name = name
         self.log = Path(directory) / f"{name}.log"
-        # Whoever is killed cannot end its children: the kernel does. A group of its own: Ctrl-C is for us alone.
-        guarded = ["setpriv", "--pdeathsig", "KILL", "--", *map(str, command)]
+        # A group of its own: Ctrl-C is for us alone.
         with self.log.open("ab") as output:
-            self._child = subprocess.Popen(guarded, cwd=directory, env=environment, stdin=subprocess.DEVNULL,
+            self._child = subprocess.Popen([*GUARD, *map(str, command)], cwd=directory, env=environment, stdin=subprocess.DEVNULL,
                                            stdout=output, stderr=output, start_new_session=True)
         self.pid = self._child.pid
 
