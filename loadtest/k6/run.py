@@ -10,8 +10,10 @@ stage does not stand.
 
 import argparse
 import dataclasses
+import html
 import json
 import os
+import platform
 import shutil
 import signal
 import sys
@@ -28,6 +30,7 @@ HERE = Path(__file__).resolve().parent
 K6_MAX = "26h"
 # As of k6: a threshold was crossed.
 THRESHOLD_CROSSED = 99
+SIGNS = {True: "✓", False: "✗", None: " "}
 # What it says of every timer when a threshold stops it.
 INTERRUPTED = "was stopped because the VU iteration was interrupted"
 
@@ -94,26 +97,50 @@ def play(name, out, small=False, arguments=(), environment=None, **changes):
         try:
             with Stage(Path(directory), script.nodes, settings, is_island) as stage:
                 told = {**defaults, **environment, **stage.environment, "OUT": str(out.resolve())}
+                told |= {} if small else dashboard(out)
                 k6 = stage.own(start_k6(name, directory, told, arguments))
                 facts = perform(script, stage, k6)
                 code = k6.exit_code
         finally:
             for log in Path(directory).glob("*.log"):
                 shutil.copy(log, out)
-    summary = out / "summary.json"
+    return conclude(script, code, facts, out)
+
+
+def conclude(script, code, facts, out):
+    """The result of a run, of what k6 left behind and of what was seen on the stage, which the report is told too."""
     lines = (out / "k6.log").read_text(errors="replace").splitlines()
     output = "\n".join(line for line in lines if INTERRUPTED not in line)
-    result = Result(code, facts, output, json.loads(summary.read_text()) if summary.exists() else None)
-    is_found = script.is_search and code == THRESHOLD_CROSSED
-    result.code = 0 if (code == 0 or is_found) and not any(fact.holds is False for fact in facts) else 1
-    return result
+    is_well = code == 0 or (script.is_search and code == THRESHOLD_CROSSED)
+    failed = not is_well or any(fact.holds is False for fact in facts)
+    file, page = out / "summary.json", out / "report.html"
+    if not file.exists():
+        return Result(1, facts, output, None)
+    machine = f"{os.cpu_count()} CPUs, {platform.system()} {platform.release()}"
+    stage = [dataclasses.asdict(fact) for fact in facts]
+    summary = json.loads(file.read_text()) | {"machine": machine, "stage": stage}
+    file.write_text(json.dumps(summary, indent=2, ensure_ascii=False) + "\n")
+    page.write_text(page.read_text().replace("<!-- stage -->", html_of(machine, facts)))
+    return Result(int(failed), facts, output, summary)
+
+
+def html_of(machine, facts):
+    """The facts as a part of the page."""
+    rows = "".join(f"<tr><td>{html.escape(fact.what)}<td>{html.escape(fact.found)}<td>{SIGNS[fact.holds]}" for fact in facts)
+    return f"<h2>The nodes</h2>\n<p>{html.escape(machine)}</p>\n<table>{rows}</table>"
+
+
+def dashboard(out):
+    """k6's own page of plots over time; a small run is too short for it."""
+    file = str(out.resolve() / "dashboard.html")
+    return {"K6_WEB_DASHBOARD": "true", "K6_WEB_DASHBOARD_EXPORT": file, "K6_WEB_DASHBOARD_PORT": "-1"}
 
 
 def start_k6(name, directory, environment, arguments):
     """k6, killed if it does not come to an end."""
     k6 = environment.get("K6", str(HERE / ".venv/bin/k6"))
     # A stage on loopback is not reached through a proxy.
-    environment = {**environment, "NO_PROXY": "127.0.0.1", "K6_NO_USAGE_REPORT": "true", "K6_WEB_DASHBOARD_PORT": "-1"}
+    environment = {**environment, "NO_PROXY": "127.0.0.1", "K6_NO_USAGE_REPORT": "true"}
     command = ["timeout", "-k", "10", K6_MAX, *GUARD, k6, "run", "--quiet", "--no-color", "--address", "", *arguments]
     return Process("k6", [*command, HERE / f"{name}.js"], directory, environment)
 
@@ -131,8 +158,7 @@ def perform(script, stage, k6):
 
 def printed(facts):
     """The facts as lines."""
-    signs = {True: "✓", False: "✗", None: " "}
-    return "\n".join(f"  {signs[fact.holds]} {fact.what}: {fact.found}" for fact in facts)
+    return "\n".join(f"  {SIGNS[fact.holds]} {fact.what}: {fact.found}" for fact in facts)
 
 
 def interrupted(*_):

@@ -11,6 +11,7 @@ import traceback
 from pathlib import Path
 
 import run
+from stage import plays
 from stage.process import Process, until
 
 HERE = Path(__file__).resolve().parent
@@ -40,6 +41,15 @@ def is_found(name, plant, *metrics, **changes):
         if result.code != 1 or not set(metrics) <= set(result.broken):
             raise Wrong(f"exit code {result.code}, broken: {result.broken}, not {metrics}\n{result.output}")
     return case
+
+
+def measures_spread(_):
+    """A paced drain is told from one that closes everything at once."""
+    paced = [(0.0, 50), (1.0, 50), (2.0, 30), (3.0, 10), (4.0, 0), (4.1, 0)]
+    at_once = [(0.0, 50), (1.0, 50), (1.1, 0), (4.1, 0)]
+    found = [plays.spread_of(closes, 50) for closes in (paced, at_once)]
+    if [round(seconds, 1) for seconds in found] != [3.0, 0.1]:
+        raise Wrong(f"{found}")
 
 
 def leaves_nothing_behind(out):
@@ -75,6 +85,7 @@ def is_running(pid):
 
 CASES = {
     "the judge finds what it is for": passes("selftest"),
+    "a paced drain is told from another": measures_spread,
     "smoke: every verb": passes("smoke"),
     "rolling: every node is replaced, and nothing is lost": passes("rolling"),
     "a publication that is dropped, repeated or late is found": is_found(

@@ -2,7 +2,7 @@
 
 const isOurs = ([name]) => name.startsWith('clarion_') && name !== 'clarion_completed';
 
-/** `handleSummary` of a script: writes into the directory of the settings. */
+/** `handleSummary` of a script: writes into the directory of the settings. `run.py` adds what it has seen. */
 export function summary(name, settings) {
   return (data) => {
     const report = digest(name, settings, data);
@@ -30,10 +30,14 @@ function digest(name, settings, { metrics, root_group: root, state }) {
     settings: { connections, durationSeconds, channels, rate, payloadBytes, jitter },
     verdicts,
     checks: checksOf(root),
-    counts: Object.fromEntries(ours.filter(([, { type }]) => type !== 'trend').map(([key, { values }]) => [key, values.count ?? Math.round(values.value)])),
-    times: Object.fromEntries(ours.filter(([, { type, values }]) => type === 'trend' && values.count > 0).map(([key, { values }]) => [key, values])),
+    counts: Object.fromEntries(ours.filter(isCounted).map(([key, { values }]) => [key, values.count ?? Math.round(values.value)])),
+    times: Object.fromEntries(ours.filter(isTimed).map(([key, { values }]) => [key, values])),
   };
 }
+
+/** Parts of a count, such as `name{code:3001}`, are told only where there is something. */
+const isCounted = ([name, { type, values }]) => type !== 'trend' && (values.count > 0 || !name.includes('{'));
+const isTimed = ([, { type, values }]) => type === 'trend' && values.count > 0;
 
 /** What a promise is about: `p(99)<200` the percentile, `count==0` the count. */
 const found = ({ values }, promise) => values[/^[^<>=!]+/.exec(promise)[0]];
@@ -74,6 +78,7 @@ function page({ name, passed, seconds, settings, verdicts, checks, counts, times
 <p>${seconds} s. ${Object.entries(settings).map(([key, value]) => `${key} ${value}`).join(' · ')}</p>
 <h2>Promises</h2>
 ${table(['', 'promise', 'found', ''], verdicts.map(({ metric, promise, ok, found: value }) => [metric, promise, value, ok ? '✓' : '✗']))}
+<!-- stage -->
 <h2>Counts</h2>
 ${table(['', 'count'], Object.entries(counts))}
 <h2>Times in milliseconds, as k6 sees them</h2>

@@ -75,13 +75,19 @@ def _replace(stage, old, window):
             stage.take_out(old)
         closes.append((time.monotonic(), old.connections()))
         time.sleep(LOOK_AGAIN_S)
-    # From the first connection that was closed until the last: a slow machine makes it longer, never shorter.
-    moving = [at for at, count in closes if 0 < count < had]
-    spread = moving[-1] - moving[0] if moving else 0.0
+    closes.append((time.monotonic(), 0 if old.exit_code is not None else had))
+    spread = spread_of(closes, had)
     return [
         Fact(f"{old.name}: exit code", f"{old.exit_code}", old.exit_code == 0),
         Fact(f"{old.name}: {had} connections moved over", f"{spread:.1f} s of {window:.0f} s", spread >= window / 2),
     ]
+
+
+def spread_of(closes, had):
+    """From when all were still there until when none was: what is seen late makes it longer, never shorter."""
+    full = max((at for at, count in closes if count >= had), default=closes[0][0])
+    empty = min((at for at, count in closes if count == 0), default=closes[-1][0])
+    return max(0.0, empty - full)
 
 
 def spike(stage, k6):
