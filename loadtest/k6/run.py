@@ -114,7 +114,7 @@ def conclude(script, code, facts, out):
     is_well = code == 0 or (script.is_search and code == THRESHOLD_CROSSED)
     failed = not is_well or any(fact.holds is False for fact in facts)
     file, page = out / "summary.json", out / "report.html"
-    if not file.exists():
+    if not file.exists():  # k6 did not come to its end, and says why.
         return Result(1, facts, output, None)
     machine = f"{os.cpu_count()} CPUs, {platform.system()} {platform.release()}"
     stage = [dataclasses.asdict(fact) for fact in facts]

@@ -2,11 +2,14 @@
 
 import { check } from 'k6';
 import { Findings, Place } from './lib/place.js';
-import { seconds } from './lib/settings.js';
+import { seconds, settings } from './lib/settings.js';
+import { summary } from './lib/summary.js';
 import { completed } from './lib/metrics.js';
 import { complete } from './lib/load.js';
 
 export const options = { thresholds: { checks: ['rate==1.0'], ...complete(1) } };
+
+export const handleSummary = summary('selftest', settings());
 
 const at = (offset) => ({ offset });
 const back = (offset, publications, more = {}) =>
