@@ -3,13 +3,17 @@
 import { lastReceiverMs } from './lib/metrics.js';
 import { load } from './lib/load.js';
 
+/** How many publications are remembered at a time: one that somebody misses is never complete. */
+const REMEMBERED = 1000;
+
 /** Counts who of a crowd has got each publication. The last one says how long it took. */
 function lastReceiver(crowd) {
   const heard = new Map();
   return ({ offset, data }) => {
     const count = (heard.get(offset) || 0) + 1;
     heard.set(offset, count);
-    if (count < crowd.live) return;
+    heard.delete(offset - REMEMBERED);
+    if (count < crowd.followers.length) return;
     heard.delete(offset);
     lastReceiverMs.add(Date.now() - data.at);
   };

@@ -35,12 +35,13 @@ export class Crowd {
     });
     plant(this.settings, follower, index);
     this.followers.push(follower);
-    this.#runs.push(follower.run().catch((failure) => { this.#failures += 1; console.error(failure.message); }));
+    this.#runs.push(follower.run().catch((failure) => this.#failed(failure)));
   }
 
-  /** How many are subscribed now. */
-  get live() {
-    return this.followers.filter(({ isLive }) => isLive).length;
+  /** The others of a VU will have failed for the same reason. */
+  #failed({ message }) {
+    this.#failures += 1;
+    if (this.#failures === 1) console.error(message);
   }
 
   /** How many ended although they should have stayed. */

@@ -1,6 +1,6 @@
 // A client that stays: it follows one channel, comes back when it is sent away or cut off, and recovers.
 
-import { Bare, Closed, Native, tokenOf } from './connection.js';
+import { Bare, Native, Refused, tokenOf } from './connection.js';
 import { Place } from './place.js';
 import * as metrics from './metrics.js';
 
@@ -9,10 +9,23 @@ const DELAY_MAX_MS = 20_000;
 /** Closes after which a client must not come back. */
 const isFinal = (code) => (code >= 3500 && code < 4000) || code >= 4500;
 
+/** Errors that say: try again later. */
+const TEMPORARY = [100, 111];
+
 /** The back-off of the SDKs; without jitter everybody comes back in the same moment. */
 export function delayMs(failures, jitter) {
   const reach = Math.min(DELAY_MIN_MS * 2 ** failures, DELAY_MAX_MS);
   return Math.min(DELAY_MIN_MS + (jitter ? Math.random() * reach : 0), DELAY_MAX_MS);
+}
+
+let hasWarned = false;
+
+/** Counts how a connection ended; the first handshake that fails in a VU is told in words as well. */
+function count(connection, { code, reason }) {
+  if (connection.hasOpened) return metrics.closed.add(1, { code: `${code}` });
+  metrics.refused.add(1);
+  if (!hasWarned) console.warn(`a handshake failed: ${reason}`);
+  hasWarned = true;
 }
 
 /** One client of a crowd. */
@@ -72,27 +85,36 @@ export class Follower {
     const begunAt = Date.now();
     const connection = this.#isBare ? this.#bare() : this.#native();
     this.#connection = connection;
-    let wasLive = false;
-    try {
-      await connection.connected;
-      metrics.connectMs.add(Date.now() - begunAt);
-      if (!this.#isBare) await this.#subscribe(connection);
-      this.isLive = wasLive = true;
-      if (this.#lostAt) metrics.returnMs.add(Date.now() - this.#lostAt);
-    } catch (failure) {
-      if (!(failure instanceof Closed)) connection.close(4000);
-    }
-    const { code } = await connection.closed;
+    const wasLive = await this.#begin(connection, begunAt);
+    const closed = await connection.closed;
     this.#connection = null;
     this.isLive = false;
     if (wasLive) this.#lostAt = Date.now();
-    if (!this.#hasEnded) this.#count(connection, code);
-    return { wasLive, code };
+    if (!this.#hasEnded) count(connection, closed);
+    return { wasLive, code: closed.code };
   }
 
-  #count(connection, code) {
-    if (connection.hasOpened) metrics.closed.add(1, { code: `${code}` });
-    else metrics.refused.add(1);
+  /** Whether it has come so far that publications arrive. What is refused for good is an error. */
+  async #begin(connection, begunAt) {
+    try {
+      const { subs = {} } = await connection.connected;
+      metrics.connectMs.add(Date.now() - begunAt);
+      if (this.#isBare) this.#mustBeIn(subs);
+      else await this.#subscribe(connection);
+    } catch (failure) {
+      connection.close(4000);
+      const isRefused = failure instanceof Refused && !TEMPORARY.includes(failure.code);
+      if (isRefused) throw new Error(`${this.#user} is refused in ${this.channel}: ${failure.message}`);
+      return false;
+    }
+    this.isLive = true;
+    if (this.#lostAt) metrics.returnMs.add(Date.now() - this.#lostAt);
+    return true;
+  }
+
+  #mustBeIn(subs) {
+    const { error } = subs[this.channel];
+    if (error) throw new Refused(error);
   }
 
   #native() {
@@ -112,7 +134,7 @@ export class Follower {
     const since = this.#recovers ? [['since', `${this.channel}@${this.place.epoch}:${this.place.offset}`]] : [];
     const token = tokenOf(this.#settings, this.#user);
     const parameters = [['token', token], ['channel', this.channel], ...since];
-    const onConnect = ({ subs }) => this.#subscribed(subs[this.channel]);
+    const onConnect = ({ subs }) => { if (!subs[this.channel].error) this.#subscribed(subs[this.channel]); };
     return new Bare(this.#settings.url, parameters, (push) => this.#take(push), onConnect);
   }
 

@@ -3,7 +3,7 @@
 import { pause } from './connection.js';
 
 /** How long a fact may take before it counts as missing. Nothing waits this long when all is well. */
-export const PATIENCE_MS = 15_000;
+const PATIENCE_MS = 15_000;
 
 /** Asks `probe` until it answers something true, and answers with that; `undefined` when it never does. */
 export async function until(probe, patienceMs = PATIENCE_MS) {

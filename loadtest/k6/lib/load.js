@@ -58,6 +58,7 @@ function once(name, vus, settings) {
  */
 export function load(name, defaults, { times = {}, judged = {}, rate, hears, during, also, mayBeRefused } = {}) {
   const settings = read(defaults);
+  if (!settings.secret || !settings.apiKey) throw new Error('set SECRET, which signs tokens, and API_KEY');
   const samples = Math.min(SAMPLES_MAX, settings.connections);
   const vus = Math.ceil((settings.connections - samples) / settings.perVu);
   const scenarios = { sample: once('sample', 1, settings), publisher: once('publisher', 1, settings) };
