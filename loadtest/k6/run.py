@@ -2,7 +2,7 @@
 """Plays one script of this directory on a stage of its own, and ends everything that it started.
 
     CLARION_BIN=target/release/clarion loadtest/k6/run.py rolling
-    CLARION_BIN=target/debug/clarion loadtest/k6/run.py average --small --out /tmp/average
+    CLARION_BIN=target/debug/clarion loadtest/k6/run.py average --small --out report
 
 What follows the options goes to k6. Exit code 0: every promise was kept; 1: one was not; 2: used wrongly, or the
 stage does not stand.

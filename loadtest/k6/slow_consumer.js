@@ -3,6 +3,6 @@
 
 import { load } from './lib/load.js';
 
-const defaults = { connections: 200, duration: '1m', channels: 1, rate: 20, payloadBytes: 8192 };
+const defaults = { connections: 200, duration: '1m', channels: 1, rate: 10, payloadBytes: 4096 };
 
 export const { options, setup, sample, crowd, publisher, handleSummary } = load('slow_consumer', defaults);
