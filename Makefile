@@ -9,7 +9,7 @@ CLIENTS := gateway/tests/clients
 
 .PHONY: help
 help: ## List the commands
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-18s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-18s %s\n", $$1, $$2}'
 
 .PHONY: run
 run: ## Start a gateway for development, with its playground
@@ -37,6 +37,20 @@ noon-small: ## A rolling deploy in small, and whether the judge finds what is wr
 	loadtest/install.sh
 	$(CARGO) build --locked --package clarion
 	$(CARGO) test --locked --package swarm --test noon -- --test-threads 1
+
+.PHONY: k6
+k6: export CLARION_BIN := $(TARGET)/release/clarion
+k6: ## A load test with k6 on this machine, judged; script=rolling (or another of loadtest/k6), args="--small"
+	loadtest/k6/install.sh
+	$(CARGO) build --locked --release --package clarion
+	loadtest/k6/run.py $(or $(script),smoke) $(args)
+
+.PHONY: k6-small
+k6-small: export CLARION_BIN := $(TARGET)/debug/clarion
+k6-small: ## k6: every verb once, and a roll, judged by counts
+	loadtest/k6/install.sh
+	$(CARGO) build --locked --package clarion
+	timeout -k 20 400 loadtest/k6/small.py
 
 .PHONY: clients
 clients: export CLARION_BIN := $(TARGET)/debug/clarion
