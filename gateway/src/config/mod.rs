@@ -35,6 +35,7 @@ pub use channel::{
 pub use client::{Algorithm, Client, PersonalChannel, Reject, Token};
 pub use drain::{Admission, Drain, Rebalance};
 pub use public_key::{KeyKind, KeyMaterial, PublicKey, PublicKeyError};
+pub use validate::is_well_known;
 
 use crate::model::Secret;
 

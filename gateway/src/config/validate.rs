@@ -237,15 +237,20 @@ fn hmac_keys<'a>(at: &str, token: &'a Token) -> Vec<(String, &'a Secret)> {
 
 /// Why an HMAC key could be guessed.
 fn weakness(key: &Secret) -> Option<&'static str> {
-    let key = key.expose();
-    if WELL_KNOWN_KEYS.contains(&key.to_lowercase().as_str()) {
+    if is_well_known(key) {
         return Some("is a well-known word: generate one, with `clarion genconfig` for example");
     }
+    let key = key.expose();
     if key.len() < HMAC_KEY_BYTES_MIN {
         return Some("is shorter than 32 bytes: generate one, with `clarion genconfig` for example");
     }
     let distinct = key.bytes().collect::<HashSet<_>>().len();
     (distinct < DISTINCT_BYTES_MIN).then_some("repeats the same few characters: generate a random one")
+}
+
+/// Whether everybody knows it, from tutorials and documentation.
+pub fn is_well_known(secret: &Secret) -> bool {
+    WELL_KNOWN_KEYS.contains(&secret.expose().to_lowercase().as_str())
 }
 
 /// Each allowed algorithm needs a key, and each key an allowed algorithm.
