@@ -14,6 +14,7 @@ mod health;
 mod info;
 mod output;
 mod publish;
+mod roundtrip;
 mod serve;
 mod subscribe;
 
@@ -51,6 +52,8 @@ enum Command {
     Info(info::Info),
     Health(health::Health),
     Doctor(doctor::Doctor),
+    #[command(name = "test")]
+    RoundTrip(roundtrip::RoundTrip),
 }
 
 /// Why a command did not do what it was asked.
@@ -113,6 +116,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Info(command) => command.run(),
         Command::Health(command) => command.run(),
         Command::Doctor(command) => command.run(),
+        Command::RoundTrip(command) => command.run(),
         Command::Genconfig(command) => command.run(),
         Command::Checkconfig(command) => command.run(),
         Command::Gentoken(command) => command.run(),
