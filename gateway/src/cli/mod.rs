@@ -148,7 +148,7 @@ impl ConfigFile {
             Err(error) if output.is_json() => {
                 let problems = error.problems.iter();
                 let errors: Vec<_> = problems
-                    .map(|problem| json!({ "path": problem.path, "message": problem.message }))
+                    .map(|problem| json!({ "path": problem.path, "message": problem.message, "place": problem.place }))
                     .collect();
                 output::print(&json!({ "ok": false, "errors": errors }).to_string())?;
                 Err(Failure::Reported(2))

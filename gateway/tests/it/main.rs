@@ -4,6 +4,7 @@
 
 mod admission;
 mod any_node;
+mod bad_config;
 mod chat;
 mod cli;
 mod cluster;
@@ -13,6 +14,7 @@ mod drain;
 mod example_cluster;
 mod expiry;
 mod frames;
+mod full_disk;
 mod grace;
 mod handshake;
 mod herd;
