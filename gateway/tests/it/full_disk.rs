@@ -8,7 +8,7 @@ use std::process::Stdio;
 use rustix::process::Signal;
 use serde_json::json;
 
-use crate::support::{API_KEY, Client, Process, SECRET, config, eventually, get, post, sign};
+use crate::support::{API_KEY, Client, Process, SECRET, config, eventually, free_port, get, post, sign};
 
 const PUBLICATIONS: usize = 200;
 /// A thread that tries again and again would need thousands.
@@ -16,7 +16,7 @@ const WRITES_OF_A_LINE_MAX: u64 = 2;
 
 /// A node that logs everything to `output`, on ports that were free.
 async fn serve(output: Stdio) -> (Process, SocketAddr, SocketAddr) {
-    let [public, internal] = [free_address(), free_address()];
+    let [public, internal] = [free_port(), free_port()].map(|port| SocketAddr::from(([127, 0, 0, 1], port)));
     let [public_port, internal_port] = [public, internal].map(|address| address.port().to_string());
     let keys = json!([API_KEY]).to_string();
     let process = Process::start_logging(
@@ -37,17 +37,6 @@ async fn serve(output: Stdio) -> (Process, SocketAddr, SocketAddr) {
     eventually("the node to listen", async || tokio::net::TcpStream::connect(internal).await.is_ok()).await;
     eventually("the node to be ready", async || get(internal, "/readyz").await.status == 200).await;
     (process, public, internal)
-}
-
-/// An address of this machine that nobody has, below those that are given to whoever does not choose.
-fn free_address() -> SocketAddr {
-    let mut ports =
-        (0..5_000_u32).map(|step| 12_000 + (std::process::id().wrapping_mul(31) + step * 7) % 5_000);
-    let free = ports.find_map(|port| {
-        let listener = std::net::TcpListener::bind(("127.0.0.1", u16::try_from(port).ok()?)).ok()?;
-        listener.local_addr().ok()
-    });
-    free.expect("a port is free")
 }
 
 async fn dropped(internal: SocketAddr) -> u64 {
