@@ -101,7 +101,7 @@ impl Server {
             info: ask(connection, &mut ::redis::cmd("INFO")).await.map(|info| fields_of_info(&info)),
             subscriber_limit: setting(connection, "client-output-buffer-limit")
                 .await
-                .and_then(subscriber_limit),
+                .and_then(|setting| subscriber_limit(&setting)),
             save: setting(connection, "save").await,
             user: User::ask(connection).await,
             clock: ClockDifference::ask(connection).await,
@@ -156,7 +156,7 @@ fn fields_of_info(info: &str) -> HashMap<String, String> {
 }
 
 /// That of the class `pubsub`, of `normal 0 0 0 slave 1 2 3 pubsub 33554432 8388608 60`.
-fn subscriber_limit(setting: String) -> Result<OutputLimit, Failure> {
+fn subscriber_limit(setting: &str) -> Result<OutputLimit, Failure> {
     let words = setting.split_whitespace().skip_while(|word| *word != "pubsub").skip(1);
     let numbers: Vec<u64> = words.take(3).filter_map(|word| word.parse().ok()).collect();
     let [hard_bytes, soft_bytes, lasts] = numbers[..] else { return Err(Failure::Unavailable) };
@@ -172,8 +172,8 @@ mod tests {
         let setting = "normal 0 0 0 slave 268435456 67108864 60 pubsub 33554432 8388608 60";
         let limit =
             OutputLimit { hard_bytes: 32 << 20, soft_bytes: 8 << 20, soft_lasts: Duration::from_secs(60) };
-        assert_eq!(subscriber_limit(setting.into()), Ok(limit));
-        assert!(subscriber_limit("normal 0 0 0".into()).is_err());
+        assert_eq!(subscriber_limit(setting), Ok(limit));
+        assert!(subscriber_limit("normal 0 0 0").is_err());
     }
 
     #[test]

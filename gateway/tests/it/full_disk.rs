@@ -55,7 +55,7 @@ fn writes(process: &Process) -> u64 {
 /// Asserts that publications are delivered as ever, that what was not written is counted, and that nobody tries to write it
 /// again.
 async fn serves_as_ever(mut process: Process, public: SocketAddr, internal: SocketAddr) {
-    let stream = tokio::net::TcpStream::connect(public).await.unwrap();
+    let stream = tokio::net::TcpStream::connect(public).await.expect("it serves");
     let mut client = Client::native(stream, &sign(&config(), "bob")).await.subscribe("news").await;
     let (dropped_before, written_before) = (dropped(internal).await, writes(&process));
     for number in 0..PUBLICATIONS {
