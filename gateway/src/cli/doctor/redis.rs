@@ -426,6 +426,7 @@ mod tests {
         is(&of(0.9, 0.0), Fine, &["+0.900s"]);
         is(&of(-2.0, 0.0), Warning, &["-2.000s"]);
         is(&of(-2.0, 1.5), Fine, &["give or take 1.500s"]);
+        is(&of(-6.0, 0.1), Problem, &["-6.000s"]);
         is(&of(6.0, 0.1), Problem, &["good tokens are refused", "timedatectl"]);
         is(&clock(&Err(FORBIDDEN), Duration::ZERO), Unknown, &["not allowed to look"]);
     }
