@@ -35,6 +35,7 @@ mod refused;
 mod revocations;
 mod roundtrip;
 mod secrets;
+mod server_security;
 mod server_side;
 mod slow;
 mod subscriptions;
