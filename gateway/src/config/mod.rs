@@ -11,6 +11,7 @@ mod channel;
 mod client;
 mod drain;
 mod entry;
+mod otlp;
 mod public_key;
 mod secret_file;
 mod source;
@@ -34,6 +35,7 @@ pub use channel::{
 };
 pub use client::{Algorithm, Client, PersonalChannel, Reject, Token};
 pub use drain::{Admission, Drain, Rebalance};
+pub use otlp::Otlp;
 pub use public_key::{KeyKind, KeyMaterial, PublicKey, PublicKeyError};
 
 use crate::model::Secret;
@@ -70,6 +72,8 @@ pub struct Config {
     pub rebalance: Rebalance,
     /// Logs.
     pub log: Log,
+    /// Traces.
+    pub otlp: Otlp,
 }
 
 /// This node.

@@ -1,6 +1,7 @@
 //! What the types cannot say: ranges, and settings that contradict each other.
 
 mod broker;
+mod otlp;
 
 use std::collections::HashSet;
 use std::time::Duration;
@@ -80,6 +81,7 @@ pub(super) fn check(config: &Config) -> Result<(), ConfigError> {
     check_api(&config.api, &mut problems);
     broker::check_redis(&config.broker.redis, &mut problems);
     broker::check_cluster(&config.cluster, &mut problems);
+    otlp::check(&config.otlp, &mut problems);
     problems.auto_at_least_one("admission.handshakes_per_second", config.admission.handshakes_per_second);
     if problems.0.is_empty() { Ok(()) } else { Err(ConfigError { problems: problems.0 }) }
 }
@@ -381,6 +383,7 @@ fn check_api_key(index: usize, key: &ApiKey, earlier: &[ApiKey], problems: &mut 
 /// What is allowed but should be known.
 pub(super) fn warnings(config: &Config) -> Vec<String> {
     let mut warnings = client_warnings(&config.client);
+    otlp::warn(&config.otlp, &mut warnings);
     let api = &config.api;
     let mut warn = |holds: bool, sentence: &str| {
         if holds {

@@ -11,6 +11,7 @@ use crate::broker::Receiver;
 use crate::cluster::Cluster;
 use crate::metrics::{DropReason, Metrics};
 use crate::model::{Channel, Epoch, Notice, Position, Publication};
+use crate::telemetry::traces::Traces;
 
 /// Most bytes that are delivered in one piece: a socket that cannot take it at once must have room for it in its
 /// outbox.
@@ -23,13 +24,20 @@ pub struct Dispatch {
     /// Who hears what comes on channels of the gateway itself.
     cluster: OnceLock<Weak<Cluster>>,
     metrics: Arc<Metrics>,
+    pub(super) traces: Traces,
 }
 
 impl Dispatch {
-    /// For `shards` shards, each with an inbox of at most `inbox_bytes_max` bytes.
+    /// For `shards` shards, each with an inbox of at most `inbox_bytes_max` bytes. Traces nothing.
     pub fn new(shards: usize, inbox_bytes_max: usize, metrics: Arc<Metrics>) -> Arc<Self> {
+        Self::traced(shards, inbox_bytes_max, metrics, Traces::default())
+    }
+
+    /// The same, with a span for what is delivered and traced.
+    pub fn traced(shards: usize, inbox_bytes_max: usize, metrics: Arc<Metrics>, traces: Traces) -> Arc<Self> {
         let inboxes = (0..shards).map(|_| Arc::new(Inbox::new(inbox_bytes_max))).collect();
-        Arc::new(Self { interests: Interests::new(shards), inboxes, cluster: OnceLock::new(), metrics })
+        let (interests, cluster) = (Interests::new(shards), OnceLock::new());
+        Arc::new(Self { interests, inboxes, cluster, metrics, traces })
     }
 }
 
@@ -70,7 +78,7 @@ impl Receiver for Dispatch {
         let cost_bytes = notice.cost_bytes() + channel.as_str().len();
         self.interests.for_each_shard(channel, |shard: ShardId| {
             let (channel, cargo) = (channel.clone(), Cargo::Notice(notice.clone()));
-            let delivery = Delivery { channel, cargo, accepted_at, cost_bytes };
+            let delivery = Delivery { channel, cargo, accepted_at, cost_bytes, processing: None };
             if self.inboxes[shard.index()].deliver(delivery).is_err() {
                 self.metrics.notice_dropped();
             }
@@ -86,7 +94,7 @@ impl Receiver for Dispatch {
         let cost_bytes = size_of::<Delivery>();
         self.interests.for_each_shard(channel, |shard: ShardId| {
             let (channel, cargo) = (channel.clone(), Cargo::Loss(top.clone()));
-            let delivery = Delivery { channel, cargo, accepted_at, cost_bytes };
+            let delivery = Delivery { channel, cargo, accepted_at, cost_bytes, processing: None };
             if self.inboxes[shard.index()].deliver(delivery).is_err() {
                 tracing::debug!("the word of a loss did not fit into the inbox of a shard");
             }
@@ -98,13 +106,16 @@ impl Dispatch {
     fn deliver_run(&self, channel: &Channel, epoch: Option<&Epoch>, publications: &[Arc<Publication>]) {
         let accepted_at = Instant::now();
         let cost_bytes = publications.iter().map(|publication| publication.cost_bytes()).sum();
+        let processing = self.traces.processing(channel, publications);
         self.interests.for_each_shard(channel, |shard: ShardId| {
             let publications: SmallVec<[_; 1]> = publications.iter().cloned().collect();
             let count = publications.len();
             let cargo = Cargo::Publications { publications, epoch: epoch.cloned() };
-            let delivery = Delivery { channel: channel.clone(), cargo, accepted_at, cost_bytes };
+            let (channel, traced) = (channel.clone(), processing.clone());
+            let delivery = Delivery { channel, cargo, accepted_at, cost_bytes, processing: traced };
             if self.inboxes[shard.index()].deliver(delivery).is_err() {
                 self.metrics.publications_dropped(DropReason::InboxFull, count);
+                processing.iter().for_each(|processing| processing.missed());
             }
         });
     }

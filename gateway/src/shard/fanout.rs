@@ -18,6 +18,7 @@ use crate::metrics::DropReason;
 use crate::model::{ClientId, CloseReason};
 use crate::node::Delivery;
 use crate::protocol::{Encoding, Inappropriate};
+use crate::telemetry::traces::Reach;
 
 /// Most deliveries taken from the inbox at once.
 const DRAIN_MAX: usize = 64;
@@ -41,6 +42,8 @@ struct Walk {
     next: usize,
     /// Who is at or after this joined later: the batch is not for them.
     end: usize,
+    /// Whether something in the batch is traced.
+    is_traced: bool,
 }
 
 /// What a turn of a walk did.
@@ -125,7 +128,18 @@ impl Walk {
         let publications = batch.iter().flat_map(|delivery| delivery.publications());
         let excluded =
             publications.filter_map(|publication| publication.exclude.as_deref().copied()).collect();
-        Some(Self { channel, batch, offsets, policy, excluded, runs: SmallVec::new(), next: 0, end })
+        let is_traced = batch.iter().any(|delivery| delivery.processing.is_some());
+        Some(Self {
+            channel,
+            batch,
+            offsets,
+            policy,
+            excluded,
+            runs: SmallVec::new(),
+            next: 0,
+            end,
+            is_traced,
+        })
     }
 
     /// Goes on with the walk; `true` when it is at its end.
@@ -154,12 +168,13 @@ impl Walk {
                 }
                 Share::Nothing => continue,
             };
+            let client = self.excludes(entry).then_some(entry.link.client);
+            let selection = Selection { after, client };
             let partial;
-            let run = if after == 0 && !self.excludes(entry) {
+            let run = if selection.is_all() {
                 self.run(subscriber.encoding, shard)
             } else {
-                let client = self.excludes(entry).then_some(entry.link.client);
-                partial = self.encode(subscriber.encoding, Selection { after, client }, shard).ok();
+                partial = self.encode(subscriber.encoding, selection, shard).ok();
                 partial.as_ref()
             };
             let Some(run) = run else {
@@ -175,7 +190,10 @@ impl Walk {
                 (shard.offer_to(entry, key, &run.bytes), Cut::default())
             };
             *sends = sends.saturating_sub(cut.sends);
-            tally.add(run, offer, cut, &entry.link);
+            let reach = tally.add(run, offer, cut, &entry.link);
+            if self.is_traced {
+                self.trace(selection, reach);
+            }
         }
         shard.count(&tally, policy);
         self.next >= self.end
@@ -229,6 +247,15 @@ impl Walk {
         Run::encode(encoding, &self.batch, selection, slots)
     }
 
+    /// A subscriber was offered what `selection` says of the batch.
+    fn trace(&self, selection: Selection, reach: Reach) {
+        for delivery in &self.batch {
+            if let Some(processing) = &delivery.processing {
+                processing.offered(reach, |index| selection.covers(&delivery.publications()[index]));
+            }
+        }
+    }
+
     fn finish(self, shard: &Shard) {
         for delivery in &self.batch {
             if !delivery.is_notice() {
@@ -265,16 +292,23 @@ impl Shard {
 
 impl Tally {
     /// `run` was offered, and `cut` was taken out of it and of what waited before.
-    fn add(&mut self, run: &Run, offer: Offer, cut: Cut, link: &Link) {
+    fn add(&mut self, run: &Run, offer: Offer, cut: Cut, link: &Link) -> Reach {
         match offer {
             Offer::Sent | Offer::Queued => {
                 self.publications += run.count - cut.new;
                 self.bytes += run.bytes.len() - cut.new_bytes;
                 self.cut += cut.old + cut.new;
+                if run.count > 0 && cut.new == run.count { Reach::Dropped } else { Reach::Reached }
             }
-            Offer::SlowConsumer => self.dropped += run.count,
-            Offer::Closed if link.closing() == Some(CloseReason::SlowConsumer) => self.dropped += run.count,
-            Offer::Closed => {}
+            Offer::SlowConsumer => {
+                self.dropped += run.count;
+                Reach::Dropped
+            }
+            Offer::Closed if link.closing() == Some(CloseReason::SlowConsumer) => {
+                self.dropped += run.count;
+                Reach::Dropped
+            }
+            Offer::Closed => Reach::Gone,
         }
     }
 }

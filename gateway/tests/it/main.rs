@@ -36,3 +36,4 @@ mod slow;
 mod subscriptions;
 mod support;
 mod token;
+mod traces;
