@@ -130,3 +130,56 @@ fn count_within(publications: &[Arc<Publication>], bytes_max: usize) -> usize {
     };
     publications.iter().take_while(fits).count().max(1)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{RawJson, TraceParent};
+
+    fn publication(bytes: usize, is_traced: bool) -> Arc<Publication> {
+        let trace = is_traced.then(|| Box::new(TraceParent { trace: [1; 16], span: [1; 8] }));
+        Arc::new(Publication { trace, ..Publication::of(RawJson::string(&"x".repeat(bytes))) })
+    }
+
+    /// Of a node of two shards, both of which have subscribers.
+    fn dispatch(inbox_bytes_max: usize, traces: Traces) -> (Arc<Dispatch>, Channel) {
+        let dispatch = Dispatch::traced(2, inbox_bytes_max, Arc::new(Metrics::new()), traces);
+        let channel = Channel::parse("chat:a", 255).unwrap();
+        (0..2).for_each(|shard| drop(dispatch.interests.add(ShardId::new(shard), &channel)));
+        (dispatch, channel)
+    }
+
+    fn take(dispatch: &Dispatch, shard: usize) -> usize {
+        let mut taken = Vec::new();
+        dispatch.inboxes[shard].drain(usize::MAX, &mut taken);
+        taken.len()
+    }
+
+    #[test]
+    fn a_span_is_for_a_publication_and_ends_with_the_last_shard() {
+        let (traces, recorded) = Traces::recording(0.0);
+        let (dispatch, channel) = dispatch(1 << 20, traces);
+        // More than goes out in one piece.
+        let run = [(40_000, true), (40_000, false), (10, true), (10, false)]
+            .map(|(bytes, is_traced)| publication(bytes, is_traced));
+        dispatch.deliver(&channel, None, &run);
+        assert!(take(&dispatch, 0) > 1);
+        assert!(recorded.called("process chat").is_empty(), "the other shard is not done");
+        take(&dispatch, 1);
+        let spans = recorded.called("process chat");
+        let sizes: Vec<_> = spans.iter().map(|span| &*span["messaging.message.body.size"]).collect();
+        assert_eq!(sizes, ["40002", "12"]);
+        assert!(spans.iter().all(|span| !span.contains_key("failed")), "{spans:?}");
+    }
+
+    #[test]
+    fn a_span_says_that_a_shard_had_no_room() {
+        let (traces, recorded) = Traces::recording(0.0);
+        let (dispatch, channel) = dispatch(1_000, traces);
+        dispatch.deliver(&channel, None, &[publication(2_000, true)]);
+        let spans = recorded.called("process chat");
+        assert_eq!(spans.len(), 1);
+        assert_eq!((&*spans[0]["error.type"], &*spans[0]["clarion.recipients"]), ("inbox_full", "0"));
+        assert!(spans[0].contains_key("failed"));
+    }
+}

@@ -326,6 +326,7 @@ pub(super) mod bench {
     use crate::model::{Channel, Epoch, Publication, RawJson};
     use crate::node::{Backends, Dispatch, Node, PresenceSettings, ShardId};
     use crate::presence::{MemoryPresence, Presence};
+    use crate::telemetry::traces::Traces;
     use crate::wire::{Decoder, Event, Role};
 
     /// What is offered stays in the outboxes, where the test reads it.
@@ -360,6 +361,23 @@ pub(super) mod bench {
             metrics: Arc<Metrics>,
         ) -> Self {
             let dispatch = Dispatch::new(1, usize::MAX / 2, Arc::clone(&metrics));
+            Self::on(dispatch, make, presence, outbox_bytes_max, metrics)
+        }
+
+        pub(super) fn traced(outbox_bytes_max: usize, traces: Traces) -> Self {
+            let metrics = Arc::new(Metrics::new());
+            let dispatch = Dispatch::traced(1, usize::MAX / 2, Arc::clone(&metrics), traces);
+            let make = |receiver| Arc::new(MemoryBroker::new(receiver)) as _;
+            Self::on(dispatch, make, Arc::new(MemoryPresence::new()), outbox_bytes_max, metrics)
+        }
+
+        fn on(
+            dispatch: Arc<Dispatch>,
+            make: impl FnOnce(Arc<dyn Receiver>) -> Arc<dyn Broker>,
+            presence: Arc<dyn Presence>,
+            outbox_bytes_max: usize,
+            metrics: Arc<Metrics>,
+        ) -> Self {
             let broker = make(Arc::clone(&dispatch) as _);
             let backbone = tokio::runtime::Handle::current();
             let backends = Backends {
@@ -479,6 +497,7 @@ mod tests {
     use crate::model::{Channel, ClientId, ClientInfo, Notice, Publication, RawJson, UserId};
     use crate::node::{Control, Order, ShardId, Target};
     use crate::presence::MemoryPresence;
+    use crate::telemetry::traces::Traces;
 
     /// Who hears notices and publications alike.
     const HEARER: Form =
@@ -540,6 +559,33 @@ mod tests {
             }
             assert!(received.iter().all(|number| *number < end), "got something after it left: {received:?}");
         }
+    }
+
+    #[tokio::test]
+    async fn a_span_says_how_many_got_a_publication_and_how_many_are_too_slow() {
+        let (traces, recorded) = Traces::recording(1.0);
+        // Three frames of a digit fit into an outbox.
+        let mut bench = Bench::traced(10, traces);
+        let mut witnesses = Vec::new();
+        for _ in 0..3 {
+            witnesses.push(bench.join().await);
+        }
+        let digit = || Publication::of(RawJson::parse(b"1").unwrap());
+        let exclude = Some(Box::new(witnesses[0].link.client));
+        let run = vec![digit(), Publication { exclude, ..digit() }].into_iter().map(Draft::of).collect();
+        bench.shard.node.publish(&bench.channel, run, PublishOptions::default()).await.unwrap();
+        bench.finish();
+        for _ in 0..2 {
+            bench.publish(1).await;
+            bench.finish();
+        }
+        let told: Vec<_> = recorded
+            .called("process")
+            .iter()
+            .map(|span| (span["clarion.recipients"].clone(), span["clarion.dropped"].clone()))
+            .collect();
+        let expected = [("3", "0"), ("2", "0"), ("3", "0"), ("1", "2")];
+        assert_eq!(told, expected.map(|(got, dropped)| (got.to_owned(), dropped.to_owned())));
     }
 
     #[tokio::test]

@@ -10,6 +10,8 @@ mod courier;
 mod names;
 mod pipeline;
 mod spans;
+#[cfg(test)]
+pub(crate) mod testing;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
@@ -194,4 +196,97 @@ fn context(TraceParent { trace, span }: TraceParent, is_remote: bool) -> Context
     let (trace, span) = (TraceId::from_bytes(trace), SpanId::from_bytes(span));
     let parent = SpanContext::new(trace, span, TraceFlags::SAMPLED, is_remote, Default::default());
     Context::new().with_remote_span_context(parent)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{Channel, RawJson};
+
+    const CALLER: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-0";
+
+    fn publication() -> Publication {
+        Publication::of(RawJson::string("x"))
+    }
+
+    fn channel() -> Channel {
+        Channel::parse("chat:a", 255).unwrap()
+    }
+
+    /// Publishes on behalf of a request with this `traceparent`; answers whether that is traced.
+    async fn publish(traces: &Traces, parent: Option<&str>) -> bool {
+        let header = |name: &str| parent.filter(|_| name == "traceparent");
+        let request = traces.request("publish", Instant::now(), &header).unwrap();
+        let mut publication = publication();
+        let work = async { drop(traces.publishing(&channel(), std::iter::once(&mut publication))) };
+        request.follow(work).await;
+        request.end(200, None);
+        publication.trace.is_some()
+    }
+
+    #[tokio::test]
+    async fn who_has_decided_is_obeyed_and_else_it_is_drawn_by_lot() {
+        let sampled = format!("{CALLER}1");
+        let unsampled = format!("{CALLER}0");
+        for (ratio, is_drawn) in [(0.0, false), (1.0, true)] {
+            let (traces, recorded) = Traces::recording(ratio);
+            assert!(publish(&traces, Some(&sampled)).await);
+            assert!(!publish(&traces, Some(&unsampled)).await);
+            for nobody in [None, Some(""), Some("00-0-0-01"), Some(&*CALLER.replace("0af", "xyz"))] {
+                assert_eq!(publish(&traces, nobody).await, is_drawn, "{nobody:?}");
+            }
+            let count = if is_drawn { 5 } else { 1 };
+            assert_eq!(recorded.called("publish chat").len(), count);
+            assert_eq!(recorded.called("POST /api/publish").len(), count);
+        }
+    }
+
+    #[tokio::test]
+    async fn what_no_request_asked_for_is_drawn_by_lot() {
+        for (ratio, is_drawn) in [(0.0, false), (1.0, true)] {
+            let (traces, recorded) = Traces::recording(ratio);
+            let mut publication = publication();
+            traces.publishing(&channel(), std::iter::once(&mut publication)).failed("refused");
+            assert_eq!(publication.trace.is_some(), is_drawn);
+            let spans = recorded.called("publish chat");
+            assert_eq!(spans.len(), usize::from(is_drawn));
+            assert!(spans.iter().all(|span| span["error.type"] == "refused" && span.contains_key("failed")));
+        }
+    }
+
+    #[tokio::test]
+    async fn a_few_of_many_are_drawn() {
+        let (traces, recorded) = Traces::recording(0.01);
+        for _ in 0..10_000 {
+            drop(traces.publishing(&channel(), std::iter::once(&mut publication())));
+        }
+        let drawn = recorded.called("publish chat").len();
+        assert!((20..300).contains(&drawn), "{drawn}");
+    }
+
+    #[tokio::test]
+    async fn whose_fault_it_was_is_told_by_the_status() {
+        let (traces, recorded) = Traces::recording(1.0);
+        for (status, outcome) in [(200, None), (400, Some("malformed")), (503, Some("unavailable"))] {
+            traces.request("publish", Instant::now(), &|_| None).unwrap().end(status, outcome);
+        }
+        let spans = recorded.called("POST /api/publish");
+        let told: Vec<_> = spans
+            .iter()
+            .map(|span| (span.get("error.type").map_or("", |kind| kind), span.contains_key("failed")))
+            .collect();
+        assert_eq!(told, [("", false), ("malformed", false), ("unavailable", true)]);
+    }
+
+    #[test]
+    fn without_an_endpoint_nothing_is_there() {
+        let metrics = Arc::new(Metrics::new());
+        let traces = Traces::start(&Otlp { sample_ratio: 1.0, ..Otlp::default() }, "node", &metrics).unwrap();
+        assert!(traces.0.is_none());
+        let header = |_: &str| -> Option<&str> { panic!("no header is read") };
+        assert!(traces.request("publish", Instant::now(), &header).is_none());
+        let traced = TraceParent { trace: [1; 16], span: [1; 8] };
+        let publication = Publication { trace: Some(Box::new(traced)), ..publication() };
+        assert!(traces.processing(&channel(), &[Arc::new(publication)]).is_none());
+    }
 }
