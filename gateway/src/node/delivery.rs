@@ -24,7 +24,7 @@ pub struct Dispatch {
     /// Who hears what comes on channels of the gateway itself.
     cluster: OnceLock<Weak<Cluster>>,
     metrics: Arc<Metrics>,
-    pub(super) traces: Traces,
+    traces: Traces,
 }
 
 impl Dispatch {
@@ -42,6 +42,11 @@ impl Dispatch {
 }
 
 impl Dispatch {
+    /// What it traces with.
+    pub fn traces(&self) -> &Traces {
+        &self.traces
+    }
+
     /// What comes on channels of the gateway itself is for `cluster`.
     pub(super) fn hand_commands_to(&self, cluster: &Arc<Cluster>) {
         let is_first = self.cluster.set(Arc::downgrade(cluster)).is_ok();

@@ -292,7 +292,7 @@ impl Node {
             return Err(PublishError::Overloaded);
         }
         let publications = drafts.iter_mut().map(|draft| &mut draft.publication);
-        let publishing = self.dispatch.traces.publishing(channel, publications);
+        let publishing = self.dispatch.traces().publishing(channel, publications);
         let published = self.broker.publish(channel, drafts, options).await;
         match &published {
             Ok(published) => publishing.accepted(
@@ -305,7 +305,7 @@ impl Node {
 
     /// What it traces with.
     pub fn traces(&self) -> &Traces {
-        &self.dispatch.traces
+        self.dispatch.traces()
     }
 
     /// Reads `range` of the history of `channel`, whose epoch and top are kept for `meta_ttl` from now on.

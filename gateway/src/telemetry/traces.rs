@@ -25,7 +25,7 @@ use opentelemetry_sdk::propagation::TraceContextPropagator;
 use opentelemetry_sdk::trace::{SdkTracer, SdkTracerProvider, Span};
 
 use self::pipeline::Pipeline;
-pub use self::spans::{Processing, Publishing, Reach, Request};
+pub use self::spans::{Command, Processing, Publishing, Reach, Request};
 use crate::config::Otlp;
 use crate::metrics::Metrics;
 use crate::model::{Channel, Publication, TraceParent};
@@ -150,6 +150,18 @@ impl Traces {
             span
         };
         Publishing::new(publications.map(begin).collect())
+    }
+
+    /// A command of Redis is about to be sent, called `command`, for `publications`. It goes on from the first of them, if
+    /// that is traced.
+    pub fn command<'a>(
+        &self,
+        command: &'static str,
+        mut publications: impl Iterator<Item = &'a Publication>,
+    ) -> Command {
+        let Some(tracing) = &self.0 else { return Command::default() };
+        let parent = publications.next().and_then(|first| first.trace.as_deref());
+        Command::new(parent.map(|parent| tracing.begin(names::command(command), &local(*parent))))
     }
 
     /// This node delivers `publications` of `channel`. `None` if none of them is traced.

@@ -7,7 +7,8 @@ use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
 use serde_json::{Value, json};
 
 use crate::support::{
-    API_KEY, Answer, Collector, Gateway, Process, Raw, Redis, SECRET, Span, namespace, post, upgrade_request,
+    API_KEY, Answer, Collector, Gateway, Process, Raw, Redis, SECRET, Span, certificates, eventually,
+    namespace, post, upgrade_request,
 };
 
 const TRACE: &str = "0af7651916cd43dd8448eb211c80319c";
@@ -91,6 +92,10 @@ async fn a_publication_is_one_trace_over_all_nodes() {
         ("messaging.message.id", &id),
     ]));
     assert_eq!(producer.attributes, expected);
+    let [command] = of(&spans, SpanKind::Client)[..] else { panic!("{spans:#?}") };
+    assert_eq!((&*command.name, &command.parent, command.node()), ("EVALSHA", &producer.id, "node-0"));
+    let expected = attributes(&[("db.system.name", "redis"), ("db.operation.name", "EVALSHA")]);
+    assert_eq!(command.attributes, expected);
     let consumers = of(&spans, SpanKind::Consumer);
     let nodes: BTreeSet<_> = consumers.iter().map(|span| span.node()).collect();
     assert_eq!(
@@ -134,7 +139,7 @@ async fn what_the_back_end_does_not_trace_is_not_traced_and_what_nobody_decided_
     node.stop().await;
     let spans = collector.spans();
     let names: BTreeSet<_> = spans.iter().map(|span| &*span.name).collect();
-    assert_eq!((spans.len(), names), (3, ["POST /api/publish", "publish", "process"].into()));
+    assert_eq!((spans.len(), names), (4, ["POST /api/publish", "publish", "PUBLISH", "process"].into()));
     let server = of(&spans, SpanKind::Server)[0];
     assert_eq!(server.parent, "");
     assert!(server.trace != TRACE && spans.iter().all(|span| span.trace == server.trace), "{spans:#?}");
@@ -176,7 +181,7 @@ async fn a_node_that_does_not_trace_passes_on_nothing_and_delivers_what_others_t
     silent.stop().await;
     tracing.stop().await;
     let spans = collector.spans();
-    assert!(spans.len() == 3 && spans.iter().all(|span| span.node() == "tracing"), "{spans:#?}");
+    assert!(spans.len() == 4 && spans.iter().all(|span| span.node() == "tracing"), "{spans:#?}");
 }
 
 #[tokio::test]
@@ -262,30 +267,59 @@ async fn each_publication_of_a_request_has_its_span_and_says_what_became_of_it()
     assert_eq!(producers, expected);
 }
 
-#[tokio::test]
-async fn spans_come_while_a_node_runs_and_logs_say_of_which_trace_they_are() {
-    let collector = Collector::start().await;
-    let mut process = Process::start(
-        &["serve"],
-        &[
-            ("CLARION__LOG__LEVEL", "trace"),
-            ("CLARION__CLIENT__TOKEN__HMAC_SECRET_KEY", SECRET),
-            ("CLARION__API__KEYS", &json!([API_KEY]).to_string()),
-            ("CLARION__PUBLIC__ADDRESS", "127.0.0.1"),
-            ("CLARION__PUBLIC__PORT", "0"),
-            ("CLARION__INTERNAL__PORT", "0"),
-            ("CLARION__NODE__NAME", "one"),
-            ("CLARION__OTLP__ENDPOINT", &collector.endpoint()),
-            ("CLARION__OTLP__SAMPLE_RATIO", "0"),
-            ("OTEL_BSP_SCHEDULE_DELAY", "50"),
-            ("OTEL_RESOURCE_ATTRIBUTES", "service.name=renamed,k8s.pod.name=pod-1"),
-        ],
-    );
+/// The real binary, which sends what is traced to `endpoint` at once, with more variables in its environment.
+fn serve(endpoint: &str, more: &[(&str, &str)]) -> Process {
+    let keys = json!([API_KEY]).to_string();
+    let variables = [
+        ("CLARION__LOG__LEVEL", "trace"),
+        ("CLARION__CLIENT__TOKEN__HMAC_SECRET_KEY", SECRET),
+        ("CLARION__API__KEYS", &keys),
+        ("CLARION__PUBLIC__ADDRESS", "127.0.0.1"),
+        ("CLARION__PUBLIC__PORT", "0"),
+        ("CLARION__INTERNAL__PORT", "0"),
+        ("CLARION__NODE__NAME", "one"),
+        ("CLARION__OTLP__ENDPOINT", endpoint),
+        ("CLARION__OTLP__SAMPLE_RATIO", "0"),
+        ("OTEL_BSP_SCHEDULE_DELAY", "50"),
+    ];
+    Process::start(&["serve"], &[&variables, more].concat())
+}
+
+async fn publish_traced(process: &mut Process) {
     let (_, internal) = process.addresses().await;
     let parent = format!("00-{TRACE}-{CALLER}-01");
     let headers = [("x-api-key", API_KEY), ("traceparent", &*parent)];
     let body = json!({"channel": "news", "data": 1}).to_string();
     assert_eq!(post(internal, "/api/publish", &headers, &body).await.status, 200);
+}
+
+#[tokio::test]
+async fn over_tls_a_collector_must_show_a_certificate_that_is_trusted_and_gets_the_key() {
+    let (collector, certificates) = (Collector::start().await, certificates());
+    let endpoint = collector.tls_endpoint(&certificates).await;
+    let trusts = certificates.file("other.pem");
+    let mut distrustful = serve(&endpoint, &[("SSL_CERT_FILE", &trusts)]);
+    publish_traced(&mut distrustful).await;
+    let says_so = "invalid peer certificate";
+    eventually("it to say so", async || distrustful.output().contains(says_so)).await;
+    assert_eq!(collector.requests(), 0);
+    let trusts = certificates.file("ca.pem");
+    let key = format!("x-key={CANARY}");
+    let variables = [("SSL_CERT_FILE", &*trusts), ("OTEL_EXPORTER_OTLP_HEADERS", &*key)];
+    let mut trusting = serve(&endpoint, &variables);
+    publish_traced(&mut trusting).await;
+    assert_eq!(of(&collector.has(2).await, SpanKind::Server).len(), 1);
+    assert_eq!(collector.keys(), [CANARY]);
+    assert!(!trusting.output().contains(CANARY));
+}
+
+#[tokio::test]
+async fn spans_come_while_a_node_runs_and_logs_say_of_which_trace_they_are() {
+    let collector = Collector::start().await;
+    let endpoint = collector.endpoint();
+    let attributes = "service.name=renamed,k8s.pod.name=pod-1";
+    let mut process = serve(&endpoint, &[("OTEL_RESOURCE_ATTRIBUTES", attributes)]);
+    publish_traced(&mut process).await;
     let spans = collector.has(2).await;
     let server = of(&spans, SpanKind::Server)[0];
     let expected = [("service.name", "renamed"), ("service.instance.id", "one"), ("k8s.pod.name", "pod-1")];

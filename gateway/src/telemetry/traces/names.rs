@@ -30,6 +30,13 @@ pub(super) fn request(method: &'static str) -> SpanBuilder {
     builder(format!("POST {route}"), SpanKind::Server, attributes)
 }
 
+/// `{command}`, of Redis.
+pub(super) fn command(command: &'static str) -> SpanBuilder {
+    let attributes =
+        vec![KeyValue::new("db.system.name", "redis"), KeyValue::new("db.operation.name", command)];
+    builder(command, SpanKind::Client, attributes)
+}
+
 /// `publish {namespace}`
 pub(super) fn publish(channel: &Channel, publication: &Publication) -> SpanBuilder {
     message("publish", "send", SpanKind::Producer, channel, publication)

@@ -83,11 +83,32 @@ impl Publishing {
 
     /// They were not accepted, or nobody knows; `reason` is one of a few words.
     pub fn failed(self, reason: &'static str) {
-        for mut span in self.0 {
-            span.set_attribute(KeyValue::new(names::ERROR, reason));
-            span.set_status(Status::error(""));
+        self.0.into_iter().for_each(|mut span| fail(&mut span, reason));
+    }
+}
+
+/// A command of Redis, traced or not.
+#[derive(Debug, Default)]
+#[must_use = "the span ends with this value"]
+pub struct Command(Option<Span>);
+
+impl Command {
+    pub(super) fn new(span: Option<Span>) -> Self {
+        Self(span)
+    }
+
+    /// It was answered; `failure` is one of a few words.
+    pub fn end(self, failure: Option<&'static str>) {
+        if let (Some(mut span), Some(failure)) = (self.0, failure) {
+            fail(&mut span, failure);
         }
     }
+}
+
+/// `reason` is one of a few words.
+fn fail(span: &mut Span, reason: &'static str) {
+    span.set_attribute(KeyValue::new(names::ERROR, reason));
+    span.set_status(Status::error(""));
 }
 
 /// Whether a subscriber got what was offered to it.
@@ -152,8 +173,7 @@ impl Drop for Tally {
         self.span.set_attribute(KeyValue::new(names::RECIPIENTS, names::count(recipients)));
         self.span.set_attribute(KeyValue::new(names::DROPPED, names::count(dropped)));
         if *self.is_missed.get_mut() {
-            self.span.set_attribute(KeyValue::new(names::ERROR, "inbox_full"));
-            self.span.set_status(Status::error(""));
+            fail(&mut self.span, "inbox_full");
         }
     }
 }

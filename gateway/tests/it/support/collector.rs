@@ -1,4 +1,4 @@
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use axum::Router;
 use axum::body::Bytes;
 use axum::extract::State;
-use axum::http::StatusCode;
+use axum::http::{HeaderMap, StatusCode};
 use axum::routing::post;
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use opentelemetry_proto::tonic::common::v1::KeyValue;
@@ -14,9 +14,15 @@ use opentelemetry_proto::tonic::common::v1::any_value::Value;
 use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
 use parking_lot::Mutex;
 use prost::Message as _;
-use tokio::net::TcpListener;
+use rustls::ServerConfig;
+use rustls::crypto::aws_lc_rs;
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use tokio::io::copy_bidirectional;
+use tokio::net::{TcpListener, TcpStream};
+use tokio_rustls::TlsAcceptor;
 
-use super::eventually;
+use super::{TempDirectory, eventually};
 
 /// Takes traces as a collector does, over HTTP.
 pub(crate) struct Collector {
@@ -30,6 +36,8 @@ struct Heard {
     spans: Mutex<Vec<Span>>,
     /// Everything that came, as it came.
     bytes: Mutex<Vec<u8>>,
+    /// Of the headers `x-key`, without repetition.
+    keys: Mutex<BTreeSet<String>>,
 }
 
 /// A span, in words.
@@ -70,9 +78,30 @@ impl Collector {
         format!("http://{}", self.address)
     }
 
+    /// The same over TLS, with the certificate of the server among `certificates`.
+    pub(crate) async fn tls_endpoint(&self, certificates: &TempDirectory) -> String {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("there is a port");
+        let address = listener.local_addr().expect("it is bound");
+        let (acceptor, collector) = (acceptor(certificates), self.address);
+        tokio::spawn(async move {
+            while let Ok((client, _)) = listener.accept().await {
+                // Who does not trust us hangs up.
+                let Ok(mut client) = acceptor.accept(client).await else { continue };
+                let mut collector = TcpStream::connect(collector).await.expect("it listens");
+                tokio::spawn(async move { copy_bidirectional(&mut client, &mut collector).await });
+            }
+        });
+        format!("https://{address}")
+    }
+
     /// How often somebody has sent spans.
     pub(crate) fn requests(&self) -> usize {
         self.heard.requests.load(Ordering::Relaxed)
+    }
+
+    /// What came in headers called `x-key`, without repetition.
+    pub(crate) fn keys(&self) -> Vec<String> {
+        self.heard.keys.lock().iter().cloned().collect()
     }
 
     /// Everything that came.
@@ -92,7 +121,21 @@ impl Collector {
     }
 }
 
-async fn take(State(heard): State<Arc<Heard>>, body: Bytes) -> StatusCode {
+fn acceptor(certificates: &TempDirectory) -> TlsAcceptor {
+    let certificate = CertificateDer::from_pem_file(certificates.path("server.pem")).expect("it was made");
+    let key = PrivateKeyDer::from_pem_file(certificates.path("server.key")).expect("it was made");
+    let config = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+        .with_safe_default_protocol_versions()
+        .expect("it knows some")
+        .with_no_client_auth()
+        .with_single_cert(vec![certificate], key)
+        .expect("they belong together");
+    TlsAcceptor::from(Arc::new(config))
+}
+
+async fn take(State(heard): State<Arc<Heard>>, headers: HeaderMap, body: Bytes) -> StatusCode {
+    let key = headers.get("x-key").and_then(|key| key.to_str().ok());
+    heard.keys.lock().extend(key.map(str::to_owned));
     heard.requests.fetch_add(1, Ordering::Relaxed);
     heard.bytes.lock().extend(&body);
     let Ok(request) = ExportTraceServiceRequest::decode(body) else { return StatusCode::BAD_REQUEST };

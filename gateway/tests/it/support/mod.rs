@@ -2,6 +2,7 @@
 //!
 //! Everything that waits does so for a fact and gives up after [`PATIENCE`], saying what it waited for.
 
+mod certificates;
 mod client;
 mod collector;
 mod gateway;
@@ -16,6 +17,7 @@ mod token;
 
 use std::time::Duration;
 
+pub(crate) use certificates::{TempDirectory, certificates};
 pub(crate) use client::{Client, Publication};
 pub(crate) use collector::{Collector, Span};
 pub(crate) use gateway::{API_KEY, Gateway, config, namespace};
