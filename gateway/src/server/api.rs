@@ -130,7 +130,7 @@ impl Api {
 
     async fn carry_out(&self, endpoint: Endpoint, caller: &Caller<'_>, head: &Parts, body: Body) -> Outcome {
         tracing::trace!(api.method = endpoint.name(), api.key = caller.name(), "server API is called");
-        let body = match self.read(body).await {
+        let body = match self.read(head, body).await {
             Ok(body) => body,
             Err(status) => return Outcome::Refused(status),
         };
@@ -141,8 +141,8 @@ impl Api {
         }
     }
 
-    async fn read(&self, body: Body) -> Result<Bytes, StatusCode> {
-        body::read(body, self.config.body_bytes_max, self.config.timeout).await
+    async fn read(&self, head: &Parts, body: Body) -> Result<Bytes, StatusCode> {
+        body::read(head, body, self.config.body_bytes_max, self.config.timeout).await
     }
 
     async fn one(&self, method: Method, text: &str, mode: ErrorMode) -> Outcome {
