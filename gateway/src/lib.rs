@@ -35,7 +35,8 @@
 //! * `model`, `wire` and `protocol` do no I/O. `protocol` never sees a socket, `shard` never parses a message,
 //!   `hub` never heard of a protocol.
 //! * One external crate, one home: `axum` and `hyper` in `server` and `transport`, `jsonwebtoken` in `auth`,
-//!   `prometheus` in `metrics`, `prost` in the codecs, `redis` in `redis`, `rustix` in `shard` and `transport`.
+//!   `prometheus` in `metrics`, `prost` in the codecs, `redis` in `redis`, `opentelemetry` in `telemetry`, `rustix` in `shard` and
+//!   `transport`.
 //! * Only a shard writes to its sockets, through one door per connection. Its state is touched by its thread
 //!   alone.
 //! * Only `node` subscribes the broker: first local subscriber in, last one out. Only `node` puts somebody into the

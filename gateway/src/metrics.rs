@@ -6,6 +6,7 @@ mod admission;
 mod broker;
 mod cluster;
 mod logs;
+mod traces;
 
 use std::time::Duration;
 
@@ -20,6 +21,8 @@ pub use self::broker::{HistorySource, ReconnectReason};
 use self::cluster::Cluster;
 pub use self::cluster::NodeCommand;
 use self::logs::Logs;
+pub use self::traces::SpanLoss;
+use self::traces::Traces;
 use crate::config::SlowConsumer;
 
 /// Upper bounds for latencies, in seconds.
@@ -98,6 +101,7 @@ pub struct Metrics {
     drain_remaining: IntGauge,
     shard_lag: prometheus::GaugeVec,
     logs: Logs,
+    traces: Traces,
 }
 
 /// The only transport there is.
@@ -189,6 +193,7 @@ impl Metrics {
                 .gauge("drain_remaining", "Connections that a node that stops has yet to close."),
             shard_lag: make.lag("shard_lag_seconds", "How late a shard's timer last fired.", &["shard"]),
             logs: Logs::register(make),
+            traces: Traces::register(make),
             registry: registry.clone(),
         }
     }

@@ -68,11 +68,12 @@ fn in_redis(
 ) -> Result<Backends, Unsuitable> {
     let id = NodeId::random();
     let redis = backbone.block_on(Redis::start(&config.broker.redis, id, metrics))?;
-    let broker = RedisBroker::new(
+    let broker = RedisBroker::traced(
         Arc::clone(&redis),
         Arc::clone(dispatch) as _,
         Arc::clone(metrics),
         backbone.handle(),
+        dispatch.traces().clone(),
     );
     // After an outage every node has had time to be heard twice.
     let grace = config.cluster.heartbeat_interval * 2;

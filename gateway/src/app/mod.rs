@@ -35,6 +35,7 @@ use crate::server::ops::{self, Ops, Phase};
 use crate::server::v1::{self, V1};
 use crate::server::{Routes, playground, public};
 use crate::shard::{Budget, Settings};
+use crate::telemetry::traces::{Traces, TracesError};
 use crate::transport;
 use crate::transport::websocket::{Gate, Origins};
 
@@ -67,6 +68,9 @@ pub enum StartError {
     /// A Redis answers that cannot be used.
     #[error(transparent)]
     Redis(#[from] Unsuitable),
+    /// Traces cannot go where the configuration says.
+    #[error(transparent)]
+    Traces(#[from] TracesError),
     /// Threads or their event loops could not be made.
     #[error("cannot start the event loops")]
     Runtime(#[source] io::Error),
@@ -163,6 +167,7 @@ impl Gateway {
         let settled = async { tokio::time::timeout(LEAVE_DEADLINE, self.node.seats_settled()).await };
         let _in_time = self.backbone.block_on(settled);
         self.backbone.block_on(cluster.leave());
+        self.node.traces().finish();
         self.backbone.shutdown_timeout(Duration::from_millis(100));
         tracing::info!(cut, left, unanswered, "stopped");
     }
@@ -204,7 +209,8 @@ impl Parts {
     fn new(config: &Config, is_development: bool, backbone: &Runtime) -> Result<Self, StartError> {
         let metrics = Arc::new(Metrics::new());
         let shards = config.shards.or_else(machine::cpus);
-        let dispatch = Dispatch::new(shards, INBOX_BYTES_MAX, Arc::clone(&metrics));
+        let traces = Traces::start(&config.otlp, &config.node.name, &metrics)?;
+        let dispatch = Dispatch::traced(shards, INBOX_BYTES_MAX, Arc::clone(&metrics), traces);
         let handle = backbone.handle().clone();
         let channels = Channels::new(&config.channel);
         let channels = if is_development { channels.with_unknown_namespaces_allowed() } else { channels };

@@ -11,6 +11,7 @@ mod channel;
 mod client;
 mod drain;
 mod entry;
+mod otlp;
 mod place;
 mod public_key;
 mod secret_file;
@@ -35,6 +36,7 @@ pub use channel::{
 };
 pub use client::{Algorithm, Client, PersonalChannel, Reject, Token};
 pub use drain::{Admission, Drain, Rebalance};
+pub use otlp::Otlp;
 pub use public_key::{KeyKind, KeyMaterial, PublicKey, PublicKeyError};
 pub use validate::is_well_known;
 
@@ -75,6 +77,8 @@ pub struct Config {
     /// The file that was read, if it holds comments and no setting. It is no setting itself.
     #[serde(skip)]
     pub comments_only: Option<PathBuf>,
+    /// Traces.
+    pub otlp: Otlp,
 }
 
 /// This node.

@@ -700,3 +700,34 @@ fn s61_nothing_of_a_configuration_shows_a_secret() {
     assert!(!shown.contains("LEAKCANARY"), "{shown}");
     assert!(shown.matches("***").count() >= 15, "every secret is there, and hidden: {shown}");
 }
+
+#[test]
+fn where_traces_go_is_an_address_of_http_and_a_share_is_one() {
+    for endpoint in ["http://a", "http://a:4318/", "https://otel.example.com/otlp", "http://[::1]:4318", ""] {
+        let config = load_env(&[(KEY, GOOD_KEY), ("CLARION__OTLP__ENDPOINT", endpoint)]).unwrap();
+        assert_eq!(config.otlp.endpoint, endpoint);
+        assert!(!config.warnings().iter().any(|warning| warning.contains("otlp")));
+    }
+    for bad in [
+        "a:4318",
+        "grpc://a:4317",
+        "http://",
+        "http://:4318",
+        "http://a:x",
+        "http://a:4318?k=v",
+        "http://a#b",
+        "http://a b",
+        "http://key@a",
+    ] {
+        let found = problem(load_env(&[(KEY, GOOD_KEY), ("CLARION__OTLP__ENDPOINT", bad)]));
+        assert!(found.starts_with("otlp.endpoint: ") && !found.contains(bad), "{bad}: {found}");
+    }
+    for (share, is_good) in
+        [("0", true), ("0.5", true), ("1", true), ("1.1", false), ("-0.1", false), ("NaN", false)]
+    {
+        let loaded = load_env(&[(KEY, GOOD_KEY), ("CLARION__OTLP__SAMPLE_RATIO", share)]);
+        assert_eq!(loaded.is_ok(), is_good, "{share}");
+    }
+    let config = load("otlp: {endpoint: 'http://collector:4317'}").unwrap();
+    assert!(config.warnings().iter().any(|warning| warning.contains("4318")));
+}

@@ -1,6 +1,7 @@
 //! What the types cannot say: ranges, and settings that contradict each other.
 
 mod broker;
+mod otlp;
 
 use std::collections::HashSet;
 use std::net::IpAddr;
@@ -82,6 +83,7 @@ pub(super) fn check(config: &Config) -> Result<(), ConfigError> {
     check_listeners(&config.public, &config.internal, &mut problems);
     broker::check_redis(&config.broker.redis, &mut problems);
     broker::check_cluster(&config.cluster, &mut problems);
+    otlp::check(&config.otlp, &mut problems);
     problems.auto_at_least_one("admission.handshakes_per_second", config.admission.handshakes_per_second);
     if problems.0.is_empty() { Ok(()) } else { Err(ConfigError { problems: problems.0 }) }
 }
@@ -406,6 +408,7 @@ pub(super) fn warnings(config: &Config) -> Vec<String> {
         ));
     }
     warnings.extend(client_warnings(&config.client));
+    otlp::warn(&config.otlp, &mut warnings);
     let api = &config.api;
     let mut warn = |holds: bool, sentence: &str| {
         if holds {

@@ -453,6 +453,7 @@ mod tests {
             cargo: Cargo::Publications { publications: numbers.map(publication).collect(), epoch: None },
             accepted_at: Instant::now(),
             cost_bytes: 0,
+            processing: None,
         };
         let selection = Selection { after: 0, client: None };
         Run::encode(Encoding::BareData, &[delivery], selection, Some(&RandomState::new())).unwrap()

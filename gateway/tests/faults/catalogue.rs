@@ -64,6 +64,7 @@ pub(crate) fn all() -> Vec<&'static Fault> {
         crate::drain_faults::FAULTS,
         crate::publish_faults::FAULTS,
         crate::crowd_faults::FAULTS,
+        crate::trace_faults::FAULTS,
     ];
     let mut faults: Vec<&Fault> = parts.into_iter().flatten().collect();
     faults.sort_by_key(|fault| fault.name[1..].parse::<u32>().unwrap_or(0));

@@ -41,3 +41,4 @@ mod slow;
 mod subscriptions;
 mod support;
 mod token;
+mod traces;

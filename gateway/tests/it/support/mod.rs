@@ -2,7 +2,9 @@
 //!
 //! Everything that waits does so for a fact and gives up after [`PATIENCE`], saying what it waited for.
 
+mod certificates;
 mod client;
+mod collector;
 mod gateway;
 mod http;
 mod metrics;
@@ -15,7 +17,9 @@ mod token;
 
 use std::time::Duration;
 
+pub(crate) use certificates::{TempDirectory, certificates};
 pub(crate) use client::{Client, Publication};
+pub(crate) use collector::{Collector, Span};
 pub(crate) use gateway::{API_KEY, Gateway, config, namespace};
 pub(crate) use http::{Answer, get, post};
 pub(crate) use process::Process;
