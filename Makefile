@@ -61,6 +61,17 @@ clients: ## Tests with published clients (JavaScript, Python, Go) and a real bro
 	cd $(CLIENTS)/python && .venv/bin/python -m unittest
 	cd $(CLIENTS)/go && go test -count=1 ./...
 
+.PHONY: docs
+docs: export CLARION_BIN := $(TARGET)/debug/clarion
+docs: ## Build the documentation and check its links and commands
+	$(CLIENTS)/install.sh
+	gateway/tests/faults/install.sh
+	docs/install.sh
+	tools/install-mdbook.sh "$(TARGET)/tools"
+	$(CARGO) build --locked --package clarion
+	docs/build.sh "$(TARGET)/tools/bin/mdbook" "$(TARGET)/docs"
+	node docs/test/run.mjs "$(TARGET)/docs" $(page)
+
 .PHONY: test-faults
 test-faults: ## Every fault of Redis and of nodes, as long as it takes
 	gateway/tests/faults/install.sh
