@@ -60,8 +60,8 @@ def leaves_nothing_behind(out):
         command = [sys.executable, HERE / "run.py", "average", "--small", "--out", out, *lonely]
         runner = Process("run", command, directory, {**os.environ, "TMPDIR": directory})
         try:
-            # A node, k6, and what limits its time.
-            until("the run to start everything", lambda: len(descendants(runner.pid)) >= 3, patience=30)
+            # The last to be started, and guarded before it gets its name.
+            until("k6 to run", lambda: "k6" in map(name_of, descendants(runner.pid)), patience=30)
             started = descendants(runner.pid)
             os.kill(runner.pid, signal.SIGKILL)
             until("its processes to end", lambda: not any(map(is_running, started)), patience=10)
@@ -71,15 +71,25 @@ def leaves_nothing_behind(out):
 
 def descendants(pid):
     """The processes that `pid` has started, and those that they have."""
-    files = Path(f"/proc/{pid}/task").glob("*/children")
-    children = [int(child) for file in files for child in file.read_text().split()]
+    try:
+        files = Path(f"/proc/{pid}/task").glob("*/children")
+        children = [int(child) for file in files for child in file.read_text().split()]
+    except OSError:  # It has ended meanwhile.
+        return []
     return children + [other for child in children for other in descendants(child)]
+
+
+def name_of(pid):
+    try:
+        return Path(f"/proc/{pid}/comm").read_text().strip()
+    except OSError:
+        return None
 
 
 def is_running(pid):
     try:
         return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
-    except FileNotFoundError:
+    except OSError:
         return False
 
 
