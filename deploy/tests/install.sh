@@ -1,0 +1,33 @@
+#!/bin/sh
+# Installs what the tests of this directory play with: engines for containers, a load balancer, a Redis, Prometheus' checker
+# (Debian), the loader of compose files (Go), and what the examples need (npm, Python). Does nothing when all is there.
+set -eu
+cd "$(dirname "$0")"
+. ../../tools/debian.sh
+
+# Real clients and a browser are shared with the other tests.
+../../gateway/tests/clients/install.sh
+
+# Prometheus comes with a service, which is not wanted: the tests start servers of their own.
+had_prometheus=$(command -v prometheus || true)
+# What the image needs of a distribution is its certificates; `fc-list` says whether a browser has letters to draw.
+missing=$(missing_packages podman buildah runc haproxy redis-server promtool:prometheus)
+[ -d /usr/share/ca-certificates/mozilla ] || missing="$missing ca-certificates"
+# shellcheck disable=SC2086 # words on purpose
+install_packages $missing
+if [ -z "$had_prometheus" ] && command -v systemctl >/dev/null 2>&1; then
+    as_root systemctl disable --now prometheus >/dev/null 2>&1 || true
+fi
+
+# The library that reads compose files for Docker, with its own command: a program of one file.
+compose_version=v2.16.2
+tools=$PWD/.tools
+if [ "$(cat "$tools/version" 2>/dev/null)" != "$compose_version" ]; then
+    GOBIN=$tools go install "github.com/compose-spec/compose-go/v2/cmd@$compose_version"
+    mv "$tools/cmd" "$tools/compose-go"
+    echo "$compose_version" > "$tools/version"
+fi
+
+for example in chat notify; do
+    (cd "../examples/$example" && ./install.sh)
+done
