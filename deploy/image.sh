@@ -77,7 +77,7 @@ set -- --file deploy/Containerfile --tag "$image:$version" --tag "$image:latest"
     --build-arg "VERSION=$version" --build-arg "REVISION=$(revision)" --build-arg "SOURCE=${SOURCE:-$(origin)}" \
     --build-arg "CREATED=$(date --utc --date "@$SOURCE_DATE_EPOCH" +%Y-%m-%dT%H:%M:%SZ)"
 # Docker's format, because that of the OCI has no health check; both run everywhere.
-[ "$engine" = docker ] || set -- "$@" --format docker --timestamp "$SOURCE_DATE_EPOCH"
+[ "$engine" = docker ] || set -- "$@" --format docker --layers=false --timestamp "$SOURCE_DATE_EPOCH"
 # shellcheck disable=SC2086 # words on purpose
 "$engine" ${ENGINE_FLAGS:-} build "$@" "$context"
 

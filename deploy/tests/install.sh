@@ -10,8 +10,8 @@ cd "$(dirname "$0")"
 
 # Prometheus comes with a service, which is not wanted: the tests start servers of their own.
 had_prometheus=$(command -v prometheus || true)
-# What the image needs of a distribution is its certificates; `fc-list` says whether a browser has letters to draw.
-missing=$(missing_packages podman buildah runc haproxy redis-server promtool:prometheus)
+missing=$(missing_packages podman buildah runc haproxy redis-server promtool:prometheus openssl readelf:binutils)
+# What the image needs of a distribution.
 [ -d /usr/share/ca-certificates/mozilla ] || missing="$missing ca-certificates"
 # shellcheck disable=SC2086 # words on purpose
 install_packages $missing
@@ -19,14 +19,8 @@ if [ -z "$had_prometheus" ] && command -v systemctl >/dev/null 2>&1; then
     as_root systemctl disable --now prometheus >/dev/null 2>&1 || true
 fi
 
-# The library that reads compose files for Docker, with its own command: a program of one file.
-compose_version=v2.16.2
-tools=$PWD/.tools
-if [ "$(cat "$tools/version" 2>/dev/null)" != "$compose_version" ]; then
-    GOBIN=$tools go install "github.com/compose-spec/compose-go/v2/cmd@$compose_version"
-    mv "$tools/cmd" "$tools/compose-go"
-    echo "$compose_version" > "$tools/version"
-fi
+# Docker's loader of compose files.
+(cd compose && go build -o ../.tools/compose .)
 
 for example in chat notify; do
     (cd "../examples/$example" && ./install.sh)
