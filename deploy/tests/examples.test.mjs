@@ -253,7 +253,7 @@ describe('the notifications', () => {
   });
 
   test('what was sent while the line was cut is there afterwards, once', async (t) => {
-    const { page } = await notify.open(t, 'Dora');
+    const { page, frames } = await notify.open(t, 'Dora');
     await send('Dora', 'Before');
     await eventually(titles(page), ['Before']);
     notify.line.cut();
@@ -261,6 +261,9 @@ describe('the notifications', () => {
     await send('Dora', 'Meanwhile');
     notify.line.mend();
     await eventually(titles(page), ['Meanwhile', 'Before']);
+    let frame;
+    do frame = await frames.next('the answer to since='); while (!frame.includes('"was_recovering":true'));
+    assert.match(frame, /"recovered":true/);
     await send('Dora', 'After');
     await eventually(titles(page), ['After', 'Meanwhile', 'Before']);
   });

@@ -78,7 +78,7 @@ class Podman {
     await mkdir(root, { recursive: true });
     await copyFile(join(TARGET, 'context', 'clarion'), join(root, 'clarion'));
     const { code, stdout, stderr } = await this.attempt('run', '--rm', ...this.confined, '--user', USER, '--rootfs', root, '/clarion', '--version');
-    return code === 0 ? undefined : (stderr || stdout).trim();
+    return code === 0 ? undefined : (stderr || stdout).trim().split('\n').at(-1);
   }
 }
 

@@ -226,18 +226,25 @@ document.onvisibilitychange = () => {
   show();
 };
 
-page.write.onsubmit = async (event) => {
+// One after another: two requests at a time may change places.
+let sending = Promise.resolve();
+
+page.write.onsubmit = (event) => {
   event.preventDefault();
-  const text = page.text.value;
+  const [room, text] = [current.name, page.text.value];
   page.text.value = "";
+  sending = sending.then(() => send(room, text));
+};
+
+async function send(room, text) {
   try {
-    await ask("/say", { room: current.name, text });
+    await ask("/say", { room, text });
     page.problem.textContent = "";
   } catch (error) {
     page.problem.textContent = error.message;
     page.text.value ||= text; // To be sent again.
   }
-};
+}
 
 page.signin.onsubmit = async (event) => {
   event.preventDefault();
