@@ -74,8 +74,10 @@ SOURCE_DATE_EPOCH=${SOURCE_DATE_EPOCH:-$(git log -1 --format=%ct 2>/dev/null || 
 export SOURCE_DATE_EPOCH # Docker reads it there.
 
 set -- --file deploy/Containerfile --tag "$image:$version" --tag "$image:latest" \
-    --build-arg "VERSION=$version" --build-arg "REVISION=$(revision)" --build-arg "SOURCE=${SOURCE:-$(origin)}" \
+    --build-arg "VERSION=$version" --build-arg "REVISION=$(revision)" \
     --build-arg "CREATED=$(date --utc --date "@$SOURCE_DATE_EPOCH" +%Y-%m-%dT%H:%M:%SZ)"
+source=${SOURCE:-$(origin)}
+[ -z "$source" ] || set -- "$@" --label "org.opencontainers.image.source=$source"
 # Docker's format, because that of the OCI has no health check; both run everywhere.
 [ "$engine" = docker ] || set -- "$@" --format docker --layers=false --timestamp "$SOURCE_DATE_EPOCH"
 # shellcheck disable=SC2086 # words on purpose

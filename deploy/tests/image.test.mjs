@@ -16,6 +16,7 @@ const ROOT = new URL('../../', import.meta.url).pathname;
 const TARGET = resolve(ROOT, process.env.CARGO_TARGET_DIR ?? 'target', 'image');
 /** Cheaper to build than `release`, see Cargo.toml. */
 const PROFILE = 'image-test';
+const SOURCE = 'https://git.example.com/clarion';
 const BUILD_DEADLINE_MS = 1_800_000;
 /** By which podman runs containers: crun does not run everywhere. */
 const RUNTIME = process.env.CONTAINER_RUNTIME ?? 'runc';
@@ -90,7 +91,9 @@ describe('the image', () => {
   beforeAll(async (t) => { podman = await Podman.start(t); });
 
   before(async () => {
-    const env = { ENGINE: 'podman', ENGINE_FLAGS: podman.storage.join(' '), PROFILE, ARCHIVE: '1', CARGO_TARGET_DIR: resolve(TARGET, '..') };
+    const env = {
+      ENGINE: 'podman', ENGINE_FLAGS: podman.storage.join(' '), PROFILE, ARCHIVE: '1', SOURCE, CARGO_TARGET_DIR: resolve(TARGET, '..'),
+    };
     await done('deploy/image.sh', [], { env, deadlineMs: BUILD_DEADLINE_MS });
     [image] = JSON.parse(await podman.do('image', 'inspect', 'clarion:latest'));
     obstacle = await podman.obstacle();
@@ -119,7 +122,7 @@ describe('the image', () => {
     assert.ok([commit[0], `${commit[0]}-dirty`].includes(label('revision')));
     assert.equal(label('created'), created);
     assert.equal(new Date(image.Created).getTime(), Number(commit[1]) * 1000);
-    assert.ok('org.opencontainers.image.source' in labels);
+    assert.equal(label('source'), SOURCE);
   });
 
   test('is two files: the program, without libraries, and certificates that are not of this machine', async (t) => {

@@ -1,16 +1,17 @@
 #!/bin/sh
-# Installs what the tests of this directory play with: engines for containers, a load balancer, a Redis, Prometheus' checker
-# (Debian), the loader of compose files (Go), and what the examples need (npm, Python). Does nothing when all is there.
+# Installs what the tests of this directory play with: engines for containers and Prometheus (Debian), the loader of
+# compose files (Go), and what the examples need (npm, Python). Does nothing when all is there.
 set -eu
 cd "$(dirname "$0")"
 . ../../tools/debian.sh
 
-# Real clients and a browser are shared with the other tests.
+# Real clients, a browser, Redis and HAProxy are shared with other tests.
 ../../gateway/tests/clients/install.sh
+../../loadtest/install.sh
 
 # Prometheus comes with a service, which is not wanted: the tests start servers of their own.
 had_prometheus=$(command -v prometheus || true)
-missing=$(missing_packages podman buildah runc haproxy redis-server promtool:prometheus openssl readelf:binutils)
+missing=$(missing_packages podman buildah runc promtool:prometheus openssl readelf:binutils)
 # What the image needs of a distribution.
 [ -d /usr/share/ca-certificates/mozilla ] || missing="$missing ca-certificates"
 # shellcheck disable=SC2086 # words on purpose
