@@ -20,6 +20,12 @@ check: ## Format and lints, without tests
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --locked --workspace --all-targets -- --deny warnings
 
+.PHONY: deny
+deny: export PATH := $(TARGET)/tools/bin:$(PATH)
+deny: ## Licences, duplicates and sources of everything that is depended on
+	tools/install-deny.sh "$(TARGET)/tools"
+	$(CARGO) deny --locked check licenses bans sources
+
 .PHONY: unit
 unit: ## Unit, property and integration tests, on a redis-server of their own
 	gateway/tests/faults/install.sh
@@ -56,7 +62,7 @@ fuzz-check: ## Whether the fuzz targets build (as plain programs, without instru
 	CARGO_TARGET_DIR="$(TARGET)/fuzz" $(CARGO) check --locked --manifest-path gateway/fuzz/Cargo.toml
 
 .PHONY: test
-test: check unit noon-small fuzz-check clients test-faults-smoke ## Everything that proves the project
+test: check deny unit noon-small fuzz-check clients test-faults-smoke ## Everything that proves the project
 
 .PHONY: release
 release: ## The binary to ship

@@ -1,5 +1,8 @@
 //! How one client's bytes come in: the handshakes that end in a connection of a shard.
 
+// Bytes of strangers come here: none of them may panic.
+#![cfg_attr(not(test), deny(clippy::indexing_slicing, clippy::panic, clippy::unwrap_used))]
+
 pub mod websocket;
 
 use std::io;

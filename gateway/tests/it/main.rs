@@ -31,6 +31,7 @@ mod redis_unsuitable;
 mod refused;
 mod revocations;
 mod secrets;
+mod server_security;
 mod server_side;
 mod slow;
 mod subscriptions;

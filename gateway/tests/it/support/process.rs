@@ -81,7 +81,11 @@ impl Drop for Process {
 
 /// The addresses in the line that says that the node serves.
 fn addresses_in(line: &str) -> Option<(SocketAddr, SocketAddr)> {
-    let line: serde_json::Value = serde_json::from_str(line).ok()?;
-    let address = |name: &str| line[name].as_str()?.parse().ok();
+    let json: serde_json::Value = serde_json::from_str(line).unwrap_or_default();
+    let address = |name: &str| {
+        // As text it is `name=address` somewhere.
+        let in_text = || line.split(' ').find_map(|word| word.strip_prefix(name)?.strip_prefix('='));
+        json[name].as_str().or_else(in_text)?.parse().ok()
+    };
     Some((address("public")?, address("internal")?))
 }
