@@ -162,7 +162,6 @@ class Play {
       CLARION__PUBLIC__PORT: `${this.publicPort}`,
       CLARION__INTERNAL__ADDRESS: address,
       CLARION__INTERNAL__PORT: `${this.internalPort}`,
-      CLARION__DRAIN__DELAY: '4s',
       CLARION__DRAIN__WINDOW: '1s',
     };
     environment.CLARION__BROKER__REDIS__ADDRESS = environment.CLARION__BROKER__REDIS__ADDRESS.replace('redis:6379', `${this.addresses.redis}:${this.redisPort}`);
@@ -249,7 +248,8 @@ describe('what the compose file starts', () => {
   });
 
   test('writes no token into the log of HAProxy', async () => {
-    const socket = new WebSocket(play.gateway.bareUrl([['token', play.gateway.token('ann')], ['channels', 'chat:lobby']]));
+    const token = await run(process.env.CLARION_BIN, ['gentoken', '--user', '42'], play.services['clarion-2'].environment);
+    const socket = new WebSocket(play.gateway.bareUrl([['token', token.trim()], ['channels', 'chat:lobby']]));
     await within(new Promise((resolve) => { socket.onmessage = resolve; }), 'the connect push');
     socket.close();
     await until(() => play.haproxy.output.includes('GET /ws '), 'a line in the log');
