@@ -15,7 +15,7 @@ cd "$(dirname "$0")/.."
 target=$(realpath -m "${CARGO_TARGET_DIR:-target}")/image
 profile=${PROFILE:-release}
 image=${IMAGE:-clarion}
-context=$target/context
+context=$target/context-$profile
 
 die() {
     echo "image.sh: $1" >&2
@@ -61,6 +61,7 @@ revision() {
 
 engine=${ENGINE:-$(find_engine)}
 command -v "$engine" >/dev/null 2>&1 || die "$engine is not there"
+[ "${ARCHIVE:-}/$engine" != 1/docker ] || die "an archive of the OCI is written by podman or buildah"
 build_binary
 
 rm -rf "$context"
@@ -84,8 +85,8 @@ source=${SOURCE:-$(origin)}
 "$engine" ${ENGINE_FLAGS:-} build "$@" "$context"
 
 if [ "${ARCHIVE:-}" = 1 ]; then
-    [ "$engine" != docker ] || die "an archive of the OCI is written by podman or buildah"
-    archive=$target/clarion-$version.oci.tar
+    # One that is not to be shipped says so.
+    [ "$profile" = release ] && archive=$target/clarion-$version.oci.tar || archive=$target/clarion-$version-$profile.oci.tar
     rm -f "$archive"
     # shellcheck disable=SC2086 # words on purpose
     "$engine" ${ENGINE_FLAGS:-} push --quiet "$image:$version" "oci-archive:$archive:$image:$version"

@@ -16,6 +16,8 @@ const ROOT = new URL('../../', import.meta.url).pathname;
 const TARGET = resolve(ROOT, process.env.CARGO_TARGET_DIR ?? 'target', 'image');
 /** Cheaper to build than `release`, see Cargo.toml. */
 const PROFILE = 'image-test';
+/** What goes into the image. */
+const PROGRAM = join(TARGET, `context-${PROFILE}`, 'clarion');
 const SOURCE = 'https://git.example.com/clarion';
 const BUILD_DEADLINE_MS = 1_800_000;
 /** By which podman runs containers: crun does not run everywhere. */
@@ -77,7 +79,7 @@ class Podman {
   async obstacle() {
     const root = join(this.directory, 'rootfs');
     await mkdir(root, { recursive: true });
-    await copyFile(join(TARGET, 'context', 'clarion'), join(root, 'clarion'));
+    await copyFile(PROGRAM, join(root, 'clarion'));
     const { code, stdout, stderr } = await this.attempt('run', '--rm', ...this.confined, '--user', USER, '--rootfs', root, '/clarion', '--version');
     return code === 0 ? undefined : (stderr || stdout).trim().split('\n').at(-1);
   }
@@ -118,7 +120,7 @@ describe('the image', () => {
     assert.equal(label('title'), 'Clarion');
     assert.match(label('description'), /^A real-time gateway: /);
     assert.equal(label('licenses'), 'Apache-2.0');
-    assert.equal(label('version'), (await done(join(TARGET, 'context', 'clarion'), ['--version'])).trim().split(' ')[1]);
+    assert.equal(label('version'), (await done(PROGRAM, ['--version'])).trim().split(' ')[1]);
     assert.ok([commit[0], `${commit[0]}-dirty`].includes(label('revision')));
     assert.equal(label('created'), created);
     assert.equal(new Date(image.Created).getTime(), Number(commit[1]) * 1000);
@@ -141,11 +143,11 @@ describe('the image', () => {
     const certificates = await readFile(join(podman.directory, 'etc/ssl/certs/ca-certificates.crt'), 'utf8');
     const packaged = await readdir('/usr/share/ca-certificates/mozilla');
     assert.equal(certificates.match(/BEGIN CERTIFICATE/g).length, packaged.length);
-    t.diagnostic(`${(image.Size / 1e6).toFixed(1)} MB, of which ${((await stat(join(TARGET, 'context', 'clarion'))).size / 1e6).toFixed(1)} MB are the program (profile ${PROFILE})`);
+    t.diagnostic(`${(image.Size / 1e6).toFixed(1)} MB, of which ${((await stat(PROGRAM)).size / 1e6).toFixed(1)} MB are the program (profile ${PROFILE})`);
   });
 
   test('is written as an archive too', async () => {
-    const name = (await readdir(TARGET)).find((file) => file.endsWith('.oci.tar'));
+    const name = (await readdir(TARGET)).find((file) => file.endsWith(`-${PROFILE}.oci.tar`));
     const { manifests } = JSON.parse(await done('tar', ['--extract', '--to-stdout', '--file', join(TARGET, name), 'index.json']));
     assert.equal(manifests.length, 1);
     assert.match(manifests[0].annotations['org.opencontainers.image.ref.name'], /^clarion:\d/);
