@@ -55,6 +55,8 @@ const HOMES: &[(&str, &[&str])] = &[
     ("anyhow", &["cli", "main"]),
     ("clap", &["cli", "main"]),
     ("config", &["config"]),
+    ("toml", &["config"]),
+    ("yaml_rust2", &["config"]),
 ];
 
 /// What the code does without, and what it has instead.
