@@ -98,6 +98,22 @@ test: check deny unit noon-small fuzz-check clients test-faults-smoke ## Everyth
 release: ## The binary to ship
 	$(CARGO) build --locked --release --package clarion
 
+.PHONY: image
+image: export ARCHIVE := $(archive)
+image: ## The container image, by podman, buildah or docker; archive=1 writes it to target/image too
+	deploy/image.sh
+
+.PHONY: image-test compose-test examples-test
+image-test compose-test examples-test: export CLARION_BIN := $(TARGET)/debug/clarion
+image-test compose-test examples-test: %-test:
+	deploy/tests/install.sh
+	$(CARGO) build --locked --package clarion
+	node --test deploy/tests/$*.test.mjs
+
+image-test: ## Whether the container image builds and serves, without root, capabilities and a place to write
+compose-test: ## Whether the compose file is good, played without containers
+examples-test: ## The example applications, in a real browser
+
 .PHONY: noon
 noon: ## A rolling deploy at peak hour on this machine, judged; args="--fault kill-node --report noon.html" and more
 	loadtest/install.sh
