@@ -68,6 +68,7 @@ fn in_redis(
 ) -> Result<Backends, Unsuitable> {
     let id = NodeId::random();
     let redis = backbone.block_on(Redis::start(&config.broker.redis, id, metrics))?;
+    backbone.spawn(crate::redis::warn_of_rights(config.broker.redis.clone()));
     let broker = RedisBroker::traced(
         Arc::clone(&redis),
         Arc::clone(dispatch) as _,

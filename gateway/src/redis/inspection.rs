@@ -87,6 +87,21 @@ pub async fn inspect(settings: &config::Redis) -> Inspection {
     }
 }
 
+/// Says in the log if the user of `settings` may do everything in that Redis: whoever has its password can then do more
+/// than a node ever has to. Says nothing if Redis does not answer.
+pub async fn warn_of_rights(settings: config::Redis) {
+    super::topology::install_crypto();
+    if let Ok(mut connection) = check::open(&Connector::new(settings)).await
+        && let Ok(user) = User::ask(&mut connection).await
+        && user.may_do_everything()
+    {
+        tracing::warn!(
+            redis.user = user.name,
+            "this user may do everything in Redis: give the nodes one of their own, as docs/redis.md has it"
+        );
+    }
+}
+
 impl Server {
     async fn ask(connection: &mut MultiplexedConnection, names: &Names) -> Self {
         let hello = check::hello(connection).await;
@@ -115,6 +130,11 @@ impl User {
         let user = check::ask(connection, ::redis::cmd("ACL").arg("GETUSER").arg(&name)).await;
         let commands = user.ok().and_then(check::fields).and_then(|mut user| user.remove("commands"));
         Ok(Self { name, commands })
+    }
+
+    /// Whether no command is denied to it, as far as it may know that.
+    pub fn may_do_everything(&self) -> bool {
+        self.commands.as_deref().is_some_and(|commands| commands.split(' ').any(|right| right == "+@all"))
     }
 }
 

@@ -30,7 +30,7 @@ pub use call::{Arg, Call, Reply, Script};
 pub use check::{Unsuitable, is_too_old};
 pub use death::death;
 pub use failure::{Failure, Refusal};
-pub use inspection::{ClockDifference, Inspection, OutputLimit, Server, User, inspect};
+pub use inspection::{ClockDifference, Inspection, OutputLimit, Server, User, inspect, warn_of_rights};
 pub use instance::{Hearing, Instance};
 pub use names::Names;
 pub use subscriptions::{Item, Queue, WORKERS, worker_of};

@@ -6,7 +6,8 @@ use clarion::model::{NodeId, Secret};
 use serde_json::json;
 
 use crate::support::{
-    Gateway, Redis, Server, TempDirectory, certificates, documented_redis_user, eventually, namespace,
+    Gateway, Process, Redis, Server, TempDirectory, certificates, documented_redis_user, eventually,
+    namespace,
 };
 
 const PASSWORD: &str = "canary-9cQ2";
@@ -65,6 +66,37 @@ async fn the_rights_that_the_documentation_names_are_enough() {
     let server = Server::start(&["--requirepass", "of-the-default-user"]);
     server.ask::<()>(":of-the-default-user@", &documented_redis_user(PASSWORD)).await;
     works(&server.redis(), as_clarion).await;
+}
+
+/// Row S-62 of the security checklist.
+#[tokio::test]
+async fn s62_a_node_says_that_its_user_may_do_everything_in_redis() {
+    const WARNING: &str = "this user may do everything in Redis";
+    let server = Server::start(&[]);
+    server.ask::<()>("", &documented_redis_user(PASSWORD)).await;
+    let own =
+        [("CLARION__BROKER__REDIS__USERNAME", "clarion"), ("CLARION__BROKER__REDIS__PASSWORD", PASSWORD)];
+    for (access, warns) in [(&[][..], true), (&own[..], false)] {
+        let common = [
+            ("CLARION__LOG__FORMAT", "json"),
+            ("CLARION__CLIENT__ANONYMOUS", "true"),
+            ("CLARION__PUBLIC__PORT", "0"),
+            ("CLARION__INTERNAL__PORT", "0"),
+            ("CLARION__DRAIN__DELAY", "0s"),
+            ("CLARION__BROKER__TYPE", "redis"),
+            ("CLARION__BROKER__REDIS__ADDRESS", server.address()),
+        ];
+        let mut process = Process::start(&["serve"], &[&common[..], access].concat());
+        process.addresses().await;
+        if warns {
+            eventually("the warning", async || process.output().contains(WARNING)).await;
+        }
+        process.send_signal(rustix::process::Signal::TERM);
+        assert_eq!(process.ended().await.code(), Some(0));
+        let output = process.output();
+        assert_eq!(output.contains(WARNING), warns, "{output}");
+        assert!(!output.contains(PASSWORD));
+    }
 }
 
 #[tokio::test]

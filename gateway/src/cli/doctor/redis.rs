@@ -124,7 +124,7 @@ fn user(user: &Result<User, Failure>, settings: &config::Redis) -> Finding {
     let commands = user.commands.as_deref();
     let finding =
         Finding::ok(name, format!("{}: {}", user.name, shortened(commands.unwrap_or("not everything"))));
-    if commands.is_none_or(|commands| !commands.split(' ').any(|right| right == "+@all")) {
+    if !user.may_do_everything() {
         return finding;
     }
     let prefix = &settings.prefix;
