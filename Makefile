@@ -72,6 +72,13 @@ docs: ## Build the documentation and check its links and commands
 	docs/build.sh "$(TARGET)/tools/bin/mdbook" "$(TARGET)/docs"
 	node docs/test/run.mjs "$(TARGET)/docs" $(page)
 
+.PHONY: monitoring
+monitoring: export CLARION_BIN := $(TARGET)/debug/clarion
+monitoring: ## Metrics, rules and dashboard against a live Prometheus
+	deploy/monitoring/install.sh
+	$(CARGO) build --locked --package clarion
+	deploy/monitoring/test/.venv/bin/python deploy/monitoring/test/test.py "$(TARGET)/monitoring"
+
 .PHONY: test-faults
 test-faults: ## Every fault of Redis and of nodes, as long as it takes
 	gateway/tests/faults/install.sh
@@ -93,6 +100,9 @@ chart: ## Lint, render and test the Helm chart
 
 .PHONY: test
 test: check deny unit noon-small fuzz-check clients test-faults-smoke ## Everything that proves the project
+
+# What a node says of itself in `clarion_node_info`.
+release noon bench bench-redis: export CLARION_COMMIT := $(shell git rev-parse --short=12 HEAD 2>/dev/null || echo unknown)
 
 .PHONY: release
 release: ## The binary to ship

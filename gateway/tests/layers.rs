@@ -46,6 +46,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("rustls_native_certs", &["telemetry"]),
     ("ureq", &["cli", "telemetry"]),
     ("jsonwebtoken", &["auth"]),
+    ("procfs", &["metrics"]),
     ("prometheus", &["metrics"]),
     (
         "prost",

@@ -21,11 +21,11 @@ use tokio::runtime::Runtime;
 use self::files::Files;
 pub use self::means::Means;
 use self::shards::{Drained, Plan, Shards};
-use crate::auth::{ApiKeys, Authority, KeyError};
+use crate::auth::{ApiKeys, Authority, KeyError, TokenError};
 use crate::config::{Auto, Channels, Client, Config, Drain, Token};
 use crate::metrics::Metrics;
 use crate::node::{Dispatch, INBOX_BYTES_MAX, Node};
-use crate::protocol::Context;
+use crate::protocol::{self, Context};
 use crate::redis::Unsuitable;
 use crate::server::accept::{self, Options};
 use crate::server::admission::{Admission, Limits};
@@ -37,7 +37,7 @@ use crate::server::{Routes, playground, public};
 use crate::shard::{Budget, Settings};
 use crate::telemetry::traces::{Traces, TracesError};
 use crate::transport;
-use crate::transport::websocket::{Gate, Origins};
+use crate::transport::websocket::{self, Gate, Origins};
 
 /// How long the presence may take to be told who has left, once all connections are closed.
 const LEAVE_DEADLINE: Duration = Duration::from_millis(500);
@@ -229,6 +229,9 @@ impl Parts {
             metrics: Arc::clone(&metrics),
         };
         let outboxes_bytes_max = machine::outboxes_bytes_max(config);
+        metrics.outbox_limit(outboxes_bytes_max);
+        metrics.watch_runtime("backbone".into(), backbone.metrics());
+        expect(&metrics);
         Ok(Self {
             node,
             context: Arc::new(context),
@@ -343,6 +346,15 @@ impl Parts {
         backbone.spawn(accept::run_internal(listener, routes, options, connections_max));
         Ok(address)
     }
+}
+
+/// Has every series begin at zero whose labels are known: one that appears with its first event hides that event from `rate()`.
+fn expect(metrics: &Metrics) {
+    protocol::expect(metrics);
+    websocket::expect(metrics);
+    TokenError::LABELS.iter().for_each(|reason| metrics.expect_refused_token(reason));
+    api::expect(metrics);
+    v1::expect(metrics);
 }
 
 /// How long a token can be good from now on; zero: for ever.

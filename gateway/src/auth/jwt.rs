@@ -98,6 +98,10 @@ pub enum TokenError {
 }
 
 impl TokenError {
+    /// Every [label](Self::label).
+    pub const LABELS: [&str; 8] =
+        ["too_large", "bad_token", "algorithm", "expired", "clock", "lifetime", "claims", "revoked"];
+
     /// The machine-readable answer; one of few.
     pub fn reason(&self) -> &'static str {
         match self {

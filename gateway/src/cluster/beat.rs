@@ -205,7 +205,11 @@ impl Cluster {
     /// Clears up after a node that died. If that fails, somebody is asked to do it again.
     async fn clear_up(&self, epoch: NodeEpoch) {
         let Some(local) = self.local.upgrade() else { return };
-        if local.clear_up(epoch).await && self.options.registry.bury(epoch).await.is_err() {
+        if !local.clear_up(epoch).await {
+            return;
+        }
+        self.metrics.node_death();
+        if self.options.registry.bury(epoch).await.is_err() {
             tracing::debug!("a node that died is cleared up after once more");
         }
     }

@@ -105,6 +105,10 @@ impl Command {
         PublishOptions { retention, ..PublishOptions::default() }
     }
 
+    /// Every [label](Self::label).
+    pub(super) const LABELS: [&str; 6] =
+        ["subscribe", "unsubscribe", "refresh", "disconnect", "revoke", "survey"];
+
     /// The label for metrics.
     pub(super) fn label(&self) -> &'static str {
         match self {

@@ -215,6 +215,7 @@ impl Cluster {
         backbone: Handle,
     ) -> Arc<Self> {
         let id = options.id;
+        Command::LABELS.iter().for_each(|command| metrics.expect_node_command(command));
         Arc::new_cyclic(|myself| Self {
             id,
             name,

@@ -1,6 +1,6 @@
 use prometheus::{IntCounterVec, IntGauge};
 
-use super::{Maker, Metrics};
+use super::{Maker, Metrics, level};
 
 /// Why somebody is sent away before anything is known of it. Why else a handshake is refused is known with the first one.
 const SENT_AWAY: [&str; 8] = [
@@ -38,6 +38,11 @@ impl Admission {
 }
 
 impl Metrics {
+    /// Handshakes may be refused for `reason`.
+    pub fn expect_refused_handshake(&self, reason: &'static str) {
+        self.admission.rejected.with_label_values(&[reason]);
+    }
+
     /// A handshake was refused.
     pub fn handshake_rejected(&self, reason: &'static str) {
         self.admission.rejected.with_label_values(&[reason]).inc();
@@ -50,6 +55,6 @@ impl Metrics {
 
     /// How many connections there may be.
     pub fn connections_limit(&self, count: usize) {
-        self.admission.connections_limit.set(i64::try_from(count).unwrap_or(i64::MAX));
+        self.admission.connections_limit.set(level(count));
     }
 }

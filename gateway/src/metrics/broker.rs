@@ -1,8 +1,13 @@
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use prometheus::{Histogram, IntCounter, IntCounterVec, IntGauge};
+use parking_lot::Mutex;
+use prometheus::{Gauge, Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge};
 
-use super::{Maker, Metrics};
+use super::{Maker, Metrics, level};
+
+/// Upper bounds for what a broker's answer takes, in seconds.
+const ANSWER_SECONDS: [f64; 13] =
+    [0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0];
 
 /// Why a node connects to its broker again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,6 +61,12 @@ impl HistorySource {
 pub(super) struct Broker {
     up: IntGauge,
     probe_duration: Histogram,
+    /// When a probe was last heard, or first missed; `None` for a broker that is not probed.
+    heard_at: Mutex<Option<Instant>>,
+    last_message_age: Gauge,
+    command_duration: HistogramVec,
+    subscriptions: IntGauge,
+    inbox_bytes: IntGauge,
     reconnects: IntCounterVec,
     failures: IntCounterVec,
     bad_messages: IntCounter,
@@ -85,10 +96,25 @@ impl Broker {
         }
         Self {
             up: make.gauge("broker_up", "Whether the broker is heard."),
-            probe_duration: make.histogram(
+            probe_duration: make.latency(
                 "broker_probe_duration_seconds",
                 "From sending a probe through the broker to hearing it.",
             ),
+            heard_at: Mutex::default(),
+            last_message_age: make.seconds(
+                "broker_last_message_age_seconds",
+                "For how long no probe has come back from the broker, of which there is one every second.",
+            ),
+            command_duration: make.histograms(
+                "broker_command_duration_seconds",
+                "From a command to the broker to its answer, the wait for a connection included.",
+                &["command"],
+                &ANSWER_SECONDS,
+            ),
+            subscriptions: make
+                .gauge("broker_subscriptions", "Channels that the broker is subscribed to, or is to be."),
+            inbox_bytes: make
+                .gauge("broker_inbox_bytes", "Bytes that came from the broker and are not delivered yet."),
             reconnects,
             failures: make.counters(
                 "broker_failures_total",
@@ -116,20 +142,50 @@ impl Broker {
     }
 }
 
+impl Broker {
+    /// Sets what time alone changes.
+    pub(super) fn look(&self) {
+        let age = self.heard_at.lock().map(|heard_at| heard_at.elapsed());
+        self.last_message_age.set(age.unwrap_or_default().as_secs_f64());
+    }
+}
+
 impl Metrics {
+    /// The broker is probed from now on.
+    pub fn broker_is_probed(&self) {
+        *self.broker.heard_at.lock() = Some(Instant::now());
+    }
+
     /// Whether the broker is heard.
     pub fn broker_up(&self, up: bool) {
         self.broker.up.set(up.into());
     }
 
+    /// A command was answered, or given up.
+    pub fn broker_command(&self, command: &'static str, duration: Duration) {
+        self.broker.command_duration.with_label_values(&[command]).observe(duration.as_secs_f64());
+    }
+
+    /// How many channels are wanted of the broker, and how many bytes that came from it wait.
+    pub fn broker_holds(&self, subscriptions: usize, inbox_bytes: usize) {
+        self.broker.subscriptions.set(level(subscriptions));
+        self.broker.inbox_bytes.set(level(inbox_bytes));
+    }
+
     /// A probe came back.
     pub fn broker_probe(&self, after: Duration) {
+        *self.broker.heard_at.lock() = Some(Instant::now());
         self.broker.probe_duration.observe(after.as_secs_f64());
     }
 
     /// The subscription connection was given up; another one is opened.
     pub fn broker_reconnects(&self, reason: ReconnectReason) {
         self.broker.reconnects.with_label_values(&[reason.label()]).inc();
+    }
+
+    /// The broker may fail for `reason`.
+    pub fn expect_broker_failure(&self, reason: &'static str) {
+        self.broker.failures.with_label_values(&[reason]);
     }
 
     /// The broker did not do what was asked, or did not say that it did. `reason` is one of a few.

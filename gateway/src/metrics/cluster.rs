@@ -1,6 +1,6 @@
 use prometheus::{IntCounter, IntCounterVec, IntGauge};
 
-use super::{Maker, Metrics};
+use super::{Maker, Metrics, level};
 
 /// A command that came from a node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,10 +27,13 @@ impl NodeCommand {
 #[derive(Debug)]
 pub(super) struct Cluster {
     nodes: IntGauge,
+    deaths: IntCounter,
     commands: IntCounterVec,
     unanswered: IntCounter,
     revocations: IntGauge,
     rebalance_excess: IntGauge,
+    draining: IntGauge,
+    drain_remaining: IntGauge,
 }
 
 impl Cluster {
@@ -45,6 +48,10 @@ impl Cluster {
         }
         Self {
             nodes: make.gauge("cluster_nodes", "Live nodes that this one knows, itself included."),
+            deaths: make.counter(
+                "cluster_node_deaths_total",
+                "Nodes that ended without a word, and that this one cleared up after.",
+            ),
             commands,
             unanswered: make.counter(
                 "surveys_unanswered_total",
@@ -55,14 +62,38 @@ impl Cluster {
                 "rebalance_excess",
                 "Connections above the mean of the nodes, while this one lets go of some.",
             ),
+            draining: make.gauge("draining", "Whether the node is stopping."),
+            drain_remaining: make
+                .gauge("drain_remaining", "Connections that a node that stops has yet to close."),
         }
+    }
+
+    /// Sets what is counted elsewhere.
+    pub(super) fn look(&self, connections: usize) {
+        let remaining = if self.draining.get() == 0 { 0 } else { connections };
+        self.drain_remaining.set(level(remaining));
     }
 }
 
 impl Metrics {
     /// How many nodes live, this one included.
     pub fn cluster_nodes(&self, count: usize) {
-        self.cluster.nodes.set(i64::try_from(count).unwrap_or(i64::MAX));
+        self.cluster.nodes.set(level(count));
+    }
+
+    /// A node died, and this one has cleared up after it.
+    pub fn node_death(&self) {
+        self.cluster.deaths.inc();
+    }
+
+    /// Whether this node is stopping.
+    pub fn draining(&self, draining: bool) {
+        self.cluster.draining.set(draining.into());
+    }
+
+    /// Nodes may send `command`.
+    pub fn expect_node_command(&self, command: &'static str) {
+        self.cluster.commands.with_label_values(&[command]);
     }
 
     /// A command of a node was heard.
@@ -77,11 +108,11 @@ impl Metrics {
 
     /// How many connections the node has above the mean of all; 0 if it keeps them.
     pub fn rebalance_excess(&self, connections: usize) {
-        self.cluster.rebalance_excess.set(i64::try_from(connections).unwrap_or(i64::MAX));
+        self.cluster.rebalance_excess.set(level(connections));
     }
 
     /// How many revocations are remembered.
     pub fn revocations(&self, count: usize) {
-        self.cluster.revocations.set(i64::try_from(count).unwrap_or(i64::MAX));
+        self.cluster.revocations.set(level(count));
     }
 }

@@ -68,6 +68,33 @@ pub enum CloseReason {
 }
 
 impl CloseReason {
+    /// Those for which a node closes a connection by itself.
+    pub const OF_NODE: [Self; 23] = [
+        Self::Shutdown,
+        Self::Rebalance,
+        Self::Lifetime,
+        Self::NoPong,
+        Self::SlowConsumer,
+        Self::WriteTimeout,
+        Self::Stale,
+        Self::BadRequest,
+        Self::InvalidToken,
+        Self::Expired,
+        Self::Revoked,
+        Self::InsufficientState,
+        Self::ChannelLimit,
+        Self::PermissionDenied,
+        Self::TooManyRequests,
+        Self::TooManyErrors,
+        Self::FrameError,
+        Self::InvalidUtf8,
+        Self::TooBig,
+        Self::UnsupportedData,
+        Self::InappropriateProtocol,
+        Self::SubscriptionExpired,
+        Self::ConnectionLimit,
+    ];
+
     /// Whether the client is expected to come back at once: it lost its connection, or was asked to connect again.
     /// Who closed on purpose, or was sent away, is not.
     pub fn comes_back(&self) -> bool {

@@ -15,13 +15,15 @@ mod testing;
 use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
-use crate::auth::Authority;
+use self::centrifuge::Codec;
+use self::centrifuge::command::Request;
+use crate::auth::{Authority, TokenError};
 use crate::broker::{BrokerError, History, PublishOptions, Range};
 use crate::config::SlowConsumer;
 use crate::metrics::Metrics;
-use crate::model::{Channel, ClientInfo, CloseReason, Identity, Notice, Publication, TokenMark};
+use crate::model::{Channel, ClientInfo, CloseReason, Identity, Notice, Publication, Secret, TokenMark};
 use crate::node::recovery::{Follow, Gap, Start};
 use crate::node::{Entrant, Order, PublishError};
 use crate::presence::{PresenceError, PresenceStats};
@@ -45,6 +47,33 @@ pub struct Context {
     pub expired_sub_close_delay: Duration,
     /// What happened, in numbers.
     pub metrics: Arc<Metrics>,
+}
+
+impl Context {
+    /// Verifies the token of a connection, and counts what came of it.
+    ///
+    /// # Errors
+    /// [`TokenError`]: it is not accepted.
+    pub fn authenticate(&self, token: &Secret) -> Result<Identity, TokenError> {
+        let began = Instant::now();
+        let verdict = self.authority.authenticate(token);
+        let result = verdict.as_ref().map_or_else(TokenError::label, |_| "ok");
+        self.metrics.token_checked(result, began.elapsed());
+        verdict
+    }
+}
+
+/// Has the counts of what clients can do, and of how their connections can end, begin at zero.
+pub fn expect(metrics: &Metrics) {
+    for protocol in [bare::NAME, Codec::Json.name(), Codec::Protobuf.name()] {
+        metrics.expect_protocol(protocol);
+    }
+    Request::NAMES.iter().for_each(|name| metrics.expect_command(name));
+    for reason in CloseReason::OF_NODE {
+        for close_code in [centrifuge::code::close_code, bare::close_code] {
+            metrics.expect_close(&close_code(&reason).0.to_string(), reason.label());
+        }
+    }
 }
 
 /// One complete frame from the client.

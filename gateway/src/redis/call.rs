@@ -15,6 +15,7 @@ impl<T: ToRedisArgs> Arg for T {}
 /// A script that Redis runs as one step.
 #[derive(Debug)]
 pub struct Script {
+    name: &'static str,
     code: &'static str,
     hash: LazyLock<String, fn() -> String>,
 }
@@ -23,15 +24,15 @@ pub struct Script {
 macro_rules! script {
     ($name:literal) => {{
         const CODE: &str = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/redis/scripts/", $name));
-        $crate::redis::Script::new(CODE, || $crate::redis::Script::hash_of(CODE))
+        $crate::redis::Script::new($name, CODE, || $crate::redis::Script::hash_of(CODE))
     }};
 }
 pub(crate) use script;
 
 impl Script {
-    /// A script of this `code`; `hash` computes its [hash](Self::hash_of). For the macro `script!`.
-    pub(crate) const fn new(code: &'static str, hash: fn() -> String) -> Self {
-        Self { code, hash: LazyLock::new(hash) }
+    /// A script of this `code` in the file `name`; `hash` computes its [hash](Self::hash_of). For the macro `script!`.
+    pub(crate) const fn new(name: &'static str, code: &'static str, hash: fn() -> String) -> Self {
+        Self { name, code, hash: LazyLock::new(hash) }
     }
 
     /// By what Redis knows a script that it has been told.
@@ -43,6 +44,8 @@ impl Script {
 /// One command, or one run of a script.
 #[derive(Clone)]
 pub struct Call {
+    /// Of the command or the file of the script; the label in metrics.
+    pub(super) name: &'static str,
     pub(super) command: Cmd,
     pub(super) script: Option<&'static Script>,
     pub(super) is_patient: bool,
@@ -50,15 +53,15 @@ pub struct Call {
 
 impl Call {
     /// The command called `name`.
-    pub fn command(name: &str) -> Self {
-        Self { command: ::redis::cmd(name), script: None, is_patient: false }
+    pub fn command(name: &'static str) -> Self {
+        Self { name, command: ::redis::cmd(name), script: None, is_patient: false }
     }
 
     /// A run of `script` on `keys`, all of which live in one place.
     pub fn script(script: &'static Script, keys: &[&str]) -> Self {
         let mut command = ::redis::cmd("EVALSHA");
         command.arg(script.hash.as_str()).arg(keys.len()).arg(keys);
-        Self { command, script: Some(script), is_patient: false }
+        Self { name: script.name, command, script: Some(script), is_patient: false }
     }
 
     /// One of many that come at once, as when a crowd leaves: nothing but its like waits behind it.

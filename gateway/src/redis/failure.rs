@@ -44,6 +44,20 @@ pub enum Refusal {
 }
 
 impl Failure {
+    /// Every [label](Self::label).
+    pub(super) const LABELS: [&str; 10] = [
+        "unavailable",
+        "full",
+        "credentials",
+        "permission",
+        "read_only",
+        "loading",
+        "busy",
+        "wrong_type",
+        "no_writes",
+        "other",
+    ];
+
     /// For metrics.
     pub fn label(self) -> &'static str {
         match self {

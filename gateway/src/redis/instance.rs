@@ -61,6 +61,7 @@ pub(super) struct Lines {
 
 impl Lines {
     fn start(connector: &Arc<Connector>, metrics: Arc<Metrics>) -> Arc<Self> {
+        Failure::LABELS.iter().for_each(|reason| metrics.expect_broker_failure(reason));
         let lines = (0..=PATIENT_LINE).map(|_| Line::start(Arc::clone(connector))).collect();
         let deadline = connector.settings().command_timeout;
         Arc::new(Self { lines, next: AtomicUsize::new(0), patience: Patience::new(), deadline, metrics })
@@ -71,21 +72,27 @@ impl Lines {
     }
 
     pub(super) async fn call<T: Reply>(&self, call: &Call) -> Result<T, Failure> {
+        let began = Instant::now();
         let answer = if call.is_patient {
             self.patiently(async |line| line.call(call).await).await
         } else {
             self.next().call(call).await
         };
+        self.metrics.broker_command(call.name, began.elapsed());
         self.count(read(answer))
     }
 
     async fn pipeline(&self, calls: &[Call]) -> Result<Vec<Result<Value, Failure>>, Failure> {
+        let began = Instant::now();
         let is_patient = calls.first().is_some_and(|call| call.is_patient);
         let answers = if is_patient {
             self.patiently(async |line| line.pipeline(calls).await).await
         } else {
             self.next().pipeline(calls).await
         };
+        if let Some(first) = calls.first() {
+            self.metrics.broker_command(first.name, began.elapsed());
+        }
         self.count(answers)
     }
 
@@ -153,7 +160,9 @@ impl Instance {
     /// # Errors
     /// [`Failure`] says whether it may have been done.
     pub async fn call_apart<T: Reply>(&self, call: Call) -> Result<T, Failure> {
+        let began = Instant::now();
         let answer = self.connections.call(&call).await;
+        self.lines.metrics.broker_command(call.name, began.elapsed());
         self.lines.count(read(answer))
     }
 

@@ -11,7 +11,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Poll;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::body::Body;
@@ -26,7 +26,7 @@ use tower::ServiceExt;
 
 use super::admission::{Admission, Reason, Visit};
 use crate::shard::Shard;
-use crate::transport::{self, websocket};
+use crate::transport::{self, AcceptedAt, websocket};
 
 /// Largest head of a request.
 const HEAD_BYTES_MAX: usize = 16 << 10;
@@ -71,6 +71,7 @@ pub fn bind(address: SocketAddr, shared: bool) -> io::Result<TcpListener> {
 
 /// Serves one connection of the shard's listener: HTTP until it is upgraded, then it belongs to `shard`.
 async fn serve_on_shard(stream: TcpStream, router: Router, shard: Rc<Shard>, options: Options, visit: Visit) {
+    let accepted_at = AcceptedAt(Instant::now());
     if let Err(refusal) = visit.turn().await {
         return options.admission.send_away(stream, refusal);
     }
@@ -81,6 +82,7 @@ async fn serve_on_shard(stream: TcpStream, router: Router, shard: Rc<Shard>, opt
     let send_buffer_bytes = options.send_buffer_bytes;
     let service = service_fn(|mut request: Request<Incoming>| {
         let upgrade = hyper::upgrade::on(&mut request);
+        request.extensions_mut().insert(accepted_at);
         let (router, shard, visit) = (router.clone(), Rc::clone(&shard), Rc::clone(&visit));
         async move {
             if let Err(refusal) = visit.identify(request.headers()) {

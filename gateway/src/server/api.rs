@@ -33,6 +33,7 @@ use super::access::Caller;
 use super::body;
 use crate::auth::ApiKeys;
 use crate::config::{self, Scope};
+use crate::metrics::Metrics;
 use crate::node::Node;
 use crate::protocol::Context;
 use crate::telemetry::traces;
@@ -83,6 +84,13 @@ pub fn routes(api: Api) -> Router {
         router = router.route(&format!("/api/{}", endpoint.name()), post(handler));
     }
     router.with_state(Arc::new(api))
+}
+
+/// Has the counts of every method begin at zero.
+pub fn expect(metrics: &Metrics) {
+    for endpoint in Method::ALL.into_iter().map(Endpoint::One).chain([Endpoint::Batch]) {
+        metrics.expect_api_method(endpoint.name(), &reply::LABELS_TO_WATCH);
+    }
 }
 
 impl Api {

@@ -24,6 +24,7 @@ use super::access::Caller;
 use super::body;
 use crate::auth::ApiKeys;
 use crate::config::{self, Scope};
+use crate::metrics::Metrics;
 use crate::node::Node;
 
 /// What the routes work with.
@@ -45,6 +46,11 @@ pub fn routes(v1: V1) -> Router {
     Router::new()
         .route("/v1/revocations", revocations.fallback(|| async { Problem::Method.into_response() }))
         .with_state(Arc::new(v1))
+}
+
+/// Has the counts of every resource begin at zero.
+pub fn expect(metrics: &Metrics) {
+    metrics.expect_api_method("revocations", &["ok", "unavailable", "full"]);
 }
 
 impl V1 {

@@ -5,6 +5,7 @@
 
 use std::collections::VecDeque;
 use std::rc::Rc;
+use std::time::Instant;
 
 use smallvec::SmallVec;
 
@@ -39,6 +40,8 @@ struct Walk {
     excluded: SmallVec<[ClientId; 1]>,
     /// By form; `None` if the data of a publication has no place in it.
     runs: SmallVec<[(Encoding, Option<Run>); 2]>,
+    /// Who got something of it.
+    recipients: usize,
     next: usize,
     /// Who is at or after this joined later: the batch is not for them.
     end: usize,
@@ -136,6 +139,7 @@ impl Walk {
             policy,
             excluded,
             runs: SmallVec::new(),
+            recipients: 0,
             next: 0,
             end,
             is_traced,
@@ -148,7 +152,7 @@ impl Walk {
         let is_current = hub.is_at(self.channel, self.batch[0].epoch());
         let subscribers = hub.subscribers_mut(self.channel);
         let (policy, is_notice) = (self.policy, self.batch[0].is_notice());
-        let mut tally = Tally::default();
+        let (mut tally, mut recipients) = (Tally::default(), 0);
         while self.next < self.end && *sends > 0 {
             let subscriber = &mut subscribers[self.next];
             self.next += 1;
@@ -194,7 +198,9 @@ impl Walk {
             if self.is_traced {
                 self.trace(selection, reach);
             }
+            recipients += 1;
         }
+        self.recipients += recipients;
         shard.count(&tally, policy);
         self.next >= self.end
     }
@@ -257,11 +263,15 @@ impl Walk {
     }
 
     fn finish(self, shard: &Shard) {
+        let now = Instant::now();
         for delivery in &self.batch {
             if !delivery.is_notice() {
-                shard.metrics.delivery_completed(delivery.accepted_at.elapsed());
+                shard.metrics.delivery_completed(now.saturating_duration_since(delivery.accepted_at));
             }
             shard.inbox().release(delivery.cost_bytes);
+        }
+        if !self.batch[0].publications().is_empty() {
+            shard.metrics.fanned_out(self.recipients);
         }
         let mut moved = Vec::new();
         shard.hub.borrow_mut().end_walk(self.channel, |change| moved.push(change));

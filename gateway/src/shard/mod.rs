@@ -155,6 +155,8 @@ impl Shard {
     /// # Panics
     /// Outside of a local runtime.
     pub fn start(self: &Rc<Self>) {
+        let runtime = tokio::runtime::Handle::current().metrics();
+        self.metrics.watch_runtime(format!("shard-{}", self.id.index()), runtime);
         supervise(tokio::task::spawn_local(fanout::run(Rc::clone(self))));
         supervise(tokio::task::spawn_local(turn_wheel(Rc::clone(self))));
         supervise(tokio::task::spawn_local(position::run(Rc::clone(self))));

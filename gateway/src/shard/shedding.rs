@@ -64,7 +64,12 @@ impl Shard {
     fn rest_of_life(&self, link: &Link) -> Duration {
         let chance = self.slots.hash_one(link.client) as f64 / u64::MAX as f64;
         let lifetime = self.settings.lifetime_max.mul_f64(1.0 - EARLIER * chance);
-        lifetime.saturating_sub(TICK * self.ticks().saturating_sub(link.opened_at.get()))
+        lifetime.saturating_sub(self.age(link))
+    }
+
+    /// How old a connection is, to a tick.
+    pub(super) fn age(&self, link: &Link) -> Duration {
+        TICK * self.ticks().saturating_sub(link.opened_at.get())
     }
 
     /// How long the shard has been there, in turns of the wheel: four bytes last for years.

@@ -6,9 +6,14 @@
 pub mod websocket;
 
 use std::io;
+use std::time::Instant;
 
 use rustix::io::Errno;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+/// When the connection of a request was accepted; among the extensions of the request.
+#[derive(Clone, Copy, Debug)]
+pub struct AcceptedAt(pub Instant);
 
 /// How many files this process may have open.
 pub fn open_files_max() -> usize {

@@ -22,6 +22,7 @@ mod history;
 mod large_replies;
 mod leaks;
 mod lifecycle;
+mod metrics;
 mod payloads;
 mod policies;
 mod presence;

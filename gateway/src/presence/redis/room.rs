@@ -19,7 +19,7 @@ macro_rules! changing_script {
             include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/redis/scripts/presence_room.lua")),
             include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/redis/scripts/", $name)),
         );
-        Script::new(CODE, || Script::hash_of(CODE))
+        Script::new($name, CODE, || Script::hash_of(CODE))
     }};
 }
 

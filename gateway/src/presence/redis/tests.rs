@@ -64,7 +64,7 @@ impl Bench {
     }
 
     async fn command<T: Reply>(&self, words: &[&str]) -> T {
-        let call = Call::command(words[0]);
+        let call = Call::command(words[0].to_owned().leak());
         let call = words[1..].iter().fold(call, |call, word| call.arg(*word));
         self.redis.home().call(call).await.unwrap()
     }

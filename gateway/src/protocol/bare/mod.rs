@@ -26,6 +26,9 @@ use crate::model::{Channel, ClientId, CloseReason, Identity, Payload, Publicatio
 use crate::node::Order;
 use crate::node::recovery::{Since, Start};
 
+/// The name of the protocol for metrics and logs.
+pub const NAME: &str = "bare_json";
+
 /// What the query of the handshake asks for.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Wishes {
@@ -187,7 +190,7 @@ impl Client {
 
 impl Conversation for Client {
     fn name(&self) -> &'static str {
-        "bare_json"
+        NAME
     }
 
     fn framing(&self) -> Framing {

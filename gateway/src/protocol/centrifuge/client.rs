@@ -123,7 +123,7 @@ impl Handshake {
             let known = self.identity.clone().or_else(|| authority.anonymous());
             return known.ok_or(Refused::Close(CloseReason::BadRequest));
         }
-        let identity = authority.authenticate(&request.token).map_err(|error| match error {
+        let identity = self.context.authenticate(&request.token).map_err(|error| match error {
             TokenError::Expired | TokenError::NotYetValid => Refused::Error(code::TOKEN_EXPIRED),
             _ => Refused::Close(CloseReason::InvalidToken),
         })?;

@@ -49,6 +49,21 @@ pub enum Request {
 }
 
 impl Request {
+    /// Every name, but for that of `ping`, which no client sends.
+    pub const NAMES: [&str; 11] = [
+        "connect",
+        "subscribe",
+        "unsubscribe",
+        "publish",
+        "presence",
+        "presence_stats",
+        "history",
+        "rpc",
+        "send",
+        "refresh",
+        "sub_refresh",
+    ];
+
     /// Its name on the wire, which is its label in metrics.
     pub fn name(&self) -> &'static str {
         match self {

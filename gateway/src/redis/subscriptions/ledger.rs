@@ -59,6 +59,11 @@ impl Batch {
 }
 
 impl Ledger {
+    /// How many channels are wanted, or not given up by the server yet.
+    pub(super) fn len(&self) -> usize {
+        self.lines.len()
+    }
+
     /// `name` is wanted from now on. The receiver hears when it is live; `None` if it is.
     pub(super) fn want(&mut self, name: &str) -> Option<oneshot::Receiver<()>> {
         let name = self.known(name);

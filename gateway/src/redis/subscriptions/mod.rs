@@ -42,6 +42,8 @@ struct State {
     /// Something in the ledger is to be told to the server.
     changed: Notify,
     queues: Vec<Arc<Queue>>,
+    /// Shared by the queues.
+    room: Arc<Room>,
     /// Since when everything has been heard; `None` while it is not.
     heard_since: Mutex<Option<Instant>>,
     /// See [`Instance::lineage`](crate::redis::Instance::lineage).
@@ -59,6 +61,7 @@ impl Subscriptions {
     ) -> Arc<Self> {
         let deadline = connector.settings().command_timeout;
         let state = State::new(connector.settings().inbox_bytes_max);
+        tell_at_scrape(&state, &metrics);
         let (sender, hearing) = watch::channel(Hearing::NotYet);
         let supervisor = Supervisor::new(connector, lines, Arc::clone(&state), probe, sender, metrics);
         let supervisor = vital(tokio::spawn(supervisor.run()));
@@ -106,6 +109,17 @@ impl Subscriptions {
     }
 }
 
+/// Has the metrics say what is held whenever they are asked for.
+fn tell_at_scrape(state: &Arc<State>, metrics: &Metrics) {
+    metrics.broker_is_probed();
+    let state = Arc::downgrade(state);
+    metrics.at_scrape(move |metrics| {
+        if let Some(state) = state.upgrade() {
+            metrics.broker_holds(state.ledger.lock().len(), state.room.held_bytes());
+        }
+    });
+}
+
 impl Drop for Subscriptions {
     fn drop(&mut self) {
         self.supervisor.abort();
@@ -119,6 +133,7 @@ impl State {
             ledger: Mutex::default(),
             changed: Notify::new(),
             queues: (0..WORKERS).map(|_| Queue::new(Arc::clone(&room))).collect(),
+            room,
             heard_since: Mutex::default(),
             lineage: Mutex::new("".into()),
         })

@@ -44,6 +44,11 @@ impl Room {
         Arc::new(Self { held_bytes: AtomicUsize::new(0), bytes_max })
     }
 
+    /// How many bytes are held now.
+    pub(super) fn held_bytes(&self) -> usize {
+        self.held_bytes.load(Ordering::Relaxed)
+    }
+
     fn take(&self, bytes: usize) -> bool {
         let held = self.held_bytes.fetch_add(bytes, Ordering::Relaxed);
         let fits = held + bytes <= self.bytes_max;

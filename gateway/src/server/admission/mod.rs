@@ -105,6 +105,7 @@ impl Admission {
     pub fn new(limits: Limits, metrics: Arc<Metrics>) -> Arc<Self> {
         let permits = |count: usize| Arc::new(Semaphore::new(count.min(Semaphore::MAX_PERMITS)));
         metrics.connections_limit(limits.connections_max);
+        metrics.memory_limit(limits.memory.resident_bytes_max);
         Arc::new(Self {
             connections: permits(limits.connections_max),
             turns: Mutex::new(Turns::new(limits.handshakes_per_second, Instant::now())),

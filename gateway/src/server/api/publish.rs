@@ -85,6 +85,7 @@ impl Api {
         let published = self.node.publish(channel, drafts, PublishOptions { retention, ..options }).await?;
         let count = published.iter().filter(|published| !published.is_suppressed).count();
         self.node.metrics().publications_received(Source::Api, count);
+        self.node.metrics().publications_suppressed(published.len() - count);
         Ok(published)
     }
 

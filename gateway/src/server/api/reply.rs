@@ -227,6 +227,9 @@ impl ErrorMode {
     }
 }
 
+/// How requests end when all is well, and when what is behind this node is not.
+pub(super) const LABELS_TO_WATCH: [&str; 4] = ["ok", "busy", "unavailable", "full"];
+
 /// How a request ended.
 #[derive(Debug)]
 pub(super) enum Outcome {

@@ -139,7 +139,8 @@ impl Drop for Connection {
         drop(self.shard.forget(self.key, &CloseReason::Internal));
         self.link.outbox.borrow_mut().clear(&self.shard.budget);
         let Ending { code, reason } = *self.ending.take().unwrap_or_default();
-        self.shard.metrics.connection_closed(self.conversation.name(), &code, reason);
+        let lived = self.shard.age(&self.link);
+        self.shard.metrics.connection_closed(self.conversation.name(), &code, reason, lived);
         self.shard.connections.set(self.shard.connections.get() - 1);
         self.shard.emptied.notify_waiters();
     }

@@ -20,8 +20,10 @@ pub use refusal::Refusal;
 pub use upgrade::{Acceptance, upgrade};
 
 use self::handshake::Handshake;
+use super::AcceptedAt;
 use crate::auth::TokenError;
 use crate::config::Reject;
+use crate::metrics::Metrics;
 use crate::model::{CloseReason, Identity};
 use crate::node::recovery::Since;
 use crate::protocol::centrifuge::Codec;
@@ -49,13 +51,23 @@ pub enum Endpoint {
 
 /// Answers a handshake: 101, or why not. The token is verified before the 101.
 pub fn respond(gate: &Gate, endpoint: Endpoint, request: &Request<Body>) -> Response<Body> {
-    match admit(gate, endpoint, request) {
+    let admitted = admit(gate, endpoint, request);
+    if let Some(AcceptedAt(accepted_at)) = request.extensions().get() {
+        gate.context.metrics.handshake_answered(admitted.is_ok(), accepted_at.elapsed());
+    }
+    match admitted {
         Ok((handshake, sub_protocol, acceptance)) => handshake.accept(sub_protocol, acceptance),
         Err(refusal) => {
             gate.context.metrics.handshake_rejected(refusal.label());
             refusal.into_response()
         }
     }
+}
+
+/// Has the counts of refusals begin at zero.
+pub fn expect(metrics: &Metrics) {
+    let labels = Refusal::ALL_BUT_TOKENS.map(Refusal::code);
+    labels.iter().chain(&TokenError::LABELS).for_each(|reason| metrics.expect_refused_handshake(reason));
 }
 
 fn admit(
@@ -72,7 +84,7 @@ fn admit(
     };
     let sub_protocol = negotiation::sub_protocol(codec, &handshake.sub_protocols);
     let token = token::find(&query, request.headers(), &handshake)?;
-    let verdict = token.map(|token| gate.context.authority.authenticate(&token)).transpose();
+    let verdict = token.map(|token| gate.context.authenticate(&token)).transpose();
     let context = Arc::clone(&gate.context);
     let identity = match verdict {
         Ok(identity) => identity,

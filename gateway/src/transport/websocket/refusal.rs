@@ -57,6 +57,22 @@ impl From<OriginError> for Refusal {
 }
 
 impl Refusal {
+    /// Every one that is not about what is in a token.
+    pub const ALL_BUT_TOKENS: [Self; 12] = [
+        Self::Method,
+        Self::HttpVersion,
+        Self::NotAnUpgrade,
+        Self::Version,
+        Self::Key,
+        Self::SubProtocol,
+        Self::Malformed,
+        Self::UriTooLong,
+        Self::DuplicateParameter,
+        Self::Origin,
+        Self::TwoTokens,
+        Self::NoToken,
+    ];
+
     /// The label in metrics.
     pub fn label(self) -> &'static str {
         match self {

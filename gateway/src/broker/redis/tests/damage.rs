@@ -101,7 +101,8 @@ impl World {
     }
 
     pub(super) async fn command(&self, words: &[&str]) {
-        let call = words[1..].iter().fold(Call::command(words[0]), |call, word| call.arg(*word));
+        let call =
+            words[1..].iter().fold(Call::command(words[0].to_owned().leak()), |call, word| call.arg(*word));
         self.redis.home().call::<Anything>(call).await.unwrap();
     }
 

@@ -124,7 +124,7 @@ impl Session {
         if request.token.is_empty() {
             return Err(CloseReason::BadRequest.into());
         }
-        let identity = self.context.authority.authenticate(&request.token).map_err(|error| match error {
+        let identity = self.context.authenticate(&request.token).map_err(|error| match error {
             // It comes again with a fresh one, or when the clocks agree.
             TokenError::Expired | TokenError::NotYetValid => CloseReason::Expired,
             _ => CloseReason::InvalidToken,

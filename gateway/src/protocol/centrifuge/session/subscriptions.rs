@@ -223,6 +223,10 @@ impl Session {
         let begun = Begun { start, ..begun };
         if let Some(recovered) = begun.recovered() {
             self.context.metrics.recovery(recovered);
+            if recovered {
+                let count = begun.start.as_ref().map_or(0, |start| start.publications.len());
+                self.context.metrics.recovered_publications(count);
+            }
         }
         (channel, begun)
     }
