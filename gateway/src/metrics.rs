@@ -6,6 +6,7 @@ mod admission;
 mod broker;
 mod cluster;
 mod logs;
+mod tls;
 
 use std::time::Duration;
 
@@ -20,6 +21,7 @@ pub use self::broker::{HistorySource, ReconnectReason};
 use self::cluster::Cluster;
 pub use self::cluster::NodeCommand;
 use self::logs::Logs;
+use self::tls::Tls;
 use crate::config::SlowConsumer;
 
 /// Upper bounds for latencies, in seconds.
@@ -98,6 +100,7 @@ pub struct Metrics {
     drain_remaining: IntGauge,
     shard_lag: prometheus::GaugeVec,
     logs: Logs,
+    tls: Tls,
 }
 
 /// The only transport there is.
@@ -189,6 +192,7 @@ impl Metrics {
                 .gauge("drain_remaining", "Connections that a node that stops has yet to close."),
             shard_lag: make.lag("shard_lag_seconds", "How late a shard's timer last fired.", &["shard"]),
             logs: Logs::register(make),
+            tls: Tls::register(make),
             registry: registry.clone(),
         }
     }

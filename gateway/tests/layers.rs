@@ -27,6 +27,7 @@ const LAYERS: &[&[&str]] = &[
     &["auth"],
     &["broker", "presence"],
     &["redis"],
+    &["tls"],
     &["wire"],
     // Leaves: anyone may use them.
     &["telemetry"],
@@ -42,7 +43,9 @@ const HOMES: &[(&str, &[&str])] = &[
     ("hyper_util", &["server", "transport"]),
     ("redis", &["redis"]),
     ("deadpool_redis", &["redis"]),
-    ("rustls", &["redis"]),
+    ("rustls", &["redis", "tls", "shard/socket", "config/tls", "cli/protected"]),
+    ("tokio_rustls", &["tls", "server/accept", "transport/websocket/upgrade"]),
+    ("x509_parser", &["config/tls"]),
     ("jsonwebtoken", &["auth"]),
     ("prometheus", &["metrics"]),
     (

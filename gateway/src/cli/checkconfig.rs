@@ -18,7 +18,8 @@ pub(super) struct Checkconfig {
 
 impl Checkconfig {
     pub(super) fn run(self) -> Result<(), Failure> {
-        match self.file.load() {
+        let checked = self.file.load().and_then(|config| config.check_certificates().map(|()| config));
+        match checked {
             Ok(config) => self.accept(&config.warnings()),
             Err(error) => self.refuse(error),
         }

@@ -12,6 +12,7 @@ mod gentoken;
 mod health;
 mod info;
 mod output;
+mod protected;
 mod publish;
 mod serve;
 mod subscribe;

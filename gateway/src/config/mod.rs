@@ -16,6 +16,7 @@ mod secret_file;
 mod source;
 #[cfg(test)]
 mod tests;
+mod tls;
 mod validate;
 
 use std::net::{IpAddr, Ipv4Addr};
@@ -35,6 +36,7 @@ pub use channel::{
 pub use client::{Algorithm, Client, PersonalChannel, Reject, Token};
 pub use drain::{Admission, Drain, Rebalance};
 pub use public_key::{KeyKind, KeyMaterial, PublicKey, PublicKeyError};
+pub use tls::{InternalTls, PublicTls, TlsFiles, TlsMaterial, TlsTexts};
 
 use crate::model::Secret;
 
@@ -108,6 +110,8 @@ pub struct Public {
     /// Networks (CIDR, or one address) of proxies whose word on a client's address is taken: `X-Forwarded-For` or
     /// `Forwarded`.
     pub trusted_proxies: Vec<String>,
+    /// TLS.
+    pub tls: PublicTls,
 }
 
 impl Default for Public {
@@ -117,6 +121,7 @@ impl Default for Public {
             port: 8000,
             header_timeout: Duration::from_secs(5),
             trusted_proxies: Vec::new(),
+            tls: PublicTls::default(),
         }
     }
 }
@@ -141,11 +146,13 @@ pub struct Internal {
     pub address: IpAddr,
     /// Port to listen on; 0 = any free one.
     pub port: u16,
+    /// TLS.
+    pub tls: InternalTls,
 }
 
 impl Default for Internal {
     fn default() -> Self {
-        Self { address: IpAddr::V4(Ipv4Addr::LOCALHOST), port: 9000 }
+        Self { address: IpAddr::V4(Ipv4Addr::LOCALHOST), port: 9000, tls: InternalTls::default() }
     }
 }
 
@@ -237,12 +244,27 @@ impl Config {
         Ok(config)
     }
 
+    /// Whether one listener serves clients and everything else.
+    pub fn is_shared(&self) -> bool {
+        let (public, internal) = (&self.public, &self.internal);
+        (public.address, public.port) == (internal.address, internal.port) && public.port != 0
+    }
+
     /// Checks what the types cannot say: ranges, and settings that contradict each other.
     ///
     /// # Errors
     /// [`ConfigError`] with every problem found.
     pub fn validate(&self) -> Result<(), ConfigError> {
         validate::check(self)
+    }
+
+    /// Looks whether a listener can show what its files hold now. Not a part of [`load`](Self::load): whoever calls a node
+    /// must not fail for a file that the node does not use.
+    ///
+    /// # Errors
+    /// [`ConfigError`] with what is wrong with each.
+    pub fn check_certificates(&self) -> Result<(), ConfigError> {
+        tls::check(self)
     }
 
     /// What is allowed but should be known to whoever starts the node; a sentence each.

@@ -35,4 +35,5 @@ mod server_side;
 mod slow;
 mod subscriptions;
 mod support;
+mod tls;
 mod token;
