@@ -69,6 +69,7 @@ mod tests {
     use tokio::net::TcpListener;
 
     use super::*;
+    use crate::tls::{Keeper, Listener};
 
     /// A listener that answers every request so, or never if it is empty.
     async fn peer(answer: &'static str) -> String {
@@ -93,5 +94,42 @@ mod tests {
         );
         assert!(!one_hears(vec![silent, deaf, gone, "nonsense".into()], None).await);
         assert!(!one_hears(Vec::new(), None).await);
+    }
+
+    /// A certificate for loopback with its key, in files, as an internal listener reads them.
+    fn files(directory: &std::path::Path) -> TlsFiles {
+        let made = rcgen::generate_simple_self_signed(vec!["localhost".into()]).unwrap();
+        let write = |name: &str, text: String| {
+            let file = directory.join(name);
+            std::fs::write(&file, text).unwrap();
+            Some(file)
+        };
+        let tls = crate::config::InternalTls {
+            cert_file: write("cert.pem", made.cert.pem()),
+            key_file: write("key.pem", made.signing_key.serialize_pem()),
+            client_ca_file: write("ca.pem", made.cert.pem()),
+        };
+        tls.files().unwrap()
+    }
+
+    #[tokio::test]
+    async fn nodes_that_speak_tls_are_asked_with_a_certificate() {
+        let directory = std::env::temp_dir().join(format!("clarion-peers-{}", uuid::Uuid::new_v4()));
+        std::fs::create_dir_all(&directory).unwrap();
+        let files = files(&directory);
+        let metrics = std::sync::Arc::new(crate::metrics::Metrics::new());
+        let keeper = Keeper::new(Listener::Internal, files.clone(), metrics).unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                // Who shows no certificate gets no further.
+                let Ok(mut stream) = keeper.accept(stream).await else { continue };
+                stream.write_all(b"HTTP/1.1 200 OK\r\n\r\n").await.unwrap();
+            }
+        });
+        assert!(one_hears(vec![address.clone()], Some(&files)).await);
+        assert!(!one_hears(vec![address], None).await, "it does not hear who speaks HTTP");
+        std::fs::remove_dir_all(directory).unwrap();
     }
 }

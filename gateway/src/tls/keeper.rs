@@ -191,3 +191,25 @@ fn server_config(material: &TlsMaterial) -> Result<ServerConfig, Problem> {
     config.send_tls13_tickets = 1;
     Ok(config)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn broken(message: &str) -> Found {
+        Err(Problem { path: "public.tls.cert_file".into(), message: message.into() })
+    }
+
+    #[test]
+    fn what_changes_is_used_once_it_has_stayed_for_a_look() {
+        let mut watch = Watch::new(broken("old"));
+        assert_eq!(watch.look(broken("old")), None);
+        assert_eq!(watch.look(broken("half")), None, "the other file may still come");
+        assert_eq!(watch.look(broken("new")), None);
+        assert_eq!(watch.look(broken("new")), Some(broken("new")));
+        assert_eq!(watch.look(broken("new")), None, "once");
+        assert_eq!(watch.look(broken("passing")), None);
+        assert_eq!(watch.look(broken("new")), None);
+        assert_eq!(watch.look(broken("passing")), None, "it is seen for the first time again");
+    }
+}

@@ -105,15 +105,15 @@ async fn a_large_presence_is_drawn_and_large_messages_come_whole() {
     })
     .await;
     let mut crowd = Vec::new();
-    for index in 0..150 {
-        let claims = json!({"sub": format!("user-{index}"), "info": "x".repeat(4_000)});
+    for index in 0..300 {
+        let claims = json!({"sub": format!("user-{index}"), "info": "x".repeat(1_000)});
         let stream = stage.authority.connect(stage.gateway.public()).await;
         let client = Client::native(stream, &stage.gateway.good(claims)).await;
         crowd.push(client.subscribe("crowd:a").await);
     }
     let mut asking = stage.connect_narrow("asking").await.subscribe("crowd:b").await;
     let reply = asking.call(json!({"presence": {"channel": "crowd:a"}})).await;
-    assert_eq!(reply["presence"]["presence"].as_object().map(|all| all.len()), Some(150));
+    assert_eq!(reply["presence"]["presence"].as_object().map(|all| all.len()), Some(300));
     // More than one record, more than the socket takes at once, and more than an outbox may hold.
     let large = "y".repeat(60_000);
     for index in 0..20 {
@@ -220,7 +220,7 @@ async fn who_does_not_speak_tls_hears_so_and_costs_nothing() {
     assert_eq!(plain.header("retry-after"), None);
     // What begins as a handshake and is none.
     let mut garbage = TcpStream::connect(stage.gateway.public()).await.unwrap();
-    garbage.write_all(&[22, 3, 1, 0, 5, 1, 2, 3, 4, 5]).await.unwrap();
+    garbage.write_all(&[22, 3, 1, 0, 4, 99, 0, 0, 0]).await.unwrap();
     let mut alert = Vec::new();
     within("the alert", garbage.read_to_end(&mut alert)).await.unwrap();
     assert_eq!(alert.first(), Some(&21), "{alert:?}");

@@ -178,6 +178,24 @@ mod tests {
     }
 
     #[test]
+    fn every_scheme_that_a_proxy_names_must_be_that_of_tls() {
+        let said = |values: &[&'static str]| {
+            let mut map = HeaderMap::new();
+            for value in values {
+                map.append("x-forwarded-proto", axum::http::HeaderValue::from_static(value));
+            }
+            came_by_tls(&map)
+        };
+        assert_eq!(said(&[]), None);
+        for values in [&["https"][..], &["WSS"], &["https,  wss"], &["https", "https"]] {
+            assert_eq!(said(values), Some(true), "{values:?}");
+        }
+        for values in [&["http"][..], &[""], &["https,"], &["https, http"], &["http", "https"], &["httpss"]] {
+            assert_eq!(said(values), Some(false), "{values:?}");
+        }
+    }
+
+    #[test]
     fn an_address_of_ipv6_is_one_with_its_neighbors() {
         let address = |text: &str| Address::from(text.parse::<IpAddr>().unwrap());
         assert_eq!(address("2001:db8:1:2::7"), address("2001:db8:1:2:ffff::1"));
