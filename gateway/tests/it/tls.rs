@@ -8,7 +8,8 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
 use crate::support::{
-    API_KEY, Authority, Client, Files, Gateway, Process, Raw, Shown, eventually, namespace, within,
+    API_KEY, Authority, Client, Files, Gateway, Process, Raw, Shown, bare_path, eventually, frame, namespace,
+    upgrade_request, within,
 };
 
 /// Never reached in a test.
@@ -90,6 +91,49 @@ async fn a_thousand_publications_come_in_order_in_both_versions() {
     }
     stage.gateway.metric_is("clarion_outbox_bytes", 0.0).await;
     stage.gateway.metric_is("clarion_connections", 0.0).await;
+}
+
+#[tokio::test]
+async fn what_comes_with_the_request_is_not_lost() {
+    let stage = Stage::start(|_| {}).await;
+    let path = bare_path(&stage.gateway, "&publish=news");
+    let mut sent = upgrade_request(&path, "").into_bytes();
+    // More than is read of a request at once, and still one record: nothing comes after it that would wake a reader.
+    for index in 0..10 {
+        sent.extend_from_slice(&frame(0x81, json!([index, "x".repeat(1_400)]).to_string().as_bytes()));
+    }
+    let mut stream = stage.authority.connect(stage.gateway.public()).await;
+    stream.write_all(&sent).await.unwrap();
+    stage.gateway.metric_is("clarion_publications_received_total", 10.0).await;
+}
+
+#[tokio::test]
+async fn what_is_read_goes_on_while_nothing_is_taken() {
+    let stage = Stage::start(|config| {
+        config.client.send_buffer_bytes = 16 << 10;
+        config.client.write_timeout = NEVER;
+        (config.client.ping_interval, config.client.pong_timeout) = (NEVER, NEVER / 2);
+    })
+    .await;
+    let mut stalled = stage.connect_narrow("stalled").await.subscribe("hot").await;
+    let filler = "x".repeat(60_000);
+    for index in 0..8 {
+        stage.gateway.api("publish", json!({"channel": "hot", "data": [index, filler]})).await;
+    }
+    stage.gateway.metric_is("clarion_publications_delivered_total", 8.0).await;
+    assert!(stage.gateway.metric("clarion_outbox_bytes").await > 0.0);
+    for id in 101..105 {
+        let command = json!({"id": id, "publish": {"channel": "cold", "data": id}});
+        stalled.send(command.to_string()).await;
+    }
+    // What it asked for waits until it has taken something, and then comes in its order.
+    for index in 0..8 {
+        assert_eq!(stalled.next_publication().await.data[0], index);
+    }
+    for id in 101..105 {
+        assert_eq!(stalled.next_message().await["id"], id);
+    }
+    stage.gateway.metric_is("clarion_outbox_bytes", 0.0).await;
 }
 
 #[tokio::test]
@@ -247,8 +291,12 @@ async fn who_is_refused_at_the_door_costs_no_handshake() {
     let first = stage.connect("first").await;
     let stream = TcpStream::connect(stage.gateway.public()).await.unwrap();
     assert!(stage.authority.protect(stream, None, rustls::DEFAULT_VERSIONS).await.is_err());
+    let mut silent = TcpStream::connect(stage.gateway.public()).await.unwrap();
+    let mut alert = Vec::new();
+    within("the alert", silent.read_to_end(&mut alert)).await.unwrap();
+    assert_eq!(alert, [21, 3, 3, 0, 2, 2, 80], "a fatal alert, and at once");
     let refused = "clarion_handshakes_rejected_total{reason=\"connections_max\"}";
-    stage.gateway.metric_is(refused, 1.0).await;
+    stage.gateway.metric_is(refused, 2.0).await;
     assert_eq!(stage.gateway.metric(REJECTED).await, 0.0, "it did not come to a handshake");
     first.leave().await;
     eventually("the place to be free", async || {
@@ -353,8 +401,8 @@ async fn a_proxy_has_to_say_that_its_client_came_with_tls() {
     .await;
     let status = async |header: &str| {
         let mut raw = Raw::open(gateway.public()).await;
-        let path = crate::support::bare_path(&gateway, "");
-        raw.send(crate::support::upgrade_request(&path, header)).await;
+        let path = bare_path(&gateway, "");
+        raw.send(upgrade_request(&path, header)).await;
         raw.answer().await
     };
     for header in
@@ -377,8 +425,8 @@ async fn the_word_of_somebody_else_on_tls_is_not_taken() {
     })
     .await;
     let mut raw = Raw::open(gateway.public()).await;
-    let path = crate::support::bare_path(&gateway, "");
-    raw.send(crate::support::upgrade_request(&path, "x-forwarded-proto: https\r\n")).await;
+    let path = bare_path(&gateway, "");
+    raw.send(upgrade_request(&path, "x-forwarded-proto: https\r\n")).await;
     assert_eq!(raw.answer().await.status, 403);
 }
 
