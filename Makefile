@@ -9,7 +9,7 @@ CLIENTS := gateway/tests/clients
 
 .PHONY: help
 help: ## List the commands
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-18s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-18s %s\n", $$1, $$2}'
 
 .PHONY: run
 run: ## Start a gateway for development, with its playground
@@ -19,6 +19,12 @@ run: ## Start a gateway for development, with its playground
 check: ## Format and lints, without tests
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --locked --workspace --all-targets -- --deny warnings
+
+.PHONY: deny
+deny: export PATH := $(TARGET)/tools/bin:$(PATH)
+deny: ## Licences, duplicates and sources of everything that is depended on
+	tools/install-deny.sh "$(TARGET)/tools"
+	$(CARGO) deny --locked check licenses bans sources
 
 .PHONY: unit
 unit: ## Unit, property and integration tests, on a redis-server of their own
@@ -32,6 +38,20 @@ noon-small: ## A rolling deploy in small, and whether the judge finds what is wr
 	$(CARGO) build --locked --package clarion
 	$(CARGO) test --locked --package swarm --test noon -- --test-threads 1
 
+.PHONY: k6
+k6: export CLARION_BIN := $(TARGET)/release/clarion
+k6: ## A load test with k6 on this machine, judged; script=rolling (or another of loadtest/k6), args="--small"
+	loadtest/k6/install.sh
+	$(CARGO) build --locked --release --package clarion
+	loadtest/k6/run.py $(or $(script),smoke) $(args)
+
+.PHONY: k6-small
+k6-small: export CLARION_BIN := $(TARGET)/debug/clarion
+k6-small: ## k6: every verb once, and a roll, judged by counts
+	loadtest/k6/install.sh
+	$(CARGO) build --locked --package clarion
+	timeout -k 20 400 loadtest/k6/small.py
+
 .PHONY: clients
 clients: export CLARION_BIN := $(TARGET)/debug/clarion
 clients: ## Tests with published clients (JavaScript, Python, Go) and a real browser
@@ -40,6 +60,17 @@ clients: ## Tests with published clients (JavaScript, Python, Go) and a real bro
 	cd $(CLIENTS) && npm test
 	cd $(CLIENTS)/python && .venv/bin/python -m unittest
 	cd $(CLIENTS)/go && go test -count=1 ./...
+
+.PHONY: docs
+docs: export CLARION_BIN := $(TARGET)/debug/clarion
+docs: ## Build the documentation and check its links and commands
+	$(CLIENTS)/install.sh
+	gateway/tests/faults/install.sh
+	docs/install.sh
+	tools/install-mdbook.sh "$(TARGET)/tools"
+	$(CARGO) build --locked --package clarion
+	docs/build.sh "$(TARGET)/tools/bin/mdbook" "$(TARGET)/docs"
+	node docs/test/run.mjs "$(TARGET)/docs" $(page)
 
 .PHONY: test-faults
 test-faults: ## Every fault of Redis and of nodes, as long as it takes
@@ -55,8 +86,13 @@ test-faults-smoke: ## The faults that matter most, in short
 fuzz-check: ## Whether the fuzz targets build (as plain programs, without instrumentation)
 	CARGO_TARGET_DIR="$(TARGET)/fuzz" $(CARGO) check --locked --manifest-path gateway/fuzz/Cargo.toml
 
+.PHONY: chart
+chart: export CARGO_TARGET_DIR := $(abspath $(TARGET))
+chart: ## Lint, render and test the Helm chart
+	helm/test.sh
+
 .PHONY: test
-test: check unit noon-small fuzz-check clients test-faults-smoke ## Everything that proves the project
+test: check deny unit noon-small fuzz-check clients test-faults-smoke ## Everything that proves the project
 
 .PHONY: release
 release: ## The binary to ship

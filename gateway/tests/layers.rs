@@ -58,6 +58,8 @@ const HOMES: &[(&str, &[&str])] = &[
     ("anyhow", &["cli", "main"]),
     ("clap", &["cli", "main"]),
     ("config", &["config"]),
+    ("toml", &["config"]),
+    ("yaml_rust2", &["config"]),
 ];
 
 /// What the code does without, and what it has instead.
@@ -271,4 +273,23 @@ fn what_is_allowed_is_not_found() {
     assert_eq!(Source::new("broker/redis.rs", text).violations(), Vec::<String>::new());
     let inside = "mod tests { use super::super::auth::X; }";
     assert!(Source::new("cli/auth/x.rs", inside).violations().is_empty());
+}
+
+/// Row S-65 of the security checklist.
+#[test]
+fn s65_no_unsafe_code_no_silent_overflow_and_no_panic_where_bytes_of_strangers_come() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let workspace = fs::read_to_string(root.join("../Cargo.toml")).unwrap();
+    assert!(workspace.contains("\nunsafe_code = \"forbid\"\n"));
+    let release = workspace.split("[profile.release]").nth(1).unwrap().split("\n[").next().unwrap();
+    assert!(release.contains("\noverflow-checks = true\n"));
+    let denied = "deny(clippy::indexing_slicing, clippy::panic, clippy::unwrap_used)";
+    for module in ["wire", "protocol", "transport", "auth", "server/admission"] {
+        let text = fs::read_to_string(root.join("src").join(module).join("mod.rs")).unwrap();
+        assert!(text.contains(denied), "{module}");
+    }
+    for member in [root.to_owned(), root.join("../loadtest/swarm")] {
+        let manifest = fs::read_to_string(member.join("Cargo.toml")).unwrap();
+        assert!(manifest.contains("[lints]\nworkspace = true\n"), "{}", member.display());
+    }
 }

@@ -7,6 +7,7 @@ mod address;
 mod backends;
 mod files;
 mod machine;
+mod means;
 mod shards;
 
 use std::io;
@@ -18,6 +19,7 @@ use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
 
 use self::files::Files;
+pub use self::means::Means;
 use self::shards::{Drained, Plan, Shards};
 use crate::auth::{ApiKeys, Authority, KeyError};
 use crate::config::{Auto, Channels, Client, Config, Drain, Problem, TlsFiles, Token};
@@ -225,7 +227,7 @@ impl Parts {
             expired_sub_close_delay: config.client.expired_sub_close_delay,
             metrics: Arc::clone(&metrics),
         };
-        let outboxes_bytes_max = config.client.outbox_bytes_total_max.or_else(|| machine::memory_bytes() / 8);
+        let outboxes_bytes_max = machine::outboxes_bytes_max(config);
         Ok(Self {
             node,
             context: Arc::new(context),

@@ -3,6 +3,9 @@
 //! Decides and does nothing else: it knows no socket, no protocol and no close code. Nothing of a
 //! token is acted on before its signature has been verified. Enter by [`Authority`] and [`ApiKeys`].
 
+// Bytes of strangers come here: none of them may panic.
+#![cfg_attr(not(test), deny(clippy::indexing_slicing, clippy::panic, clippy::unwrap_used))]
+
 mod authority;
 mod claims;
 mod grants;

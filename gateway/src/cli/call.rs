@@ -94,9 +94,18 @@ impl Server {
     }
 }
 
-/// The internal listener of this machine; an address that means all of them is reached by the loopback.
-fn internal_address(config: &Config) -> SocketAddr {
-    let mut address = SocketAddr::new(config.internal.address, config.internal.port);
+/// The internal listener of this machine.
+pub(super) fn internal_address(config: &Config) -> SocketAddr {
+    reachable(SocketAddr::new(config.internal.address, config.internal.port))
+}
+
+/// The public listener of this machine.
+pub(super) fn public_address(config: &Config) -> SocketAddr {
+    reachable(SocketAddr::new(config.public.address, config.public.port))
+}
+
+/// An address that means all of a machine is reached by the loopback.
+fn reachable(mut address: SocketAddr) -> SocketAddr {
     if address.ip().is_unspecified() {
         address.set_ip(match address {
             SocketAddr::V4(_) => std::net::Ipv4Addr::LOCALHOST.into(),

@@ -11,6 +11,7 @@ mod channel;
 mod client;
 mod drain;
 mod entry;
+mod place;
 mod public_key;
 mod secret_file;
 mod source;
@@ -20,7 +21,7 @@ mod tls;
 mod validate;
 
 use std::net::{IpAddr, Ipv4Addr};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use ipnet::IpNet;
@@ -37,6 +38,7 @@ pub use client::{Algorithm, Client, PersonalChannel, Reject, Token};
 pub use drain::{Admission, Drain, Rebalance};
 pub use public_key::{KeyKind, KeyMaterial, PublicKey, PublicKeyError};
 pub use tls::{InternalTls, PublicTls, TlsFiles, TlsMaterial, TlsTexts};
+pub use validate::is_well_known;
 
 use crate::model::Secret;
 
@@ -72,6 +74,9 @@ pub struct Config {
     pub rebalance: Rebalance,
     /// Logs.
     pub log: Log,
+    /// The file that was read, if it holds comments and no setting. It is no setting itself.
+    #[serde(skip)]
+    pub comments_only: Option<PathBuf>,
 }
 
 /// This node.
@@ -211,13 +216,26 @@ pub struct Problem {
     pub path: String,
     /// What is wrong and what is allowed.
     pub message: String,
+    /// Where it was given: the file with the line, or the variable. `None` if it was not, or that is not known.
+    pub place: Option<String>,
+}
+
+impl Problem {
+    /// One that is wrong wherever it was given.
+    pub fn new(path: impl Into<String>, message: impl Into<String>) -> Self {
+        Self { path: path.into(), message: message.into(), place: None }
+    }
 }
 
 impl std::fmt::Display for Problem {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self.path.as_str() {
-            "" => formatter.write_str(&self.message),
-            path => write!(formatter, "{path}: {}", self.message),
+        if !self.path.is_empty() {
+            write!(formatter, "{}: ", self.path)?;
+        }
+        formatter.write_str(&self.message)?;
+        match &self.place {
+            Some(place) => write!(formatter, " ({place})"),
+            None => Ok(()),
         }
     }
 }
@@ -238,7 +256,16 @@ impl Config {
         path: Option<&Path>,
         environment: impl Iterator<Item = (String, String)>,
     ) -> Result<Self, ConfigError> {
-        let mut config = source::read(path, environment)?;
+        let variables = source::variables(environment);
+        let names: Vec<_> = variables.iter().map(|(name, _)| name.clone()).collect();
+        Self::load_from(path, variables).map_err(|error| place::find(error, path, &names))
+    }
+
+    fn load_from(path: Option<&Path>, variables: Vec<(String, String)>) -> Result<Self, ConfigError> {
+        let mut config = source::read(path, variables)?;
+        let is_void =
+            |file: &&Path| std::fs::read_to_string(file).is_ok_and(|text| source::is_comments(&text));
+        config.comments_only = path.filter(is_void).map(Path::to_owned);
         secret_file::read_all(&mut config)?;
         config.validate()?;
         Ok(config)

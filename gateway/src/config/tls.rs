@@ -97,7 +97,7 @@ impl TlsFiles {
     }
 
     fn problem(&self, setting: &str, message: impl Into<String>) -> Problem {
-        Problem { path: format!("{}.{setting}", self.at), message: message.into() }
+        Problem::new(format!("{}.{setting}", self.at), message)
     }
 }
 

@@ -4,11 +4,12 @@ mod broker;
 mod tls;
 
 use std::collections::HashSet;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use super::{
-    Api, ApiKey, Auto, ChannelOptions, ChannelSection, Client, Config, ConfigError, Problem, RecoveryMode,
-    Reject, Token,
+    Api, ApiKey, Auto, ChannelOptions, ChannelSection, Client, Config, ConfigError, Internal, Problem,
+    Public, RecoveryMode, Reject, Token,
 };
 use crate::model::Secret;
 
@@ -44,7 +45,7 @@ struct Problems(Vec<Problem>);
 
 impl Problems {
     fn add(&mut self, path: impl Into<String>, message: impl Into<String>) {
-        self.0.push(Problem { path: path.into(), message: message.into() });
+        self.0.push(Problem::new(path, message));
     }
 
     fn require(&mut self, holds: bool, path: &str, message: &str) {
@@ -80,10 +81,22 @@ pub(super) fn check(config: &Config) -> Result<(), ConfigError> {
     check_channel(&config.channel, &mut problems);
     check_presence(config, &mut problems);
     check_api(&config.api, &mut problems);
+    check_listeners(&config.public, &config.internal, &mut problems);
     broker::check_redis(&config.broker.redis, &mut problems);
     broker::check_cluster(&config.cluster, &mut problems);
     problems.auto_at_least_one("admission.handshakes_per_second", config.admission.handshakes_per_second);
     if problems.0.is_empty() { Ok(()) } else { Err(ConfigError { problems: problems.0 }) }
+}
+
+/// Two listeners that are not one cannot share a port, if an address of one means the other's too.
+fn check_listeners(public: &Public, internal: &Internal, problems: &mut Problems) {
+    let means = |any: IpAddr, one: IpAddr| any.is_unspecified() && (any.is_ipv6() || one.is_ipv4());
+    let (one, other) = (public.address, internal.address);
+    let overlap = one != other && (means(one, other) || means(other, one));
+    let clash = public.port != 0 && public.port == internal.port && overlap;
+    let message = "is that of `public.port` too, and the addresses overlap: choose another port, or the same address \
+        for both, which are one listener then";
+    problems.require(!clash, "internal.port", message);
 }
 
 fn check_client(client: &Client, problems: &mut Problems) {
@@ -239,15 +252,20 @@ fn hmac_keys<'a>(at: &str, token: &'a Token) -> Vec<(String, &'a Secret)> {
 
 /// Why an HMAC key could be guessed.
 fn weakness(key: &Secret) -> Option<&'static str> {
-    let key = key.expose();
-    if WELL_KNOWN_KEYS.contains(&key.to_lowercase().as_str()) {
+    if is_well_known(key) {
         return Some("is a well-known word: generate one, with `clarion genconfig` for example");
     }
+    let key = key.expose();
     if key.len() < HMAC_KEY_BYTES_MIN {
         return Some("is shorter than 32 bytes: generate one, with `clarion genconfig` for example");
     }
     let distinct = key.bytes().collect::<HashSet<_>>().len();
     (distinct < DISTINCT_BYTES_MIN).then_some("repeats the same few characters: generate a random one")
+}
+
+/// Whether everybody knows it, from tutorials and documentation.
+pub fn is_well_known(secret: &Secret) -> bool {
+    WELL_KNOWN_KEYS.contains(&secret.expose().to_lowercase().as_str())
 }
 
 /// Each allowed algorithm needs a key, and each key an allowed algorithm.
@@ -382,7 +400,14 @@ fn check_api_key(index: usize, key: &ApiKey, earlier: &[ApiKey], problems: &mut 
 
 /// What is allowed but should be known.
 pub(super) fn warnings(config: &Config) -> Vec<String> {
-    let mut warnings = client_warnings(&config.client);
+    let mut warnings = Vec::new();
+    if let Some(file) = &config.comments_only {
+        let file = file.display();
+        warnings.push(format!(
+            "{file} holds no setting: everything is as by default, but for CLARION__ variables"
+        ));
+    }
+    warnings.extend(client_warnings(&config.client));
     let api = &config.api;
     let mut warn = |holds: bool, sentence: &str| {
         if holds {

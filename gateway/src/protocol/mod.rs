@@ -4,6 +4,9 @@
 //! connection's task carries them out and feeds the slow ones' [`Outcome`]s back. So a protocol is tested
 //! with bytes alone, and a slow broker never keeps a connection from reading its pongs.
 
+// Bytes of strangers come here: none of them may panic.
+#![cfg_attr(not(test), deny(clippy::indexing_slicing, clippy::panic, clippy::unwrap_used))]
+
 pub mod bare;
 pub mod centrifuge;
 #[cfg(test)]

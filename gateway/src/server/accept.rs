@@ -38,7 +38,7 @@ const HEADERS_MAX: usize = 64;
 /// How long a client connection may stay with HTTP. It asks for an upgrade, or for a page in development.
 const HTTP_TIMEOUT: Duration = Duration::from_secs(60);
 /// Pending connections that the kernel may hold for a listener.
-const BACKLOG: u32 = 4096;
+pub const BACKLOG: u32 = 4096;
 /// How long a shard that stops waits for those who are being told that it does.
 const FAREWELLS_DEADLINE: Duration = Duration::from_millis(200);
 /// How long to leave a listener alone that fails for a reason that no refusal can mend.

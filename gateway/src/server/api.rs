@@ -22,6 +22,7 @@ use std::time::Instant;
 use axum::Router;
 use axum::body::{Body, Bytes};
 use axum::extract::{Request, State};
+use axum::http::request::Parts;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
@@ -97,7 +98,7 @@ impl Api {
         {
             return Outcome::Refused(StatusCode::FORBIDDEN);
         }
-        let body = match self.read(body).await {
+        let body = match self.read(&head, body).await {
             Ok(body) => body,
             Err(status) => return Outcome::Refused(status),
         };
@@ -108,8 +109,8 @@ impl Api {
         }
     }
 
-    async fn read(&self, body: Body) -> Result<Bytes, StatusCode> {
-        body::read(body, self.config.body_bytes_max, self.config.timeout).await
+    async fn read(&self, head: &Parts, body: Body) -> Result<Bytes, StatusCode> {
+        body::read(head, body, self.config.body_bytes_max, self.config.timeout).await
     }
 
     async fn one(&self, method: Method, text: &str, mode: ErrorMode) -> Outcome {

@@ -74,9 +74,10 @@ impl V1 {
         if !is_json(&head) {
             return Err(Problem::ContentType);
         }
-        let body = body::read(body, self.config.body_bytes_max, self.config.timeout).await;
+        let body = body::read(&head, body, self.config.body_bytes_max, self.config.timeout).await;
         body.map_err(|status| match status {
             StatusCode::PAYLOAD_TOO_LARGE => Problem::TooLarge,
+            StatusCode::UNSUPPORTED_MEDIA_TYPE => Problem::ContentType,
             StatusCode::REQUEST_TIMEOUT => Problem::Timeout,
             _ => Problem::Malformed("the body broke off".into()),
         })

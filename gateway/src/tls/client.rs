@@ -95,7 +95,7 @@ fn config(files: &TlsFiles, trust: Trust) -> Result<ClientConfig, Problem> {
 
 fn builder(provider: Arc<CryptoProvider>) -> Result<ConfigBuilder<ClientConfig, WantsVerifier>, Problem> {
     let builder = ClientConfig::builder_with_provider(provider).with_protocol_versions(&[&TLS13, &TLS12]);
-    builder.map_err(|error| Problem { path: "tls".into(), message: error.to_string() })
+    builder.map_err(|error| Problem::new("tls", error.to_string()))
 }
 
 /// The host in `host:port`.

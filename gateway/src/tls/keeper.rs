@@ -171,7 +171,7 @@ impl Watch {
 /// worth nothing any more.
 fn server_config(material: &TlsMaterial) -> Result<ServerConfig, Problem> {
     let provider = Arc::new(aws_lc_rs::default_provider());
-    let unusable = |message: String| Problem { path: "tls".into(), message };
+    let unusable = |message: String| Problem::new("tls", message);
     let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
         .with_protocol_versions(&[&TLS13, &TLS12])
         .map_err(|error| unusable(error.to_string()))?;
@@ -197,7 +197,7 @@ mod tests {
     use super::*;
 
     fn broken(message: &str) -> Found {
-        Err(Problem { path: "public.tls.cert_file".into(), message: message.into() })
+        Err(Problem::new("public.tls.cert_file", message))
     }
 
     #[test]

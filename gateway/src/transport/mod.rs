@@ -1,5 +1,8 @@
 //! How one client's bytes come in: the handshakes that end in a connection of a shard.
 
+// Bytes of strangers come here: none of them may panic.
+#![cfg_attr(not(test), deny(clippy::indexing_slicing, clippy::panic, clippy::unwrap_used))]
+
 pub mod websocket;
 
 use std::io;
@@ -11,6 +14,13 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 pub fn open_files_max() -> usize {
     getrlimit(Resource::Nofile)
         .current
+        .map_or(usize::MAX, |limit| usize::try_from(limit).unwrap_or(usize::MAX))
+}
+
+/// How many files this process could have open once it raised its own limit as far as the system lets it.
+pub fn open_files_attainable() -> usize {
+    getrlimit(Resource::Nofile)
+        .maximum
         .map_or(usize::MAX, |limit| usize::try_from(limit).unwrap_or(usize::MAX))
 }
 

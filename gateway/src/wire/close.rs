@@ -34,7 +34,9 @@ pub(super) fn parse_close(payload: Cow<'_, [u8]>) -> Result<Option<CloseFrame<'_
         return Err(Violation::InvalidCloseCode(code).into());
     }
     let reason = match payload {
-        Cow::Borrowed(payload) => str::from_utf8(&payload[2..]).ok().map(Cow::Borrowed),
+        Cow::Borrowed(payload) => {
+            payload.get(2..).and_then(|reason| str::from_utf8(reason).ok()).map(Cow::Borrowed)
+        }
         Cow::Owned(mut payload) => String::from_utf8(payload.split_off(2)).ok().map(Cow::Owned),
     };
     Ok(Some(CloseFrame { code, reason: reason.ok_or(DecodeError::InvalidUtf8)? }))

@@ -37,7 +37,9 @@ pub fn encode_masked_frame(opcode: Opcode, payload: &[u8], mask: [u8; 4], out: &
     out.extend_from_slice(&mask);
     let start = out.len();
     out.extend_from_slice(payload);
-    apply_mask(&mut out[start..], mask);
+    if let Some(payload) = out.get_mut(start..) {
+        apply_mask(payload, mask);
+    }
 }
 
 /// Size in bytes of what [`encode_frame`] appends for a payload of `payload_bytes`.
@@ -58,8 +60,8 @@ pub fn close_frame(code: Option<u16>, reason: &str) -> Bytes {
     let mut payload = Vec::with_capacity(CONTROL_BYTES_MAX);
     if let Some(code) = code {
         payload.extend_from_slice(&code.to_be_bytes());
-        let reason_bytes = reason.floor_char_boundary(REASON_BYTES_MAX);
-        payload.extend_from_slice(&reason.as_bytes()[..reason_bytes]);
+        let (reason, _) = reason.split_at(reason.floor_char_boundary(REASON_BYTES_MAX));
+        payload.extend_from_slice(reason.as_bytes());
     }
     let mut frame = Vec::with_capacity(frame_bytes(payload.len()));
     encode_frame(Opcode::Close, &payload, &mut frame);

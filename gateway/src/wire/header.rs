@@ -82,7 +82,9 @@ impl PartialHeader {
         let count = usize::from(self.count);
         let missing = size.saturating_sub(count).min(input.len());
         let taken = input.split_off_mut(..missing).expect("the count is limited by the input");
-        self.bytes[count..count + missing].copy_from_slice(taken);
+        if let Some(place) = self.bytes.get_mut(count..count + missing) {
+            place.copy_from_slice(taken);
+        }
         // At most 14: the sum fits.
         self.count += missing as u8;
         usize::from(self.count) >= size
@@ -144,8 +146,8 @@ impl PartialHeader {
 
     fn mask(&self) -> [u8; 4] {
         let start = START_BYTES + self.long_length_bytes();
-        match self.bytes[start..start + self.mask_bytes()] {
-            [a, b, c, d] => [a, b, c, d],
+        match self.bytes.get(start..start + self.mask_bytes()) {
+            Some(&[a, b, c, d]) => [a, b, c, d],
             _ => [0; 4],
         }
     }

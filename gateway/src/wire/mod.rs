@@ -7,6 +7,9 @@
 //! No extension is negotiated, so any RSV bit is an error. `permessage-deflate` (RFC 7692) has its place
 //! in `header.rs`, which would let RSV1 through, and where the decoder ends a message.
 
+// Bytes of strangers come here: none of them may panic.
+#![cfg_attr(not(test), deny(clippy::indexing_slicing, clippy::panic, clippy::unwrap_used))]
+
 mod close;
 mod decoder;
 mod encoder;

@@ -49,17 +49,23 @@ impl PartialText {
     fn push_byte(&mut self, byte: u8) -> Result<(), InvalidUtf8> {
         let cut_bytes = usize::from(self.cut_bytes);
         let [a, b, c] = self.cut;
-        let mut code_point = [a, b, c, 0];
-        code_point[cut_bytes] = byte;
-        match str::from_utf8(&code_point[..=cut_bytes]) {
+        let code_point: &[u8] = match cut_bytes {
+            0 => &[byte],
+            1 => &[a, byte],
+            2 => &[a, b, byte],
+            _ => &[a, b, c, byte],
+        };
+        match str::from_utf8(code_point) {
             Ok(character) => {
                 self.text.push_str(character);
                 self.cut_bytes = 0;
             }
             // Without a length the error is an early end. Three bytes at most can be that.
             Err(error) if error.error_len().is_none() => {
-                self.cut[cut_bytes] = byte;
-                self.cut_bytes += 1;
+                if let Some(place) = self.cut.get_mut(cut_bytes) {
+                    *place = byte;
+                    self.cut_bytes += 1;
+                }
             }
             Err(_) => return Err(InvalidUtf8),
         }

@@ -4,14 +4,17 @@
 
 mod admission;
 mod any_node;
+mod bad_config;
 mod chat;
 mod cli;
 mod cluster;
 mod commands;
+mod doctor;
 mod drain;
 mod example_cluster;
 mod expiry;
 mod frames;
+mod full_disk;
 mod grace;
 mod handshake;
 mod herd;
@@ -30,7 +33,9 @@ mod redis_away;
 mod redis_unsuitable;
 mod refused;
 mod revocations;
+mod roundtrip;
 mod secrets;
+mod server_security;
 mod server_side;
 mod slow;
 mod subscriptions;

@@ -50,7 +50,7 @@ async fn read_head(stream: &mut (impl AsyncRead + Unpin), buffer: &mut [u8]) {
     let (mut end, mut bytes) = (HeadEnd::default(), 0);
     while bytes < HEAD_BYTES_MAX {
         match stream.read(buffer).await {
-            Ok(read) if read > 0 && !end.is_in(&buffer[..read]) => bytes += read,
+            Ok(read) if read > 0 && !end.is_in(buffer.get(..read).unwrap_or_default()) => bytes += read,
             Ok(_) | Err(_) => return,
         }
     }
@@ -66,8 +66,9 @@ struct HeadEnd {
 impl HeadEnd {
     fn is_in(&mut self, piece: &[u8]) -> bool {
         for byte in piece {
-            let is_next = *byte == HEAD_END[self.matched];
-            self.matched = if is_next { self.matched + 1 } else { usize::from(*byte == HEAD_END[0]) };
+            let is_next = Some(byte) == HEAD_END.get(self.matched);
+            self.matched =
+                if is_next { self.matched + 1 } else { usize::from(HEAD_END.first() == Some(byte)) };
             if self.matched == HEAD_END.len() {
                 return true;
             }

@@ -9,6 +9,9 @@
 //! and a turn of the node. Only who is sent away for what the node lacks takes a place in the queue of promises, so that
 //! a herd is told to come back in the time that it takes to let it in (`turns`).
 
+// Bytes of strangers come here: none of them may panic.
+#![cfg_attr(not(test), deny(clippy::indexing_slicing, clippy::panic, clippy::unwrap_used))]
+
 mod address;
 mod addresses;
 mod farewell;

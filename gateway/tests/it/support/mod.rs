@@ -23,7 +23,7 @@ pub(crate) use process::Process;
 pub(crate) use protobuf::{ProtobufClient, replies, schema};
 pub(crate) use proxy::Proxy;
 pub(crate) use raw::{Raw, bare_path, frame, upgrade_request};
-pub(crate) use redis::{OwnRedis, Redis, Server, documented_redis_user};
+pub(crate) use redis::{OwnRedis, Redis, Server, documented_redis_user, free_port};
 pub(crate) use tls::{Authority, Files, Shown};
 pub(crate) use token::{SECRET, after, encode, forge, now, sign, sign_claims};
 

@@ -110,8 +110,8 @@ async fn ask<T: redis::FromRedisValue>(address: &str, command: &str) -> T {
     within("Redis to answer", asking).await.unwrap_or_else(|error| panic!("{command}: {error}"))
 }
 
-/// One below those that the system gives to whoever does not choose: nobody gets it before Redis does.
-fn free_port() -> u16 {
+/// One below those that the system gives to whoever does not choose: nobody gets it before who asked.
+pub(crate) fn free_port() -> u16 {
     const FIRST: u32 = 18_000;
     const COUNT: u32 = 12_000;
     static TRIED: AtomicU32 = AtomicU32::new(0);

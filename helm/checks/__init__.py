@@ -1,0 +1,1 @@
+"""What cannot be said of one template: renderings, refusals, secrets, drift."""
