@@ -13,6 +13,7 @@ mod logs;
 mod process;
 mod requests;
 mod runtimes;
+mod tls;
 mod traces;
 
 use std::fmt;
@@ -36,6 +37,7 @@ use self::process::Process;
 use self::requests::Requests;
 pub use self::requests::Source;
 use self::runtimes::Runtimes;
+use self::tls::Tls;
 pub use self::traces::SpanLoss;
 use self::traces::Traces;
 
@@ -61,6 +63,7 @@ pub struct Metrics {
     process: Process,
     logs: Logs,
     traces: Traces,
+    tls: Tls,
 }
 
 /// Sets what is counted elsewhere.
@@ -101,6 +104,7 @@ impl Metrics {
             process: Process::register(&make),
             logs: Logs::register(&make),
             traces: Traces::register(&make),
+            tls: Tls::register(&make),
             registry,
         }
     }

@@ -95,6 +95,7 @@ fn in_redis(
             is_rebalancing: config.rebalance.enabled,
             tenure: watch::Sender::new(Tenure::unheard()),
             hearing: Some(redis.home().hearing()),
+            tls: config.internal.tls.files(),
         },
     })
 }

@@ -13,6 +13,7 @@ mod gentoken;
 mod health;
 mod info;
 mod output;
+mod protected;
 mod publish;
 mod roundtrip;
 mod serve;
@@ -143,7 +144,7 @@ impl ConfigFile {
 
     /// The same for a command that reports by `output`: a machine is told every problem on standard output.
     fn load_for(&self, output: &Output) -> Result<Config, Failure> {
-        match self.load() {
+        match self.load().and_then(|config| config.check_certificates().map(|()| config)) {
             Ok(config) => Ok(config),
             Err(error) if output.is_json() => {
                 let problems = error.problems.iter();

@@ -18,6 +18,7 @@ mod secret_file;
 mod source;
 #[cfg(test)]
 mod tests;
+mod tls;
 mod validate;
 
 use std::net::{IpAddr, Ipv4Addr};
@@ -38,6 +39,7 @@ pub use client::{Algorithm, Client, PersonalChannel, Reject, Token};
 pub use drain::{Admission, Drain, Rebalance};
 pub use otlp::Otlp;
 pub use public_key::{KeyKind, KeyMaterial, PublicKey, PublicKeyError};
+pub use tls::{InternalTls, PublicTls, TlsFiles, TlsMaterial, TlsTexts};
 pub use validate::is_well_known;
 
 use crate::model::Secret;
@@ -117,6 +119,8 @@ pub struct Public {
     /// Networks (CIDR, or one address) of proxies whose word on a client's address is taken: `X-Forwarded-For` or
     /// `Forwarded`.
     pub trusted_proxies: Vec<String>,
+    /// TLS.
+    pub tls: PublicTls,
 }
 
 impl Default for Public {
@@ -126,6 +130,7 @@ impl Default for Public {
             port: 8000,
             header_timeout: Duration::from_secs(5),
             trusted_proxies: Vec::new(),
+            tls: PublicTls::default(),
         }
     }
 }
@@ -150,11 +155,13 @@ pub struct Internal {
     pub address: IpAddr,
     /// Port to listen on; 0 = any free one.
     pub port: u16,
+    /// TLS.
+    pub tls: InternalTls,
 }
 
 impl Default for Internal {
     fn default() -> Self {
-        Self { address: IpAddr::V4(Ipv4Addr::LOCALHOST), port: 9000 }
+        Self { address: IpAddr::V4(Ipv4Addr::LOCALHOST), port: 9000, tls: InternalTls::default() }
     }
 }
 
@@ -219,7 +226,7 @@ pub struct Problem {
 
 impl Problem {
     /// One that is wrong wherever it was given.
-    fn new(path: impl Into<String>, message: impl Into<String>) -> Self {
+    pub fn new(path: impl Into<String>, message: impl Into<String>) -> Self {
         Self { path: path.into(), message: message.into(), place: None }
     }
 }
@@ -268,12 +275,27 @@ impl Config {
         Ok(config)
     }
 
+    /// Whether one listener serves clients and everything else.
+    pub fn is_shared(&self) -> bool {
+        let (public, internal) = (&self.public, &self.internal);
+        (public.address, public.port) == (internal.address, internal.port) && public.port != 0
+    }
+
     /// Checks what the types cannot say: ranges, and settings that contradict each other.
     ///
     /// # Errors
     /// [`ConfigError`] with every problem found.
     pub fn validate(&self) -> Result<(), ConfigError> {
         validate::check(self)
+    }
+
+    /// Looks whether a listener can show what its files hold now. Not a part of [`load`](Self::load): whoever calls a node
+    /// must not fail for a file that the node does not use.
+    ///
+    /// # Errors
+    /// [`ConfigError`] with what is wrong with each.
+    pub fn check_certificates(&self) -> Result<(), ConfigError> {
+        tls::check(self)
     }
 
     /// What is allowed but should be known to whoever starts the node; a sentence each.

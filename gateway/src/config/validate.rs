@@ -2,6 +2,7 @@
 
 mod broker;
 mod otlp;
+mod tls;
 
 use std::collections::HashSet;
 use std::net::IpAddr;
@@ -73,6 +74,7 @@ pub(super) fn check(config: &Config) -> Result<(), ConfigError> {
     problems.require(!config.node.name.is_empty(), "node.name", "must not be empty");
     problems.above_zero("public.header_timeout", config.public.header_timeout);
     check_proxies(&config.public.trusted_proxies, &mut problems);
+    tls::check(config, &mut problems);
     let shards_fit = !matches!(config.shards, Auto::Fixed(shards) if !(1..=SHARDS_MAX).contains(&shards));
     problems.require(shards_fit, "shards", "must be `auto` or from 1 to 1024");
     check_client(&config.client, &mut problems);
@@ -419,12 +421,11 @@ pub(super) fn warnings(config: &Config) -> Vec<String> {
     warn(!api.insecure && api.keys.is_empty(), "api.keys is empty: every server API request will be refused");
     let short = api.keys.iter().any(|key| key.key.expose().len() < API_KEY_BYTES_MIN);
     warn(short, "api.keys has a key shorter than 16 bytes: it could be guessed");
-    let (public, internal) = (&config.public, &config.internal);
+    let public = &config.public;
     let trusts_all = public.trusted_networks().iter().any(|network| network.prefix_len() == 0);
     warn(trusts_all, "public.trusted_proxies has every address: any client can claim to be another one");
-    let shared = public.port != 0 && (public.address, public.port) == (internal.address, internal.port);
     warn(
-        shared && !public.address.is_loopback(),
+        config.is_shared() && !public.address.is_loopback(),
         "public and internal share a listener: the server API is exposed",
     );
     warnings

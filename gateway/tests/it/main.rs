@@ -41,5 +41,6 @@ mod server_side;
 mod slow;
 mod subscriptions;
 mod support;
+mod tls;
 mod token;
 mod traces;

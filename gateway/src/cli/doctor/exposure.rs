@@ -155,8 +155,11 @@ mod tests {
         is(&internal_listener(&config, &[private, v6]), Warning, &["2001:db8::1"]);
         config.internal.address = public;
         is(&internal_listener(&config, &[]), Problem, &["internal.address: 127.0.0.1"]);
-        config.internal =
-            crate::config::Internal { address: config.public.address, port: config.public.port };
+        config.internal = crate::config::Internal {
+            address: config.public.address,
+            port: config.public.port,
+            ..config.internal
+        };
         is(&internal_listener(&config, &[]), Problem, &["on the public port"]);
         config.internal.address = IpAddr::V4(Ipv4Addr::LOCALHOST);
         config.public.address = config.internal.address;

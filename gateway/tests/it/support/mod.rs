@@ -13,6 +13,7 @@ mod protobuf;
 mod proxy;
 mod raw;
 mod redis;
+mod tls;
 mod token;
 
 use std::time::Duration;
@@ -27,6 +28,7 @@ pub(crate) use protobuf::{ProtobufClient, replies, schema};
 pub(crate) use proxy::Proxy;
 pub(crate) use raw::{Raw, bare_path, frame, upgrade_request};
 pub(crate) use redis::{OwnRedis, Redis, Server, documented_redis_user, free_port};
+pub(crate) use tls::{Authority, Files, Shown};
 pub(crate) use token::{SECRET, after, encode, forge, now, sign, sign_claims};
 
 /// How long a fact may take: far more than it does, on a machine that is busy with other tests.
