@@ -9,7 +9,7 @@ CLIENTS := gateway/tests/clients
 
 .PHONY: help
 help: ## List the commands
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-18s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-18s %s\n", $$1, $$2}'
 
 .PHONY: run
 run: ## Start a gateway for development, with its playground
@@ -38,6 +38,20 @@ noon-small: ## A rolling deploy in small, and whether the judge finds what is wr
 	$(CARGO) build --locked --package clarion
 	$(CARGO) test --locked --package swarm --test noon -- --test-threads 1
 
+.PHONY: k6
+k6: export CLARION_BIN := $(TARGET)/release/clarion
+k6: ## A load test with k6 on this machine, judged; script=rolling (or another of loadtest/k6), args="--small"
+	loadtest/k6/install.sh
+	$(CARGO) build --locked --release --package clarion
+	loadtest/k6/run.py $(or $(script),smoke) $(args)
+
+.PHONY: k6-small
+k6-small: export CLARION_BIN := $(TARGET)/debug/clarion
+k6-small: ## k6: every verb once, and a roll, judged by counts
+	loadtest/k6/install.sh
+	$(CARGO) build --locked --package clarion
+	timeout -k 20 400 loadtest/k6/small.py
+
 .PHONY: clients
 clients: export CLARION_BIN := $(TARGET)/debug/clarion
 clients: ## Tests with published clients (JavaScript, Python, Go) and a real browser
@@ -46,6 +60,17 @@ clients: ## Tests with published clients (JavaScript, Python, Go) and a real bro
 	cd $(CLIENTS) && npm test
 	cd $(CLIENTS)/python && .venv/bin/python -m unittest
 	cd $(CLIENTS)/go && go test -count=1 ./...
+
+.PHONY: docs
+docs: export CLARION_BIN := $(TARGET)/debug/clarion
+docs: ## Build the documentation and check its links and commands
+	$(CLIENTS)/install.sh
+	gateway/tests/faults/install.sh
+	docs/install.sh
+	tools/install-mdbook.sh "$(TARGET)/tools"
+	$(CARGO) build --locked --package clarion
+	docs/build.sh "$(TARGET)/tools/bin/mdbook" "$(TARGET)/docs"
+	node docs/test/run.mjs "$(TARGET)/docs" $(page)
 
 .PHONY: monitoring
 monitoring: export CLARION_BIN := $(TARGET)/debug/clarion
@@ -74,7 +99,7 @@ chart: ## Lint, render and test the Helm chart
 	helm/test.sh
 
 .PHONY: test
-test: check deny unit noon-small fuzz-check clients test-faults-smoke ## Everything that proves the project
+test: check deny unit noon-small k6-small fuzz-check chart clients docs monitoring examples-test compose-test image-test test-faults-smoke ## Everything that proves the project
 
 # What a node says of itself in `clarion_node_info`.
 release noon bench bench-redis: export CLARION_COMMIT := $(shell git rev-parse --short=12 HEAD 2>/dev/null || echo unknown)
@@ -82,6 +107,22 @@ release noon bench bench-redis: export CLARION_COMMIT := $(shell git rev-parse -
 .PHONY: release
 release: ## The binary to ship
 	$(CARGO) build --locked --release --package clarion
+
+.PHONY: image
+image: export ARCHIVE := $(archive)
+image: ## The container image, by podman, buildah or docker; archive=1 writes it to target/image too
+	deploy/image.sh
+
+.PHONY: image-test compose-test examples-test
+image-test compose-test examples-test: export CLARION_BIN := $(TARGET)/debug/clarion
+image-test compose-test examples-test: %-test:
+	deploy/tests/install.sh
+	$(CARGO) build --locked --package clarion
+	node --test deploy/tests/$*.test.mjs
+
+image-test: ## Whether the container image builds and serves, without root, capabilities and a place to write
+compose-test: ## Whether the compose file is good, played without containers
+examples-test: ## The example applications, in a real browser
 
 .PHONY: noon
 noon: ## A rolling deploy at peak hour on this machine, judged; args="--fault kill-node --report noon.html" and more

@@ -124,6 +124,7 @@ async fn serve(arguments: &Arguments) -> anyhow::Result<()> {
     let shard = Shard::new(ShardId::new(0), node, settings, Arc::new(Budget::new(usize::MAX / 2)));
     shard.start();
     let limits = Limits {
+        requires_tls: false,
         connections_max: 10_000,
         connections_soft_max: 0,
         handshakes_per_second: 10_000,
@@ -134,6 +135,7 @@ async fn serve(arguments: &Arguments) -> anyhow::Result<()> {
         farewells_max: 0,
     };
     let options = Options {
+        tls: None,
         header_timeout: Duration::from_secs(5),
         send_buffer_bytes: 64 << 10,
         admission: Admission::new(limits, metrics),

@@ -25,7 +25,7 @@
 //! upward:
 //!
 //! ```text
-//! main → cli → app → server → transport → shard → protocol → node → cluster → auth → { broker, presence } → redis → wire → model
+//! main → cli → app → server → transport → shard → protocol → node → cluster → auth → { broker, presence } → redis → tls → wire → model
 //! ```
 //!
 //! `config`, `metrics` and `telemetry` may be used by anyone and use nothing above `model`.
@@ -35,7 +35,8 @@
 //! * `model`, `wire` and `protocol` do no I/O. `protocol` never sees a socket, `shard` never parses a message,
 //!   `hub` never heard of a protocol.
 //! * One external crate, one home: `axum` and `hyper` in `server` and `transport`, `jsonwebtoken` in `auth`,
-//!   `prometheus` in `metrics`, `prost` in the codecs, `redis` in `redis`, `rustix` in `shard` and `transport`.
+//!   `prometheus` in `metrics`, `prost` in the codecs, `redis` in `redis`, `opentelemetry` in `telemetry`, `rustls` where its bytes
+//!   are, `rustix` in `shard` and `transport`.
 //! * Only a shard writes to its sockets, through one door per connection. Its state is touched by its thread
 //!   alone.
 //! * Only `node` subscribes the broker: first local subscriber in, last one out. Only `node` puts somebody into the
@@ -65,6 +66,8 @@ pub mod broker;
 pub mod presence;
 
 pub mod redis;
+
+pub mod tls;
 
 pub mod wire;
 

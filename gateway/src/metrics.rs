@@ -13,6 +13,8 @@ mod logs;
 mod process;
 mod requests;
 mod runtimes;
+mod tls;
+mod traces;
 
 use std::fmt;
 
@@ -35,6 +37,9 @@ use self::process::Process;
 use self::requests::Requests;
 pub use self::requests::Source;
 use self::runtimes::Runtimes;
+use self::tls::Tls;
+pub use self::traces::SpanLoss;
+use self::traces::Traces;
 
 /// Upper bounds for latencies, in seconds. That of the objective for deliveries, 0.2, is among them.
 const LATENCY_SECONDS: [f64; 15] =
@@ -57,6 +62,8 @@ pub struct Metrics {
     runtimes: Runtimes,
     process: Process,
     logs: Logs,
+    traces: Traces,
+    tls: Tls,
 }
 
 /// Sets what is counted elsewhere.
@@ -96,6 +103,8 @@ impl Metrics {
             runtimes: Runtimes::register(&make),
             process: Process::register(&make),
             logs: Logs::register(&make),
+            traces: Traces::register(&make),
+            tls: Tls::register(&make),
             registry,
         }
     }

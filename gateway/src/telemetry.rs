@@ -1,3 +1,5 @@
+//! What a node tells of itself while it works: logs, and [`traces`].
+//!
 //! Logs: where they go, how they look, what never gets into them.
 //!
 //! Only our own targets are written below `warn`: what a library would say of a request at `trace` may hold
@@ -6,6 +8,7 @@
 //! Nobody waits for logs. A thread of its own writes them; what comes faster than standard error takes it, as when nobody
 //! reads it or the disk is full, is dropped and counted. Who ends the process calls [`finish`] first.
 
+pub mod traces;
 mod writer;
 
 use std::backtrace::{Backtrace, BacktraceStatus};

@@ -27,6 +27,7 @@ const LAYERS: &[&[&str]] = &[
     &["auth"],
     &["broker", "presence"],
     &["redis"],
+    &["tls"],
     &["wire"],
     // Leaves: anyone may use them.
     &["telemetry"],
@@ -42,7 +43,11 @@ const HOMES: &[(&str, &[&str])] = &[
     ("hyper_util", &["server", "transport"]),
     ("redis", &["redis"]),
     ("deadpool_redis", &["redis"]),
-    ("rustls", &["redis"]),
+    ("rustls", &["redis", "telemetry", "tls", "shard/socket", "config/tls", "cli/protected"]),
+    ("rustls_native_certs", &["telemetry"]),
+    ("tokio_rustls", &["tls", "server/accept", "transport/websocket/upgrade"]),
+    ("x509_parser", &["config/tls"]),
+    ("ureq", &["cli", "telemetry"]),
     ("jsonwebtoken", &["auth"]),
     ("procfs", &["metrics"]),
     ("prometheus", &["metrics"]),
@@ -51,11 +56,16 @@ const HOMES: &[(&str, &[&str])] = &[
         &["protocol/centrifuge/codec/protobuf", "broker/redis/envelope", "presence/redis", "cluster/codec"],
     ),
     ("opentelemetry", &["telemetry"]),
+    ("opentelemetry_http", &["telemetry"]),
+    ("opentelemetry_otlp", &["telemetry"]),
+    ("opentelemetry_sdk", &["telemetry"]),
     ("tracing_appender", &["telemetry"]),
     ("rustix", &["shard", "transport"]),
     ("anyhow", &["cli", "main"]),
     ("clap", &["cli", "main"]),
     ("config", &["config"]),
+    ("toml", &["config"]),
+    ("yaml_rust2", &["config"]),
 ];
 
 /// What the code does without, and what it has instead.

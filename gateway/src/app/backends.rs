@@ -68,11 +68,13 @@ fn in_redis(
 ) -> Result<Backends, Unsuitable> {
     let id = NodeId::random();
     let redis = backbone.block_on(Redis::start(&config.broker.redis, id, metrics))?;
-    let broker = RedisBroker::new(
+    backbone.spawn(crate::redis::warn_of_rights(config.broker.redis.clone()));
+    let broker = RedisBroker::traced(
         Arc::clone(&redis),
         Arc::clone(dispatch) as _,
         Arc::clone(metrics),
         backbone.handle(),
+        dispatch.traces().clone(),
     );
     // After an outage every node has had time to be heard twice.
     let grace = config.cluster.heartbeat_interval * 2;
@@ -93,6 +95,7 @@ fn in_redis(
             is_rebalancing: config.rebalance.enabled,
             tenure: watch::Sender::new(Tenure::unheard()),
             hearing: Some(redis.home().hearing()),
+            tls: config.internal.tls.files(),
         },
     })
 }

@@ -10,6 +10,9 @@ use crate::transport;
 /// that comes back asks for costs as much again.
 const HANDSHAKES_PER_CPU: usize = 500;
 
+/// Of all memory, the share that is for outboxes.
+const OUTBOXES_SHARE: usize = 8;
+
 /// CPUs that this process may use; at least 1. Knows cgroup quotas and affinity.
 pub(super) fn cpus() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
@@ -18,6 +21,11 @@ pub(super) fn cpus() -> usize {
 /// Most handshakes that the node takes in a second.
 pub(super) fn handshakes_per_second(config: &Config) -> usize {
     config.admission.handshakes_per_second.or_else(|| cpus() * HANDSHAKES_PER_CPU)
+}
+
+/// What may be queued for clients on the node, in bytes.
+pub(super) fn outboxes_bytes_max(config: &Config) -> usize {
+    config.client.outbox_bytes_total_max.or_else(|| memory_bytes() / OUTBOXES_SHARE)
 }
 
 /// Memory that this process may use, in bytes: the cgroup's limit, that of its address space, or that of the machine.

@@ -7,6 +7,7 @@ mod address;
 mod backends;
 mod files;
 mod machine;
+mod means;
 mod shards;
 
 use std::io;
@@ -18,9 +19,10 @@ use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
 
 use self::files::Files;
+pub use self::means::Means;
 use self::shards::{Drained, Plan, Shards};
 use crate::auth::{ApiKeys, Authority, KeyError, TokenError};
-use crate::config::{Auto, Channels, Client, Config, Drain, Token};
+use crate::config::{Auto, Channels, Client, Config, Drain, Problem, TlsFiles, Token};
 use crate::metrics::Metrics;
 use crate::node::{Dispatch, INBOX_BYTES_MAX, Node};
 use crate::protocol::{self, Context};
@@ -33,6 +35,8 @@ use crate::server::ops::{self, Ops, Phase};
 use crate::server::v1::{self, V1};
 use crate::server::{Routes, playground, public};
 use crate::shard::{Budget, Settings};
+use crate::telemetry::traces::{Traces, TracesError};
+use crate::tls::{Keeper, Listener};
 use crate::transport;
 use crate::transport::websocket::{self, Gate, Origins};
 
@@ -62,9 +66,15 @@ pub enum StartError {
     /// A key of the configuration cannot be used.
     #[error("a key of the configuration cannot be used")]
     Key(#[from] KeyError),
+    /// A certificate of a listener cannot be used.
+    #[error("{0}")]
+    Tls(Problem),
     /// A Redis answers that cannot be used.
     #[error(transparent)]
     Redis(#[from] Unsuitable),
+    /// Traces cannot go where the configuration says.
+    #[error(transparent)]
+    Traces(#[from] TracesError),
     /// Threads or their event loops could not be made.
     #[error("cannot start the event loops")]
     Runtime(#[source] io::Error),
@@ -106,10 +116,11 @@ impl Gateway {
         let parts = Parts::new(config, development.is_some(), &backbone)?;
         let internal = parts.internal_routes(config, development);
         let public = public::routes(Arc::new(parts.gate(config, development.is_some())));
-        let is_shared = is_shared(config);
+        let is_shared = config.is_shared();
         let (public, internal) =
             if is_shared { (public.merge(internal), None) } else { (public, Some(internal)) };
-        let shards = Shards::bind(&parts.plan(config, public))?;
+        let tls = parts.keeper(Listener::Public, config.public.tls.files(), &backbone)?;
+        let shards = Shards::bind(&parts.plan(config, public, tls))?;
         let internal_address = match internal {
             None => shards.address(),
             Some(routes) => parts.serve_internal(config, routes, &backbone)?,
@@ -161,6 +172,7 @@ impl Gateway {
         let settled = async { tokio::time::timeout(LEAVE_DEADLINE, self.node.seats_settled()).await };
         let _in_time = self.backbone.block_on(settled);
         self.backbone.block_on(cluster.leave());
+        self.node.traces().finish();
         self.backbone.shutdown_timeout(Duration::from_millis(100));
         tracing::info!(cut, left, unanswered, "stopped");
     }
@@ -202,7 +214,8 @@ impl Parts {
     fn new(config: &Config, is_development: bool, backbone: &Runtime) -> Result<Self, StartError> {
         let metrics = Arc::new(Metrics::new());
         let shards = config.shards.or_else(machine::cpus);
-        let dispatch = Dispatch::new(shards, INBOX_BYTES_MAX, Arc::clone(&metrics));
+        let traces = Traces::start(&config.otlp, &config.node.name, &metrics)?;
+        let dispatch = Dispatch::traced(shards, INBOX_BYTES_MAX, Arc::clone(&metrics), traces);
         let handle = backbone.handle().clone();
         let channels = Channels::new(&config.channel);
         let channels = if is_development { channels.with_unknown_namespaces_allowed() } else { channels };
@@ -220,7 +233,7 @@ impl Parts {
             expired_sub_close_delay: config.client.expired_sub_close_delay,
             metrics: Arc::clone(&metrics),
         };
-        let outboxes_bytes_max = config.client.outbox_bytes_total_max.or_else(|| machine::memory_bytes() / 8);
+        let outboxes_bytes_max = machine::outboxes_bytes_max(config);
         metrics.outbox_limit(outboxes_bytes_max);
         metrics.watch_runtime("backbone".into(), backbone.metrics());
         expect(&metrics);
@@ -273,7 +286,7 @@ impl Parts {
         }
     }
 
-    fn plan(&self, config: &Config, router: Routes) -> Plan {
+    fn plan(&self, config: &Config, router: Routes, tls: Option<Arc<Keeper>>) -> Plan {
         let client = &config.client;
         Plan {
             address: SocketAddr::new(config.public.address, config.public.port),
@@ -295,15 +308,30 @@ impl Parts {
                 // Long enough for what a client says with a pong or a command to be over.
                 idle_after: config.cluster.heartbeat_interval * 2,
             },
-            options: self.options(config),
+            options: self.options(config, tls),
         }
     }
 
-    fn options(&self, config: &Config) -> Options {
+    /// What a listener shows, kept up to date with its files on `backbone`; `None` if there are none.
+    fn keeper(
+        &self,
+        listener: Listener,
+        files: Option<TlsFiles>,
+        backbone: &Runtime,
+    ) -> Result<Option<Arc<Keeper>>, StartError> {
+        let Some(files) = files else { return Ok(None) };
+        let keeper =
+            Keeper::new(listener, files, Arc::clone(self.node.metrics())).map_err(StartError::Tls)?;
+        backbone.spawn(Arc::clone(&keeper).watch());
+        Ok(Some(keeper))
+    }
+
+    fn options(&self, config: &Config, tls: Option<Arc<Keeper>>) -> Options {
         Options {
             header_timeout: config.public.header_timeout,
             send_buffer_bytes: config.client.send_buffer_bytes,
             admission: Arc::clone(&self.admission),
+            tls,
         }
     }
 
@@ -328,12 +356,13 @@ impl Parts {
         backbone: &Runtime,
     ) -> Result<SocketAddr, StartError> {
         let address = SocketAddr::new(config.internal.address, config.internal.port);
+        let tls = self.keeper(Listener::Internal, config.internal.tls.files(), backbone)?;
         let _entered = backbone.enter();
         let listener = accept::bind(address, false)
             .and_then(|listener: TcpListener| Ok((listener.local_addr()?, listener)))
             .map_err(|error| listen_error(address, "internal.port", error));
         let (address, listener) = listener?;
-        let options = self.options(config);
+        let options = self.options(config, tls);
         let connections_max = files(self.shards).internal;
         backbone.spawn(accept::run_internal(listener, routes, options, connections_max));
         Ok(address)
@@ -370,6 +399,7 @@ fn limits(config: &Config, shards: usize) -> Limits {
         address_connections_max: client.address_connections_max,
         address_handshakes_per_second: admission.address_handshakes_per_second,
         trusted_proxies: config.public.trusted_networks(),
+        requires_tls: config.public.tls.required,
         memory: machine::memory_limits(),
         farewells_max: files.farewells,
     }
@@ -393,12 +423,6 @@ fn connections_max(setting: Auto<usize>, files: Files) -> usize {
         );
     }
     wanted.min(possible)
-}
-
-/// Whether one listener serves both faces.
-fn is_shared(config: &Config) -> bool {
-    let (public, internal) = (&config.public, &config.internal);
-    (public.address, public.port) == (internal.address, internal.port) && public.port != 0
 }
 
 fn listen_error(address: SocketAddr, setting: &'static str, source: io::Error) -> StartError {

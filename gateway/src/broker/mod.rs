@@ -35,6 +35,17 @@ pub enum BrokerError {
     Full,
 }
 
+impl BrokerError {
+    /// A word for it, for traces.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Unavailable => "unavailable",
+            Self::Refused => "refused",
+            Self::Full => "full",
+        }
+    }
+}
+
 /// Takes what a broker delivers.
 pub trait Receiver: Send + Sync + 'static {
     /// Takes `publications` of `channel`, in their order. `epoch` is that of their offsets; `None` if they are

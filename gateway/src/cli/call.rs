@@ -7,9 +7,10 @@ use anyhow::{Context as _, anyhow, bail};
 use clap::Args;
 use serde_json::Value;
 
-use super::ConfigFile;
-use crate::config::Config;
+use super::{ConfigFile, protected};
+use crate::config::{Config, TlsFiles};
 use crate::model::Secret;
+use crate::tls::client::{Connector, Trust};
 
 /// How long a node may take to answer.
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -31,8 +32,9 @@ impl Server {
     /// Calls a method of the server API and answers its result.
     pub(super) fn call(&self, method: &str, request: &Value) -> anyhow::Result<Value> {
         let key = self.key()?;
-        let url = format!("{}/api/{method}", self.base()?);
-        let mut response = agent()
+        let (base, tls) = self.base()?;
+        let url = format!("{base}/api/{method}");
+        let mut response = agent(tls.as_ref(), Trust::Ourselves)?
             .post(&url)
             .header("X-API-Key", key.expose())
             .send(request.to_string())
@@ -54,17 +56,31 @@ impl Server {
 
     /// Asks `path` and answers the status with the text.
     pub(super) fn ask(&self, path: &str) -> anyhow::Result<(u16, String)> {
-        let url = format!("{}{path}", self.base()?);
-        let mut response = agent().get(&url).call().with_context(|| format!("asking {url}"))?;
+        let (base, tls) = self.base()?;
+        let url = format!("{base}{path}");
+        let agent = agent(tls.as_ref(), Trust::Anybody)?;
+        let mut response = agent.get(&url).call().with_context(|| format!("asking {url}"))?;
         let status = response.status().as_u16();
         Ok((status, response.body_mut().read_to_string().unwrap_or_default()))
     }
 
-    fn base(&self) -> anyhow::Result<String> {
-        if let Some(url) = &self.url {
-            return Ok(url.trim_end_matches('/').to_owned());
+    /// Where the internal listener is, and what it shows if it speaks TLS.
+    fn base(&self) -> anyhow::Result<(String, Option<TlsFiles>)> {
+        match &self.url {
+            Some(url) if !url.starts_with("https://") => Ok((url.trim_end_matches('/').to_owned(), None)),
+            Some(url) => {
+                let files = listener_files(&self.file.load_or_default()?);
+                let files =
+                    files.context("https needs a --config with internal.tls, to know what to trust")?;
+                Ok((url.trim_end_matches('/').to_owned(), Some(files)))
+            }
+            None => {
+                let config = self.file.load_or_default()?;
+                let files = listener_files(&config);
+                let scheme = if files.is_some() { "https" } else { "http" };
+                Ok((format!("{scheme}://{}", internal_address(&config)), files))
+            }
         }
-        Ok(format!("http://{}", internal_address(&self.file.load_or_default()?)))
     }
 
     fn key(&self) -> anyhow::Result<Secret> {
@@ -78,9 +94,18 @@ impl Server {
     }
 }
 
-/// The internal listener of this machine; an address that means all of them is reached by the loopback.
-fn internal_address(config: &Config) -> SocketAddr {
-    let mut address = SocketAddr::new(config.internal.address, config.internal.port);
+/// The internal listener of this machine.
+pub(super) fn internal_address(config: &Config) -> SocketAddr {
+    reachable(SocketAddr::new(config.internal.address, config.internal.port))
+}
+
+/// The public listener of this machine.
+pub(super) fn public_address(config: &Config) -> SocketAddr {
+    reachable(SocketAddr::new(config.public.address, config.public.port))
+}
+
+/// An address that means all of a machine is reached by the loopback.
+fn reachable(mut address: SocketAddr) -> SocketAddr {
     if address.ip().is_unspecified() {
         address.set_ip(match address {
             SocketAddr::V4(_) => std::net::Ipv4Addr::LOCALHOST.into(),
@@ -90,7 +115,19 @@ fn internal_address(config: &Config) -> SocketAddr {
     address
 }
 
-fn agent() -> ureq::Agent {
+/// What the internal listener shows: if it is that of clients as well, what that shows.
+fn listener_files(config: &Config) -> Option<TlsFiles> {
+    if config.is_shared() { config.public.tls.files() } else { config.internal.tls.files() }
+}
+
+fn agent(tls: Option<&TlsFiles>, trust: Trust) -> anyhow::Result<ureq::Agent> {
     let config = ureq::Agent::config_builder().timeout_global(Some(TIMEOUT)).http_status_as_error(false);
-    config.build().into()
+    let config = config.build();
+    match tls {
+        None => Ok(config.into()),
+        Some(files) => {
+            let connector = Connector::new(files, trust).map_err(|problem| anyhow!("{problem}"))?;
+            Ok(protected::agent(config, connector))
+        }
+    }
 }

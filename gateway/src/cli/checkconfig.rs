@@ -1,9 +1,8 @@
 use clap::Args;
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::output::{self, Output};
 use super::{ConfigFile, Failure};
-use crate::config::ConfigError;
 
 /// Check the configuration, as `serve` would before it starts
 #[derive(Args)]
@@ -18,27 +17,10 @@ pub(super) struct Checkconfig {
 
 impl Checkconfig {
     pub(super) fn run(self) -> Result<(), Failure> {
-        match self.file.load() {
-            Ok(config) => self.accept(&config.warnings()),
-            Err(error) => self.refuse(error),
-        }
-    }
-
-    fn accept(&self, warnings: &[String]) -> Result<(), Failure> {
+        let warnings = self.file.load_for(&self.output)?.warnings();
         if !self.output.is_json() {
             warnings.iter().for_each(|warning| output::warn(warning));
         }
         self.output.report("ok", &json!({ "ok": true, "warnings": warnings }))
-    }
-
-    fn refuse(&self, error: ConfigError) -> Result<(), Failure> {
-        if !self.output.is_json() {
-            return Err(error.into());
-        }
-        let problems = error.problems.iter();
-        let errors: Vec<Value> =
-            problems.map(|problem| json!({ "path": problem.path, "message": problem.message })).collect();
-        output::print(&json!({ "ok": false, "errors": errors }).to_string())?;
-        Err(Failure::Reported(2))
     }
 }

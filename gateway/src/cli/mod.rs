@@ -7,12 +7,15 @@ mod call;
 mod checkconfig;
 mod checktoken;
 mod dev;
+mod doctor;
 mod genconfig;
 mod gentoken;
 mod health;
 mod info;
 mod output;
+mod protected;
 mod publish;
+mod roundtrip;
 mod serve;
 mod subscribe;
 
@@ -21,7 +24,9 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
+use serde_json::json;
 
+use self::output::Output;
 use crate::config::{Config, ConfigError};
 use crate::telemetry;
 
@@ -47,6 +52,9 @@ enum Command {
     Subscribe(subscribe::Subscribe),
     Info(info::Info),
     Health(health::Health),
+    Doctor(doctor::Doctor),
+    #[command(name = "test")]
+    RoundTrip(roundtrip::RoundTrip),
 }
 
 /// Why a command did not do what it was asked.
@@ -108,6 +116,8 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Subscribe(command) => command.run(),
         Command::Info(command) => command.run(),
         Command::Health(command) => command.run(),
+        Command::Doctor(command) => command.run(),
+        Command::RoundTrip(command) => command.run(),
         Command::Genconfig(command) => command.run(),
         Command::Checkconfig(command) => command.run(),
         Command::Gentoken(command) => command.run(),
@@ -130,6 +140,22 @@ impl ConfigFile {
     /// Reads the file and the environment of this process.
     fn load(&self) -> Result<Config, ConfigError> {
         Config::load(self.config.as_deref(), environment())
+    }
+
+    /// The same for a command that reports by `output`: a machine is told every problem on standard output.
+    fn load_for(&self, output: &Output) -> Result<Config, Failure> {
+        match self.load().and_then(|config| config.check_certificates().map(|()| config)) {
+            Ok(config) => Ok(config),
+            Err(error) if output.is_json() => {
+                let problems = error.problems.iter();
+                let errors: Vec<_> = problems
+                    .map(|problem| json!({ "path": problem.path, "message": problem.message, "place": problem.place }))
+                    .collect();
+                output::print(&json!({ "ok": false, "errors": errors }).to_string())?;
+                Err(Failure::Reported(2))
+            }
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// The same for a command that only wants to know where a node is: without a file and without variables

@@ -1,4 +1,4 @@
-use std::io::{self, Write as _};
+use std::io::{self, IsTerminal as _, Write as _};
 
 use clap::{Args, ValueEnum};
 use serde_json::Value;
@@ -31,6 +31,11 @@ impl Output {
     pub(super) fn report(&self, text: &str, json: &Value) -> Result<(), Failure> {
         if self.is_json() { print(&json.to_string()) } else { print(text) }
     }
+}
+
+/// Whether standard output is a terminal whose owner does not mind colours (no-color.org).
+pub(super) fn is_coloured() -> bool {
+    io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
 }
 
 /// Writes `text` and a line break to standard output: the only place that does.

@@ -23,6 +23,7 @@ pub(super) struct Serve {
 impl Serve {
     pub(super) fn run(self) -> Result<(), Failure> {
         let config = self.file.load()?;
+        config.check_certificates()?;
         telemetry::start(&config.log);
         for warning in config.warnings() {
             tracing::warn!("{warning}");

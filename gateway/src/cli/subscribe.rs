@@ -4,7 +4,7 @@ use futures_util::StreamExt as _;
 use serde_json::Value;
 use tokio_tungstenite::tungstenite::{self, Message};
 
-use super::{ConfigFile, Failure, output};
+use super::{ConfigFile, Failure, call, output};
 use crate::auth;
 use crate::config::Config;
 
@@ -58,11 +58,7 @@ impl Subscribe {
     /// The address without its secret, and with it.
     fn address(&self) -> anyhow::Result<(String, String)> {
         let config = self.file.load_or_default()?;
-        let base = self.url.clone().unwrap_or_else(|| {
-            let address = config.public.address;
-            let host = if address.is_unspecified() { "127.0.0.1".into() } else { address.to_string() };
-            format!("ws://{host}:{}/ws", config.public.port)
-        });
+        let base = self.url.clone().unwrap_or_else(|| format!("ws://{}/ws", call::public_address(&config)));
         let mut query = form_urlencoded::Serializer::new(String::new());
         query.append_pair("token", &self.signed(&config)?);
         for channel in &self.channels {

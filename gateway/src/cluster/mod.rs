@@ -45,6 +45,7 @@ use self::quota::Quota;
 use self::survey::Surveys;
 use crate::auth::Revocations;
 use crate::broker::{Broker, BrokerError, Draft, PublishOptions, Range, Receiver, Retention};
+use crate::config::TlsFiles;
 use crate::metrics::{Metrics, NodeCommand};
 use crate::model::{
     Channel, ClientId, CloseReason, Epoch, NodeEpoch, NodeId, Notice, Payload, Position, Publication,
@@ -121,6 +122,8 @@ pub struct Options {
     pub tenure: watch::Sender<Tenure>,
     /// Whether this node hears its broker; `None` if that is a part of it.
     pub hearing: Option<watch::Receiver<Hearing>>,
+    /// What internal listeners show, this node's and others'; `None` if they do not speak TLS.
+    pub tls: Option<TlsFiles>,
 }
 
 impl Options {
@@ -138,6 +141,7 @@ impl Options {
             // There is nobody who could take it for dead.
             tenure: watch::Sender::new(Tenure::endless()),
             hearing: None,
+            tls: None,
         }
     }
 }

@@ -134,7 +134,8 @@ async fn watch_over(cluster: Weak<Cluster>, mut hearing: watch::Receiver<Hearing
         }
         match step {
             Step::Ask => {
-                let one_hears = peers::one_hears(cluster.addresses_of_others()).await;
+                let others = cluster.addresses_of_others();
+                let one_hears = peers::one_hears(others, cluster.options.tls.as_ref()).await;
                 readiness.hear_others(one_hears, Instant::now());
                 cluster.set_ready(readiness.is_ready());
             }

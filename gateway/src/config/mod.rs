@@ -11,15 +11,18 @@ mod channel;
 mod client;
 mod drain;
 mod entry;
+mod otlp;
+mod place;
 mod public_key;
 mod secret_file;
 mod source;
 #[cfg(test)]
 mod tests;
+mod tls;
 mod validate;
 
 use std::net::{IpAddr, Ipv4Addr};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use ipnet::IpNet;
@@ -34,7 +37,10 @@ pub use channel::{
 };
 pub use client::{Algorithm, Client, PersonalChannel, Reject, Token};
 pub use drain::{Admission, Drain, Rebalance};
+pub use otlp::Otlp;
 pub use public_key::{KeyKind, KeyMaterial, PublicKey, PublicKeyError};
+pub use tls::{InternalTls, PublicTls, TlsFiles, TlsMaterial, TlsTexts};
+pub use validate::is_well_known;
 
 use crate::model::Secret;
 
@@ -70,6 +76,11 @@ pub struct Config {
     pub rebalance: Rebalance,
     /// Logs.
     pub log: Log,
+    /// The file that was read, if it holds comments and no setting. It is no setting itself.
+    #[serde(skip)]
+    pub comments_only: Option<PathBuf>,
+    /// Traces.
+    pub otlp: Otlp,
 }
 
 /// This node.
@@ -108,6 +119,8 @@ pub struct Public {
     /// Networks (CIDR, or one address) of proxies whose word on a client's address is taken: `X-Forwarded-For` or
     /// `Forwarded`.
     pub trusted_proxies: Vec<String>,
+    /// TLS.
+    pub tls: PublicTls,
 }
 
 impl Default for Public {
@@ -117,6 +130,7 @@ impl Default for Public {
             port: 8000,
             header_timeout: Duration::from_secs(5),
             trusted_proxies: Vec::new(),
+            tls: PublicTls::default(),
         }
     }
 }
@@ -141,11 +155,13 @@ pub struct Internal {
     pub address: IpAddr,
     /// Port to listen on; 0 = any free one.
     pub port: u16,
+    /// TLS.
+    pub tls: InternalTls,
 }
 
 impl Default for Internal {
     fn default() -> Self {
-        Self { address: IpAddr::V4(Ipv4Addr::LOCALHOST), port: 9000 }
+        Self { address: IpAddr::V4(Ipv4Addr::LOCALHOST), port: 9000, tls: InternalTls::default() }
     }
 }
 
@@ -204,13 +220,26 @@ pub struct Problem {
     pub path: String,
     /// What is wrong and what is allowed.
     pub message: String,
+    /// Where it was given: the file with the line, or the variable. `None` if it was not, or that is not known.
+    pub place: Option<String>,
+}
+
+impl Problem {
+    /// One that is wrong wherever it was given.
+    pub fn new(path: impl Into<String>, message: impl Into<String>) -> Self {
+        Self { path: path.into(), message: message.into(), place: None }
+    }
 }
 
 impl std::fmt::Display for Problem {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self.path.as_str() {
-            "" => formatter.write_str(&self.message),
-            path => write!(formatter, "{path}: {}", self.message),
+        if !self.path.is_empty() {
+            write!(formatter, "{}: ", self.path)?;
+        }
+        formatter.write_str(&self.message)?;
+        match &self.place {
+            Some(place) => write!(formatter, " ({place})"),
+            None => Ok(()),
         }
     }
 }
@@ -231,10 +260,25 @@ impl Config {
         path: Option<&Path>,
         environment: impl Iterator<Item = (String, String)>,
     ) -> Result<Self, ConfigError> {
-        let mut config = source::read(path, environment)?;
+        let variables = source::variables(environment);
+        let names: Vec<_> = variables.iter().map(|(name, _)| name.clone()).collect();
+        Self::load_from(path, variables).map_err(|error| place::find(error, path, &names))
+    }
+
+    fn load_from(path: Option<&Path>, variables: Vec<(String, String)>) -> Result<Self, ConfigError> {
+        let mut config = source::read(path, variables)?;
+        let is_void =
+            |file: &&Path| std::fs::read_to_string(file).is_ok_and(|text| source::is_comments(&text));
+        config.comments_only = path.filter(is_void).map(Path::to_owned);
         secret_file::read_all(&mut config)?;
         config.validate()?;
         Ok(config)
+    }
+
+    /// Whether one listener serves clients and everything else.
+    pub fn is_shared(&self) -> bool {
+        let (public, internal) = (&self.public, &self.internal);
+        (public.address, public.port) == (internal.address, internal.port) && public.port != 0
     }
 
     /// Checks what the types cannot say: ranges, and settings that contradict each other.
@@ -243,6 +287,15 @@ impl Config {
     /// [`ConfigError`] with every problem found.
     pub fn validate(&self) -> Result<(), ConfigError> {
         validate::check(self)
+    }
+
+    /// Looks whether a listener can show what its files hold now. Not a part of [`load`](Self::load): whoever calls a node
+    /// must not fail for a file that the node does not use.
+    ///
+    /// # Errors
+    /// [`ConfigError`] with what is wrong with each.
+    pub fn check_certificates(&self) -> Result<(), ConfigError> {
+        tls::check(self)
     }
 
     /// What is allowed but should be known to whoever starts the node; a sentence each.

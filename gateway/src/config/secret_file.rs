@@ -52,7 +52,7 @@ fn read_token(token: &mut Token, at: &str, problems: &mut Vec<Problem>) {
 
 /// Hands the content of `file` to `set`, or says why not.
 fn read(file: &Path, path: &str, given: bool, set: impl FnOnce(&str)) -> Option<Problem> {
-    let problem = |path: String, message: String| Some(Problem { path, message });
+    let problem = |path: String, message: String| Some(Problem::new(path, message));
     if given {
         return problem(path.into(), format!("is given, and so is `{path}_file`: keep one of them"));
     }

@@ -1,7 +1,7 @@
 //! Where values come from: a file, then the environment, merged into one tree and then typed.
 
-use std::fs;
 use std::path::Path;
+use std::{fs, io};
 
 use config::{File, FileFormat, Map, Source, Value};
 use serde_json::Value as Json;
@@ -17,13 +17,20 @@ const SIMILARITY_MIN: f64 = 0.5;
 
 type JsonMap = serde_json::Map<String, Json>;
 
+/// Those of the variables that are settings.
+pub(super) fn variables(environment: impl Iterator<Item = (String, String)>) -> Vec<(String, String)> {
+    environment.filter(|(name, _)| name.starts_with(PREFIX)).collect()
+}
+
+/// The path of the setting that a variable gives.
+pub(super) fn path_of_variable(name: &str) -> String {
+    name.strip_prefix(PREFIX).unwrap_or(name).to_lowercase().replace(LEVEL_SEPARATOR, ".")
+}
+
 /// Reads and types the configuration without validating it.
-pub(super) fn read(
-    path: Option<&Path>,
-    environment: impl Iterator<Item = (String, String)>,
-) -> Result<Config, ConfigError> {
+pub(super) fn read(path: Option<&Path>, variables: Vec<(String, String)>) -> Result<Config, ConfigError> {
     let shape = Config::shape();
-    let environment = Environment::collect(environment, &shape)?;
+    let environment = Environment::collect(variables, &shape)?;
     let tree = merge(path, environment)?;
     let mut problems = Vec::new();
     find_misplaced(&tree, &shape, "", &mut |path, level| {
@@ -31,14 +38,14 @@ pub(super) fn read(
             Some(siblings) => unknown_key(path, siblings, &shape),
             None => "must be a table, not a list".into(),
         };
-        problems.push(Problem { path: path.into(), message });
+        problems.push(Problem::new(path, message));
     });
     if !problems.is_empty() {
         return Err(ConfigError { problems });
     }
     serde_path_to_error::deserialize(tree).map_err(|error| {
         let path = error.path().to_string();
-        Problem { path, message: in_words(&error.inner().to_string()) }.into()
+        Problem::new(path, in_words(&error.inner().to_string())).into()
     })
 }
 
@@ -51,21 +58,40 @@ fn merge(path: Option<&Path>, environment: Environment) -> Result<Json, ConfigEr
     let merged = builder.add_source(environment).build().and_then(config::Config::try_deserialize::<Json>);
     merged.map(without_nulls).map_err(|error| {
         let place = path.map(|path| path.display().to_string()).unwrap_or_default();
-        Problem { path: place, message: without_content(&error.to_string()) }.into()
+        Problem::new(place, without_content(&error.to_string())).into()
     })
 }
 
 /// Reads exactly the file that was named: the `config` crate would try other extensions as well.
 fn read_file(path: &Path) -> Result<File<config::FileSourceString, FileFormat>, ConfigError> {
-    let problem = |message: String| Problem { path: path.display().to_string(), message };
+    let problem = |message: String| Problem::new(path.display().to_string(), message);
     let format = match path.extension().and_then(|extension| extension.to_str()) {
         Some("yaml" | "yml") => FileFormat::Yaml,
         Some("toml") => FileFormat::Toml,
         Some("json") => FileFormat::Json,
         _ => return Err(problem("the name must end in .yaml, .toml or .json".into()).into()),
     };
-    let text = fs::read_to_string(path).map_err(|error| problem(format!("cannot be read: {error}")))?;
+    let text = fs::read_to_string(path).map_err(|error| problem(unreadable(path, &error)))?;
+    if text.trim().is_empty() {
+        return Err(problem("is empty: give the file that was meant, or none".into()).into());
+    }
+    // A mere `---` would be a document that is no table.
+    let text = if format == FileFormat::Json || !is_comments(&text) { text.as_str() } else { "" };
     Ok(File::from_str(text.trim_start_matches('\u{feff}'), format))
+}
+
+fn unreadable(path: &Path, error: &io::Error) -> String {
+    if path.is_dir() {
+        // What container engines put where a file was to be mounted that is not there.
+        return "is a directory: there may be no such file where it was mounted from".into();
+    }
+    format!("cannot be read: {error}")
+}
+
+/// Whether `text`, in whichever format, is nothing but comments.
+pub(super) fn is_comments(text: &str) -> bool {
+    let mut lines = text.lines().map(str::trim);
+    lines.all(|line| line.is_empty() || line.starts_with('#') || line == "---")
 }
 
 /// The variables of the environment, as a tree.
@@ -76,11 +102,7 @@ fn read_file(path: &Path) -> Result<File<config::FileSourceString, FileFormat>, 
 struct Environment(JsonMap);
 
 impl Environment {
-    fn collect(
-        environment: impl Iterator<Item = (String, String)>,
-        shape: &Json,
-    ) -> Result<Self, ConfigError> {
-        let mut variables: Vec<_> = environment.filter(|(name, _)| name.starts_with(PREFIX)).collect();
+    fn collect(mut variables: Vec<(String, String)>, shape: &Json) -> Result<Self, ConfigError> {
         // A section comes before the settings in it, which are more specific and win.
         variables.sort();
         let mut tree = Json::Object(JsonMap::new());
@@ -91,7 +113,7 @@ impl Environment {
             let known = segments.iter().try_fold(shape, |level, segment| level.get(segment));
             match typed(text, known) {
                 Ok(value) => insert(&mut tree, &segments, value),
-                Err(message) => problems.push(Problem { path: name, message: message.into() }),
+                Err(message) => problems.push(Problem::new(name, message)),
             }
         }
         if !problems.is_empty() {

@@ -70,7 +70,7 @@ fn paths(tree: &Json, at: &str, found: &mut BTreeSet<String>) {
 
 #[test]
 fn the_documented_example_is_the_defaults() {
-    let config = source::read(Some(&example()), environment(&[])).unwrap();
+    let config = source::read(Some(&example()), Vec::new()).unwrap();
     let tree = |config: &Config| serde_json::to_value(config).unwrap();
     assert_eq!(tree(&config), tree(&Config::default()));
     assert!(config.client.token.hmac_secret_key.is_empty());
@@ -162,7 +162,10 @@ fn a_secret_that_is_no_string_in_the_file_is_refused_and_not_shown() {
         }
     }
     let error = problem(load_with("yaml", "client: {token: {hmac_secret_key: 007}}", &[]));
-    assert_eq!(error, "client.token.hmac_secret_key: must be a string: put it in quotes");
+    assert!(
+        error.starts_with("client.token.hmac_secret_key: must be a string: put it in quotes ("),
+        "{error}"
+    );
 }
 
 #[test]
@@ -219,7 +222,10 @@ fn an_unknown_key_is_named_with_its_path_and_the_nearest_name() {
         assert!(error.starts_with(expected), "{error}");
     }
     let error = problem(load_env(&[("CLARION__CLIENT__PING_INTERVALL", "1s")]));
-    assert_eq!(error, "client.ping_intervall: unknown key; did you mean `client.ping_interval`?");
+    assert_eq!(
+        error,
+        "client.ping_intervall: unknown key; did you mean `client.ping_interval`? (CLARION__CLIENT__PING_INTERVALL)"
+    );
     for name in ["CLARION__", "CLARION__X__", "CLARION__A[0", "CLARION__CHANNEL__NAMESPACES__0__NAME"] {
         assert!(load_env(&[(name, "1"), (KEY, GOOD_KEY)]).is_err(), "{name}");
     }
@@ -466,7 +472,9 @@ fn each_algorithm_has_a_key_and_each_key_an_algorithm() {
     let error = problem(load(&[P256_PEM], r#"["HS256"]"#, GOOD_KEY));
     assert!(error.starts_with("client.token.public_keys[0]: is used by none"), "{error}");
     let error = problem(load(&[P256_PEM], r#"["ES256", "RS256"]"#, ""));
-    assert_eq!(error, "client.token.algorithms[1]: there is no key for RS256");
+    let expected =
+        "client.token.algorithms[1]: there is no key for RS256 (CLARION__CLIENT__TOKEN__ALGORITHMS)";
+    assert_eq!(error, expected);
     let error = problem(load(&[P256_PEM], r#"["ES256"]"#, GOOD_KEY));
     assert!(error.starts_with("client.token.hmac_secret_key: is used by none"), "{error}");
     let error = load(&[], "[]", GOOD_KEY).unwrap_err().to_string();
@@ -564,7 +572,7 @@ fn a_file_that_cannot_be_read_is_named() {
     let absent = Path::new("/nonexistent/clarion.yaml");
     let error = problem(Config::load(Some(absent), environment(&[])));
     assert!(error.starts_with("/nonexistent/clarion.yaml: cannot be read"), "{error}");
-    assert!(problem(load_with("ini", "", &[])).contains("must end in .yaml, .toml or .json"));
+    assert!(problem(load_with("ini", "x", &[])).contains("must end in .yaml, .toml or .json"));
     assert!(problem(load("client: {")).contains(".yaml: "));
 }
 
@@ -595,4 +603,131 @@ fn what_should_be_known_is_warned_about() {
         api: {insecure: true, keys: [short]}\ninternal: {address: 0.0.0.0, port: 8000}\n\
         public: {trusted_proxies: [0.0.0.0/0]}";
     assert_eq!(load(loud).unwrap().warnings().len(), 7);
+}
+
+#[test]
+fn f44_a_problem_says_where_its_setting_was_given() {
+    let yaml = "public:\n  port: 8000\nclient:\n  token:\n    leeway: 6m\nchannel:\n  namespaces:\n    - name: ab\n    \
+        - {name: cd, history_size: 1,\n       history_ttl: 1s}\n    - name: x\napi: {keys: [\n  a,\n  {key: b, scopes: []}]}\n";
+    let toml = "[public]\nport = 8000\n[client.token]\n\nleeway = \"6m\"\n[[channel.namespaces]]\nname = \"ab\"\n\
+        [[channel.namespaces]]\nname = \"cd\"\n[[channel.namespaces]]\nname = \"x\"\n[api]\nkeys = [\n\"a\", {key = \"b\", scopes = []}]\n";
+    let json = "{\n\"client\": {\"token\":\n{\"leeway\": \"6m\"}},\n\"channel\": {\"namespaces\": [{\"name\": \"ab\"}, {\"name\": \"cd\"},\n\
+        {\"name\": \"x\"}]},\n\"api\": {\"keys\": [\"a\",\n{\"key\": \"b\", \"scopes\": []}]}}";
+    for (extension, text, lines) in
+        [("yaml", yaml, [5, 11, 14]), ("toml", toml, [5, 11, 14]), ("json", json, [3, 5, 7])]
+    {
+        let error = load_with(extension, text, &[(KEY, GOOD_KEY)]).unwrap_err();
+        let places: Vec<_> =
+            error.problems.iter().map(|problem| problem.place.clone().unwrap_or_default()).collect();
+        assert_eq!(places.len(), 3, "{error}");
+        for (place, line) in places.iter().zip(lines) {
+            assert!(place.ends_with(&format!(".{extension}, line {line}")), "{extension}: {error}");
+        }
+    }
+    // What a variable gives is not in the file, even where the file has it too.
+    let variables = [(KEY, GOOD_KEY), ("CLARION__CLIENT__TOKEN", r#"{"leeway": "7m"}"#)];
+    let error = problem(load_with("yaml", "client: {token: {leeway: 6m}}", &variables));
+    assert!(error.ends_with(" (CLARION__CLIENT__TOKEN)"), "{error}");
+    // What is nowhere has no place.
+    assert!(problem(load_env(&[])).ends_with("`client.anonymous`)"));
+}
+
+#[test]
+fn f44_a_file_without_a_setting_is_told_from_one_that_is_empty() {
+    for (extension, text) in [("yaml", ""), ("yaml", "\n \n"), ("toml", "\n"), ("json", "")] {
+        let error = problem(load_with(extension, text, &[(KEY, GOOD_KEY)]));
+        assert!(error.contains("is empty: give the file that was meant, or none"), "{error}");
+    }
+    for (extension, text) in [("yaml", "# a\n---\n  # b\n"), ("toml", "# a\n")] {
+        let config = load_with(extension, text, &[(KEY, GOOD_KEY)]).unwrap();
+        let warning = &config.warnings()[0];
+        assert!(warning.contains("holds no setting: everything is as by default"), "{warning}");
+    }
+    for (extension, text) in [("yaml", "{}"), ("json", "{}"), ("yaml", "# a\nlog: {level: info}")] {
+        let config = load_with(extension, text, &[(KEY, GOOD_KEY)]).unwrap();
+        assert!(!config.warnings()[0].contains("holds no setting"), "{text}");
+    }
+    let directory = std::env::temp_dir().join(format!("clarion-config-{}.yaml", uuid::Uuid::new_v4()));
+    std::fs::create_dir(&directory).unwrap();
+    let error = Config::load(Some(&directory), environment(&[(KEY, GOOD_KEY)]));
+    std::fs::remove_dir(&directory).unwrap();
+    assert!(problem(error).contains("is a directory: there may be no such file where it was mounted from"));
+}
+
+#[test]
+fn f44_two_listeners_do_not_share_a_port() {
+    let listeners = |public: &str, internal: &str, port: u16| {
+        load(&format!(
+            "public: {{address: '{public}', port: {port}}}\ninternal: {{address: '{internal}', port: {port}}}"
+        ))
+    };
+    for (public, internal) in [
+        ("0.0.0.0", "127.0.0.1"),
+        ("127.0.0.1", "0.0.0.0"),
+        ("::", "127.0.0.1"),
+        ("::", "::1"),
+        ("::", "0.0.0.0"),
+    ] {
+        let error = problem(listeners(public, internal, 8000));
+        assert!(error.starts_with("internal.port: is that of `public.port` too"), "{error}");
+        assert!(error.ends_with("line 2)"), "{error}");
+        listeners(public, internal, 0).unwrap();
+    }
+    for (public, internal) in
+        [("127.0.0.1", "127.0.0.1"), ("127.0.0.1", "127.0.0.2"), ("0.0.0.0", "::1"), ("::", "::")]
+    {
+        listeners(public, internal, 8000).unwrap();
+    }
+}
+
+#[test]
+fn s61_nothing_of_a_configuration_shows_a_secret() {
+    let canary = "LEAKCANARYLEAKCANARYleakcanary0123456789";
+    let other = "LEAKCANARYleakcanaryLEAKCANARY0123456789";
+    let config = load_env(&[
+        (KEY, canary),
+        ("CLARION__CLIENT__TOKEN__HMAC_PREVIOUS_SECRET_KEYS", &format!(r#"["{other}"]"#)),
+        ("CLARION__CLIENT__SUBSCRIPTION_TOKEN__HMAC_SECRET_KEY", other),
+        ("CLARION__API__KEYS", &format!(r#"["{canary}", {{"name": "shop", "key": "{other}"}}]"#)),
+        ("CLARION__BROKER__REDIS__PASSWORD", canary),
+    ]);
+    let config = config.unwrap();
+    let shown = format!(
+        "{config:?} {config:#?} {} {}",
+        serde_json::to_string(&config).unwrap(),
+        config.warnings().join("\n")
+    );
+    assert!(!shown.contains("LEAKCANARY"), "{shown}");
+    assert!(shown.matches("***").count() >= 15, "every secret is there, and hidden: {shown}");
+}
+
+#[test]
+fn where_traces_go_is_an_address_of_http_and_a_share_is_one() {
+    for endpoint in ["http://a", "http://a:4318/", "https://otel.example.com/otlp", "http://[::1]:4318", ""] {
+        let config = load_env(&[(KEY, GOOD_KEY), ("CLARION__OTLP__ENDPOINT", endpoint)]).unwrap();
+        assert_eq!(config.otlp.endpoint, endpoint);
+        assert!(!config.warnings().iter().any(|warning| warning.contains("otlp")));
+    }
+    for bad in [
+        "a:4318",
+        "grpc://a:4317",
+        "http://",
+        "http://:4318",
+        "http://a:x",
+        "http://a:4318?k=v",
+        "http://a#b",
+        "http://a b",
+        "http://key@a",
+    ] {
+        let found = problem(load_env(&[(KEY, GOOD_KEY), ("CLARION__OTLP__ENDPOINT", bad)]));
+        assert!(found.starts_with("otlp.endpoint: ") && !found.contains(bad), "{bad}: {found}");
+    }
+    for (share, is_good) in
+        [("0", true), ("0.5", true), ("1", true), ("1.1", false), ("-0.1", false), ("NaN", false)]
+    {
+        let loaded = load_env(&[(KEY, GOOD_KEY), ("CLARION__OTLP__SAMPLE_RATIO", share)]);
+        assert_eq!(loaded.is_ok(), is_good, "{share}");
+    }
+    let config = load("otlp: {endpoint: 'http://collector:4317'}").unwrap();
+    assert!(config.warnings().iter().any(|warning| warning.contains("4318")));
 }

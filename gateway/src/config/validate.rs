@@ -1,13 +1,16 @@
 //! What the types cannot say: ranges, and settings that contradict each other.
 
 mod broker;
+mod otlp;
+mod tls;
 
 use std::collections::HashSet;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use super::{
-    Api, ApiKey, Auto, ChannelOptions, ChannelSection, Client, Config, ConfigError, Problem, RecoveryMode,
-    Reject, Token,
+    Api, ApiKey, Auto, ChannelOptions, ChannelSection, Client, Config, ConfigError, Internal, Problem,
+    Public, RecoveryMode, Reject, Token,
 };
 use crate::model::Secret;
 
@@ -43,7 +46,7 @@ struct Problems(Vec<Problem>);
 
 impl Problems {
     fn add(&mut self, path: impl Into<String>, message: impl Into<String>) {
-        self.0.push(Problem { path: path.into(), message: message.into() });
+        self.0.push(Problem::new(path, message));
     }
 
     fn require(&mut self, holds: bool, path: &str, message: &str) {
@@ -71,6 +74,7 @@ pub(super) fn check(config: &Config) -> Result<(), ConfigError> {
     problems.require(!config.node.name.is_empty(), "node.name", "must not be empty");
     problems.above_zero("public.header_timeout", config.public.header_timeout);
     check_proxies(&config.public.trusted_proxies, &mut problems);
+    tls::check(config, &mut problems);
     let shards_fit = !matches!(config.shards, Auto::Fixed(shards) if !(1..=SHARDS_MAX).contains(&shards));
     problems.require(shards_fit, "shards", "must be `auto` or from 1 to 1024");
     check_client(&config.client, &mut problems);
@@ -78,10 +82,23 @@ pub(super) fn check(config: &Config) -> Result<(), ConfigError> {
     check_channel(&config.channel, &mut problems);
     check_presence(config, &mut problems);
     check_api(&config.api, &mut problems);
+    check_listeners(&config.public, &config.internal, &mut problems);
     broker::check_redis(&config.broker.redis, &mut problems);
     broker::check_cluster(&config.cluster, &mut problems);
+    otlp::check(&config.otlp, &mut problems);
     problems.auto_at_least_one("admission.handshakes_per_second", config.admission.handshakes_per_second);
     if problems.0.is_empty() { Ok(()) } else { Err(ConfigError { problems: problems.0 }) }
+}
+
+/// Two listeners that are not one cannot share a port, if an address of one means the other's too.
+fn check_listeners(public: &Public, internal: &Internal, problems: &mut Problems) {
+    let means = |any: IpAddr, one: IpAddr| any.is_unspecified() && (any.is_ipv6() || one.is_ipv4());
+    let (one, other) = (public.address, internal.address);
+    let overlap = one != other && (means(one, other) || means(other, one));
+    let clash = public.port != 0 && public.port == internal.port && overlap;
+    let message = "is that of `public.port` too, and the addresses overlap: choose another port, or the same address \
+        for both, which are one listener then";
+    problems.require(!clash, "internal.port", message);
 }
 
 fn check_client(client: &Client, problems: &mut Problems) {
@@ -237,15 +254,20 @@ fn hmac_keys<'a>(at: &str, token: &'a Token) -> Vec<(String, &'a Secret)> {
 
 /// Why an HMAC key could be guessed.
 fn weakness(key: &Secret) -> Option<&'static str> {
-    let key = key.expose();
-    if WELL_KNOWN_KEYS.contains(&key.to_lowercase().as_str()) {
+    if is_well_known(key) {
         return Some("is a well-known word: generate one, with `clarion genconfig` for example");
     }
+    let key = key.expose();
     if key.len() < HMAC_KEY_BYTES_MIN {
         return Some("is shorter than 32 bytes: generate one, with `clarion genconfig` for example");
     }
     let distinct = key.bytes().collect::<HashSet<_>>().len();
     (distinct < DISTINCT_BYTES_MIN).then_some("repeats the same few characters: generate a random one")
+}
+
+/// Whether everybody knows it, from tutorials and documentation.
+pub fn is_well_known(secret: &Secret) -> bool {
+    WELL_KNOWN_KEYS.contains(&secret.expose().to_lowercase().as_str())
 }
 
 /// Each allowed algorithm needs a key, and each key an allowed algorithm.
@@ -380,7 +402,15 @@ fn check_api_key(index: usize, key: &ApiKey, earlier: &[ApiKey], problems: &mut 
 
 /// What is allowed but should be known.
 pub(super) fn warnings(config: &Config) -> Vec<String> {
-    let mut warnings = client_warnings(&config.client);
+    let mut warnings = Vec::new();
+    if let Some(file) = &config.comments_only {
+        let file = file.display();
+        warnings.push(format!(
+            "{file} holds no setting: everything is as by default, but for CLARION__ variables"
+        ));
+    }
+    warnings.extend(client_warnings(&config.client));
+    otlp::warn(&config.otlp, &mut warnings);
     let api = &config.api;
     let mut warn = |holds: bool, sentence: &str| {
         if holds {
@@ -391,12 +421,11 @@ pub(super) fn warnings(config: &Config) -> Vec<String> {
     warn(!api.insecure && api.keys.is_empty(), "api.keys is empty: every server API request will be refused");
     let short = api.keys.iter().any(|key| key.key.expose().len() < API_KEY_BYTES_MIN);
     warn(short, "api.keys has a key shorter than 16 bytes: it could be guessed");
-    let (public, internal) = (&config.public, &config.internal);
+    let public = &config.public;
     let trusts_all = public.trusted_networks().iter().any(|network| network.prefix_len() == 0);
     warn(trusts_all, "public.trusted_proxies has every address: any client can claim to be another one");
-    let shared = public.port != 0 && (public.address, public.port) == (internal.address, internal.port);
     warn(
-        shared && !public.address.is_loopback(),
+        config.is_shared() && !public.address.is_loopback(),
         "public and internal share a listener: the server API is exposed",
     );
     warnings

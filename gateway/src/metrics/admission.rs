@@ -3,7 +3,7 @@ use prometheus::{IntCounterVec, IntGauge};
 use super::{Maker, Metrics, level};
 
 /// Why somebody is sent away before anything is known of it. Why else a handshake is refused is known with the first one.
-const SENT_AWAY: [&str; 8] = [
+const SENT_AWAY: [&str; 10] = [
     "stopping",
     "rate",
     "connections_max",
@@ -12,6 +12,8 @@ const SENT_AWAY: [&str; 8] = [
     "address_rate",
     "address_connections_max",
     "internal_connections_max",
+    "tls",
+    "tls_required",
 ];
 
 /// What concerns the door of the node.

@@ -16,6 +16,7 @@ mod revocation;
 mod secret;
 mod subscription;
 mod tenure;
+mod trace_parent;
 
 pub use channel::{Channel, ChannelError};
 pub use close::CloseReason;
@@ -29,3 +30,4 @@ pub use revocation::{Revocation, TokenMark, Whose};
 pub use secret::Secret;
 pub use subscription::{Overrides, SubscriptionGrant};
 pub use tenure::Tenure;
+pub use trace_parent::TraceParent;

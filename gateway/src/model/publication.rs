@@ -3,7 +3,7 @@ use std::fmt;
 
 use bytes::Bytes;
 
-use super::{ClientId, ClientInfo, Payload};
+use super::{ClientId, ClientInfo, Payload, TraceParent};
 
 /// A JSON value kept as the text it came in, on one line.
 ///
@@ -100,6 +100,8 @@ pub struct Publication {
     pub tags: BTreeMap<String, String>,
     /// The connection that does not get it, though it may be subscribed; `None` for none. Boxed, as `info` is.
     pub exclude: Option<Box<ClientId>>,
+    /// The span that published it; `None` if it is not traced, as most are not. Boxed, as `info` is.
+    pub trace: Option<Box<TraceParent>>,
     /// Its place in the channel's history, from 1; 0 if it is in none. The broker sets it.
     pub offset: u64,
 }
@@ -107,7 +109,7 @@ pub struct Publication {
 impl Publication {
     /// A publication of the server API: data alone.
     pub fn of(data: impl Into<Payload>) -> Self {
-        Self { data: data.into(), info: None, tags: BTreeMap::new(), exclude: None, offset: 0 }
+        Self { data: data.into(), info: None, tags: BTreeMap::new(), exclude: None, trace: None, offset: 0 }
     }
 
     /// How much memory it holds on to, roughly, in bytes. Queues count with it.
@@ -115,7 +117,8 @@ impl Publication {
         let tags: usize = self.tags.iter().map(|(key, value)| key.len() + value.len() + 48).sum();
         let info = self.info.as_ref().map_or(0, |info| info.cost_bytes());
         let exclude = self.exclude.as_ref().map_or(0, |client| size_of_val(&**client));
-        size_of::<Self>() + self.data.as_bytes().len() + info + tags + exclude
+        let trace = self.trace.as_ref().map_or(0, |trace| size_of_val(&**trace));
+        size_of::<Self>() + self.data.as_bytes().len() + info + tags + exclude + trace
     }
 
     /// Whether it is for the connection `client`, if that is subscribed.
@@ -156,6 +159,9 @@ mod tests {
         let plain = Publication::of(RawJson::string("x"));
         let excluding = Publication { exclude: Some(Box::new(ClientId::random())), ..plain.clone() };
         assert_eq!(excluding.cost_bytes(), plain.cost_bytes() + 16);
+        let trace = TraceParent { trace: [1; 16], span: [1; 8] };
+        let traced = Publication { trace: Some(Box::new(trace)), ..plain.clone() };
+        assert_eq!(traced.cost_bytes(), plain.cost_bytes() + TraceParent::BYTES);
     }
 
     #[test]

@@ -11,6 +11,7 @@ use tokio::sync::Notify;
 
 use super::Control;
 use crate::model::{Channel, Epoch, Notice, Position, Publication};
+use crate::telemetry::traces::Processing;
 
 /// Most bytes of publications and notices that may wait for one shard.
 pub const INBOX_BYTES_MAX: usize = 32 << 20;
@@ -26,6 +27,8 @@ pub struct Delivery {
     pub accepted_at: Instant,
     /// What it counts for in the inbox, until [`Inbox::release`].
     pub cost_bytes: usize,
+    /// The spans of what is traced of it; `None` if nothing is.
+    pub processing: Option<Arc<Processing>>,
 }
 
 /// What a [`Delivery`] brings.
@@ -188,6 +191,7 @@ mod tests {
             cargo: Cargo::Publications { publications: SmallVec::from_iter([publication]), epoch: None },
             accepted_at: Instant::now(),
             cost_bytes,
+            processing: None,
         }
     }
 

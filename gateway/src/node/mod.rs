@@ -41,6 +41,7 @@ use crate::metrics::Metrics;
 use crate::model::{Channel, ClientId, ClientInfo, NodeId, UserId};
 use crate::presence::{Presence, PresenceError, PresenceStats};
 use crate::redis::Hearing;
+use crate::telemetry::traces::Traces;
 
 /// How long the broker stays subscribed to a channel whose last local subscriber left: reconnects are common.
 const UNSUBSCRIBE_GRACE: Duration = Duration::from_secs(5);
@@ -284,13 +285,27 @@ impl Node {
     pub async fn publish(
         &self,
         channel: &Channel,
-        drafts: Vec<Draft>,
+        mut drafts: Vec<Draft>,
         options: PublishOptions,
     ) -> Result<Vec<Published>, PublishError> {
         if self.dispatch.inboxes.iter().any(|inbox| inbox.is_above_watermark()) {
             return Err(PublishError::Overloaded);
         }
-        Ok(self.broker.publish(channel, drafts, options).await?)
+        let publications = drafts.iter_mut().map(|draft| &mut draft.publication);
+        let publishing = self.dispatch.traces().publishing(channel, publications);
+        let published = self.broker.publish(channel, drafts, options).await;
+        match &published {
+            Ok(published) => publishing.accepted(
+                published.iter().map(|published| (published.position.as_ref(), published.is_suppressed)),
+            ),
+            Err(error) => publishing.failed(error.label()),
+        }
+        Ok(published?)
+    }
+
+    /// What it traces with.
+    pub fn traces(&self) -> &Traces {
+        self.dispatch.traces()
     }
 
     /// Reads `range` of the history of `channel`, whose epoch and top are kept for `meta_ttl` from now on.

@@ -48,32 +48,36 @@ pub(super) async fn at_start(connector: &Arc<Connector>, names: &Names) -> Resul
 }
 
 async fn look(connector: &Connector, names: &Names) -> Result<(), Verdict> {
-    let mut connection = match connector.open(None).await {
-        Ok(connection) => connection,
+    let mut connection = open(connector).await?;
+    check(&mut connection).await?;
+    let missing = missing(&mut connection, names).await;
+    if missing.is_empty() { Ok(()) } else { Err(lacks(&missing, names)) }
+}
+
+/// A connection, if somebody lets us have one.
+pub(super) async fn open(connector: &Connector) -> Result<MultiplexedConnection, Verdict> {
+    match connector.open(None).await {
+        Ok(connection) => Ok(connection),
         Err(error) if connector.is_silent(&error, SILENCE).await => {
             let what =
                 "it takes connections and says nothing: it is not Redis, or one that wants TLS or none";
-            return Err(Verdict::Unsuitable(what.into()));
+            Err(Verdict::Unsuitable(what.into()))
         }
-        Err(error) => return Err(verdict(&error)),
-    };
-    check(&mut connection).await?;
-    try_out(&mut connection, names).await
+        Err(error) => Err(verdict(&error)),
+    }
 }
 
 /// Looks whether the server that was connected to is one that can be used, which may change while we run. Answers the
 /// lineage of its data.
 pub(super) async fn check(connection: &mut MultiplexedConnection) -> Result<String, Verdict> {
-    // Everybody may ask this, whatever the rights.
-    let hello = ask(connection, &mut ::redis::cmd("HELLO")).await.ok().and_then(fields).unwrap_or_default();
+    let hello = hello(connection).await;
     let field = |name: &str| hello.get(name).map(String::as_str).unwrap_or_default();
     if field("role") == "replica" {
         let what = "it is a replica, which takes no writes; give the address of its master";
         return Err(Verdict::Unsuitable(what.into()));
     }
     let version = field("version");
-    let major = version.split('.').next().and_then(|major| major.parse::<u64>().ok());
-    if major.is_some_and(|major| major < VERSION_MIN) {
+    if is_too_old(version) {
         return Err(too_old(&format!("its version is {version}")));
     }
     let info = ask(connection, ::redis::cmd("INFO").arg("replication")).await;
@@ -82,17 +86,29 @@ pub(super) async fn check(connection: &mut MultiplexedConnection) -> Result<Stri
     Ok(lineage.map(str::trim).unwrap_or_default().to_owned())
 }
 
+/// What it is; empty if it does not say it.
+pub(super) async fn hello(connection: &mut MultiplexedConnection) -> HashMap<String, String> {
+    // Everybody may ask this, whatever the rights.
+    ask(connection, &mut ::redis::cmd("HELLO")).await.ok().and_then(fields).unwrap_or_default()
+}
+
+/// Whether a server of this `version`, as `6.2.14`, lacks what we use.
+pub fn is_too_old(version: &str) -> bool {
+    let major = version.split('.').next().and_then(|major| major.parse::<u64>().ok());
+    major.is_some_and(|major| major < VERSION_MIN)
+}
+
 fn too_old(why: &str) -> Verdict {
     Verdict::Unsuitable(format!("{why}, and {VERSION_MIN}.0 or newer is needed"))
 }
 
 /// The fields of a map whose values are texts.
-fn fields(map: Value) -> Option<HashMap<String, String>> {
+pub(super) fn fields(map: Value) -> Option<HashMap<String, String>> {
     let Value::Map(pairs) = map else { return None };
     Some(pairs.into_iter().filter_map(|(name, value)| Some((text(name)?, text(value)?))).collect())
 }
 
-fn text(value: Value) -> Option<String> {
+pub(super) fn text(value: Value) -> Option<String> {
     match value {
         Value::BulkString(text) => String::from_utf8(text).ok(),
         Value::SimpleString(text) | Value::VerbatimString { text, .. } => Some(text),
@@ -100,8 +116,9 @@ fn text(value: Value) -> Option<String> {
     }
 }
 
-/// Runs every command that the gateway runs, so that a right that is missing is found now and not at midnight.
-async fn try_out(connection: &mut MultiplexedConnection, names: &Names) -> Result<(), Verdict> {
+/// Runs every command that the gateway runs, so that a right that is missing is found now and not at midnight. Answers
+/// those that the user may not run.
+pub(super) async fn missing(connection: &mut MultiplexedConnection, names: &Names) -> Vec<String> {
     let (key, channel) = (names.of("trial", "key"), names.of("trial", "channel"));
     let keys: Vec<_> = TRIAL_KEYS.iter().map(|kind| format!("{key}:{kind}")).collect();
     let trial = |name: &str, script: &str| {
@@ -130,7 +147,7 @@ async fn try_out(connection: &mut MultiplexedConnection, names: &Names) -> Resul
             _ => {}
         }
     }
-    if missing.is_empty() { Ok(()) } else { Err(lacks(&missing, names)) }
+    missing
 }
 
 fn lacks(missing: &[String], names: &Names) -> Verdict {
@@ -148,7 +165,10 @@ fn subscribe(command: &str, channel: &str) -> Cmd {
     command
 }
 
-async fn ask(connection: &mut MultiplexedConnection, command: &mut Cmd) -> Result<Value, RedisError> {
+pub(super) async fn ask(
+    connection: &mut MultiplexedConnection,
+    command: &mut Cmd,
+) -> Result<Value, RedisError> {
     connection.req_packed_command(command).await?.extract_error()
 }
 

@@ -27,9 +27,7 @@ impl Redis {
         node: NodeId,
         metrics: &Arc<Metrics>,
     ) -> Result<Arc<Self>, Unsuitable> {
-        // The client library picks none by itself, and panics at the first `rediss://` without one. Another gateway of
-        // this process may have been first: then it is the same one.
-        let _installed = rustls::crypto::aws_lc_rs::default_provider().install_default();
+        install_crypto();
         let names = Names::new(&settings.prefix);
         let connector = Connector::new(settings.clone());
         check::at_start(&connector, &names).await?;
@@ -56,4 +54,10 @@ impl Redis {
     pub fn names(&self) -> &Names {
         &self.names
     }
+}
+
+/// The client library picks none by itself, and panics at the first `rediss://` without one.
+pub(super) fn install_crypto() {
+    // Another gateway of this process may have been first: then it is the same one.
+    let _installed = rustls::crypto::aws_lc_rs::default_provider().install_default();
 }

@@ -20,12 +20,15 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio_rustls::server::TlsStream;
 use tower::ServiceExt;
 
-use super::admission::{Admission, Reason, Visit};
+use super::admission::{Admission, Reason, Refusal, Visit};
 use crate::shard::Shard;
+use crate::tls::{HandshakeError, Keeper};
 use crate::transport::{self, AcceptedAt, websocket};
 
 /// Largest head of a request.
@@ -35,7 +38,7 @@ const HEADERS_MAX: usize = 64;
 /// How long a client connection may stay with HTTP. It asks for an upgrade, or for a page in development.
 const HTTP_TIMEOUT: Duration = Duration::from_secs(60);
 /// Pending connections that the kernel may hold for a listener.
-const BACKLOG: u32 = 4096;
+pub const BACKLOG: u32 = 4096;
 /// How long a shard that stops waits for those who are being told that it does.
 const FAREWELLS_DEADLINE: Duration = Duration::from_millis(200);
 /// How long to leave a listener alone that fails for a reason that no refusal can mend.
@@ -50,6 +53,42 @@ pub struct Options {
     pub send_buffer_bytes: usize,
     /// Who is let in, and how the rest is told.
     pub admission: Arc<Admission>,
+    /// What the listener shows; `None` if it does not speak TLS.
+    pub tls: Option<Arc<Keeper>>,
+}
+
+impl Options {
+    /// Sends away whoever is on `stream`, of which nothing was read, in the way of the listener.
+    fn send_away(&self, stream: TcpStream, refusal: Refusal) {
+        match self.tls {
+            None => self.admission.send_away(stream, refusal),
+            Some(_) => self.admission.send_away_from_tls(&stream),
+        }
+    }
+
+    /// The same in one step.
+    fn send_away_at_once(&self, stream: &TcpStream, refusal: Refusal) {
+        match self.tls {
+            None => self.admission.send_away_at_once(stream, refusal),
+            Some(_) => self.admission.send_away_from_tls(stream),
+        }
+    }
+
+    /// Shakes hands by TLS; `None` if nothing came of it, which is counted. Who speaks HTTP instead is told.
+    async fn protect(&self, stream: TcpStream, tls: &Keeper) -> Option<TlsStream<TcpStream>> {
+        match tokio::time::timeout(self.header_timeout, tls.accept(stream)).await {
+            Ok(Ok(stream)) => return Some(stream),
+            Ok(Err(HandshakeError::NotTls(stream))) => {
+                self.admission.send_away(stream, self.admission.refuse(Reason::Tls));
+                return None;
+            }
+            Ok(Err(HandshakeError::Failed(error))) => tracing::debug!(%error, "a TLS handshake failed"),
+            Err(_) => tracing::debug!("a TLS handshake took too long"),
+        }
+        // It is counted; there is no way to tell it more than the handshake did.
+        let _told = self.admission.refuse(Reason::Tls);
+        None
+    }
 }
 
 /// Binds `address`; with `shared`, beside other sockets of this process that do the same.
@@ -73,19 +112,41 @@ pub fn bind(address: SocketAddr, shared: bool) -> io::Result<TcpListener> {
 async fn serve_on_shard(stream: TcpStream, router: Router, shard: Rc<Shard>, options: Options, visit: Visit) {
     let accepted_at = AcceptedAt(Instant::now());
     if let Err(refusal) = visit.turn().await {
-        return options.admission.send_away(stream, refusal);
+        return options.send_away(stream, refusal);
     }
     if shard.is_stopping() {
-        return options.admission.send_away(stream, options.admission.refuse(Reason::Stopping));
+        return options.send_away(stream, options.admission.refuse(Reason::Stopping));
     }
+    let Some(tls) = options.tls.clone() else {
+        return serve_visit(stream, router, shard, options, visit, accepted_at).await;
+    };
+    // Boxed, so that a plain connection does not carry the room for a handshake.
+    let protected = Box::pin(async {
+        if let Some(stream) = options.protect(stream, &tls).await {
+            serve_visit(stream, router, shard, options.clone(), visit, accepted_at).await;
+        }
+    });
+    protected.await;
+}
+
+/// Serves whoever had its turn, and its handshake if the listener speaks TLS.
+async fn serve_visit(
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    router: Router,
+    shard: Rc<Shard>,
+    options: Options,
+    visit: Visit,
+    accepted_at: AcceptedAt,
+) {
     let visit = Rc::new(visit);
+    let is_protected = options.tls.is_some();
     let send_buffer_bytes = options.send_buffer_bytes;
     let service = service_fn(|mut request: Request<Incoming>| {
         let upgrade = hyper::upgrade::on(&mut request);
         request.extensions_mut().insert(accepted_at);
         let (router, shard, visit) = (router.clone(), Rc::clone(&shard), Rc::clone(&visit));
         async move {
-            if let Err(refusal) = visit.identify(request.headers()) {
+            if let Err(refusal) = visit.identify(request.headers(), is_protected) {
                 return Ok(refusal.into_response());
             }
             let mut response = answer(router, request).await;
@@ -112,11 +173,22 @@ async fn serve_on_shard(stream: TcpStream, router: Router, shard: Rc<Shard>, opt
 
 /// Serves one connection of the internal listener.
 async fn serve_internal(stream: TcpStream, router: Router, options: Options, _permit: OwnedSemaphorePermit) {
+    match options.tls.clone() {
+        None => serve_requests(stream, router, &options).await,
+        Some(tls) => {
+            if let Some(stream) = options.protect(stream, &tls).await {
+                serve_requests(stream, router, &options).await;
+            }
+        }
+    }
+}
+
+async fn serve_requests(stream: impl AsyncRead + AsyncWrite + Unpin, router: Router, options: &Options) {
     let service = service_fn(|request| {
         let router = router.clone();
         async move { Ok::<_, Infallible>(answer(router, request).await) }
     });
-    if let Err(error) = builder(&options).serve_connection(TokioIo::new(stream), service).await {
+    if let Err(error) = builder(options).serve_connection(TokioIo::new(stream), service).await {
         tracing::debug!(%error, "request was not served");
     }
 }
@@ -195,7 +267,7 @@ impl Listener {
             Some(accepted) if self.reserve.is_some() => return Some(accepted),
             Some((stream, _)) => {
                 let refusal = options.admission.refuse(Reason::Files);
-                options.admission.send_away_at_once(&stream, refusal);
+                options.send_away_at_once(&stream, refusal);
                 drop(stream);
                 self.reserve = reserve();
             }
@@ -241,12 +313,12 @@ pub async fn run_on_shard(
             () = &mut stop => break,
             (stream, peer) = listener.accept(&options) => match enter(peer) {
                 Ok(visit) => serve(stream, visit),
-                Err(refusal) => admission.send_away(stream, refusal),
+                Err(refusal) => options.send_away(stream, refusal),
             },
         }
     }
     while let Some((stream, _)) = accept_waiting(&listener.listener).await {
-        admission.send_away_at_once(&stream, admission.refuse(Reason::Stopping));
+        options.send_away_at_once(&stream, admission.refuse(Reason::Stopping));
     }
     admission.farewells_ended(FAREWELLS_DEADLINE).await;
     listener.listener
@@ -274,7 +346,7 @@ pub async fn run_internal(listener: TcpListener, router: Router, options: Option
             }
             Err(_) => {
                 let refusal = options.admission.refuse(Reason::InternalConnectionsMax);
-                options.admission.send_away(stream, refusal);
+                options.send_away(stream, refusal);
             }
         }
     }

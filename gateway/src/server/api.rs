@@ -32,10 +32,11 @@ use self::reply::{ErrorMode, Failure, Outcome};
 use super::access::Caller;
 use super::body;
 use crate::auth::ApiKeys;
-use crate::config;
+use crate::config::{self, Scope};
 use crate::metrics::Metrics;
 use crate::node::Node;
 use crate::protocol::Context;
+use crate::telemetry::traces;
 
 /// What the methods work with.
 #[derive(Clone)]
@@ -64,6 +65,14 @@ impl Endpoint {
             Self::Batch => "batch",
         }
     }
+
+    /// Whether something may be published by a request of `caller`.
+    fn publishes(self, caller: Caller<'_>) -> bool {
+        match self {
+            Self::One(method) => matches!(method, Method::Publish | Method::Broadcast),
+            Self::Batch => caller.may(Scope::Publish),
+        }
+    }
 }
 
 /// Every method under `/api/`. Other paths are 404, other verbs 405.
@@ -87,33 +96,56 @@ pub fn expect(metrics: &Metrics) {
 impl Api {
     async fn serve(self: Arc<Self>, endpoint: Endpoint, request: Request) -> Response {
         let started_at = Instant::now();
-        let outcome = self.answer(endpoint, request).await;
-        let name = endpoint.name();
-        self.node.metrics().api_request(name, outcome.label(), started_at.elapsed());
+        let mut traced = None;
+        let outcome = self.answer(endpoint, request, started_at, &mut traced).await;
+        let (name, label) = (endpoint.name(), outcome.label());
+        self.node.metrics().api_request(name, label, started_at.elapsed());
+        let is_ok = matches!(outcome, Outcome::Done(_) | Outcome::Batch(_));
         let mut response = outcome.into_response();
+        if let Some(traced) = traced {
+            traced.end(response.status().as_u16(), (!is_ok).then_some(label));
+        }
         response.headers_mut().insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
         response
     }
 
-    async fn answer(&self, endpoint: Endpoint, request: Request) -> Outcome {
+    /// `traced` becomes the span of a request that may publish, if requests are traced.
+    async fn answer(
+        &self,
+        endpoint: Endpoint,
+        request: Request,
+        started_at: Instant,
+        traced: &mut Option<traces::Request>,
+    ) -> Outcome {
         let (head, body) = request.into_parts();
         let Some(caller) = Caller::identify(&self.keys, self.config.insecure, &head) else {
             return Outcome::Refused(StatusCode::UNAUTHORIZED);
         };
-        tracing::trace!(api.method = endpoint.name(), api.key = caller.name(), "server API is called");
         if let Endpoint::One(method) = endpoint
             && !caller.may(method.scope())
         {
             return Outcome::Refused(StatusCode::FORBIDDEN);
         }
-        let body = match self.read(&head, body).await {
+        if endpoint.publishes(caller) {
+            let header = |name: &str| head.headers.get(name)?.to_str().ok();
+            *traced = self.node.traces().request(endpoint.name(), started_at, &header);
+        }
+        match traced {
+            None => self.carry_out(endpoint, &caller, &head, body).await,
+            Some(traced) => traced.follow(self.carry_out(endpoint, &caller, &head, body)).await,
+        }
+    }
+
+    async fn carry_out(&self, endpoint: Endpoint, caller: &Caller<'_>, head: &Parts, body: Body) -> Outcome {
+        tracing::trace!(api.method = endpoint.name(), api.key = caller.name(), "server API is called");
+        let body = match self.read(head, body).await {
             Ok(body) => body,
             Err(status) => return Outcome::Refused(status),
         };
         let Some(text) = payload::text(&body) else { return Outcome::BadRequest };
         match endpoint {
             Endpoint::One(method) => self.one(method, text, ErrorMode::of(&head.headers)).await,
-            Endpoint::Batch => self.batch(&caller, text).await,
+            Endpoint::Batch => self.batch(caller, text).await,
         }
     }
 

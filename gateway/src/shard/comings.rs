@@ -256,7 +256,7 @@ impl World {
         let puppet = Puppet { client, user, leave_grace, subscribing: None, waiting: VecDeque::new() };
         let (stream, _) = ours.unwrap();
         self.shard.take_in(Arrival {
-            stream,
+            socket: stream.into(),
             unread: Bytes::new(),
             conversation: Box::new(puppet),
             client,

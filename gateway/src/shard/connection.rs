@@ -4,13 +4,13 @@ mod closing;
 
 use std::collections::VecDeque;
 use std::future::poll_fn;
+use std::io::ErrorKind;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context as TaskContext, Poll, Waker};
 use std::time::{Instant, SystemTime};
 
 use bytes::{Bytes, BytesMut};
-use tokio::net::TcpStream;
 use tokio::sync::OwnedSemaphorePermit;
 
 use self::closing::Ending;
@@ -19,6 +19,7 @@ use super::heartbeat::Alarm;
 use super::link::{Link, Recall};
 use super::operation::{Finished, Operation};
 use super::outbox::Full;
+use super::socket::Socket;
 use super::subscription::{Claim, Subscriber};
 use super::table::{Entry, Key, Sink};
 use super::{Offer, Shard};
@@ -34,7 +35,7 @@ const READ_BYTES_PER_TURN: usize = 64 << 10;
 /// A client whose handshake is done.
 pub struct Arrival {
     /// Its socket, registered with the runtime of this shard.
-    pub stream: TcpStream,
+    pub socket: Socket,
     /// What the client sent after the head of its request.
     pub unread: Bytes,
     /// Its side of a protocol.
@@ -76,7 +77,7 @@ struct Connection {
     shard: Rc<Shard>,
     key: Key,
     link: Rc<Link>,
-    stream: Rc<TcpStream>,
+    socket: Socket,
     decoder: Decoder,
     conversation: Box<dyn Conversation>,
     operation: Option<Operation>,
@@ -103,8 +104,14 @@ impl Shard {
         let link = Rc::new(Link::new(arrival.client));
         link.opened_at.set(self.ticks());
         link.heard_at.set(self.ticks());
-        let stream = Rc::new(arrival.stream);
-        let sink = Sink::Direct(Rc::clone(&stream));
+        let stream = Rc::clone(arrival.socket.stream());
+        let sink = match arrival.socket.is_protected() {
+            true => {
+                link.watch_unread(stream);
+                Sink::Queued
+            }
+            false => Sink::Direct(stream),
+        };
         let entry = Entry { sink, blocked: false.into(), link: Rc::clone(&link) };
         let key = self.table.borrow_mut().insert(entry);
         self.connections.set(self.connections.get() + 1);
@@ -118,7 +125,7 @@ impl Shard {
             shard: Rc::clone(self),
             key,
             link,
-            stream,
+            socket: arrival.socket,
             decoder: Decoder::new(Role::Server, self.settings.message_bytes_max),
             conversation: arrival.conversation,
             operation: None,
@@ -160,6 +167,7 @@ impl Connection {
     }
 
     fn start(&mut self, unread: Bytes) {
+        self.watch_unsent();
         let mut effects = Vec::new();
         self.conversation.on_start(&mut effects);
         self.carry_out(effects);
@@ -193,11 +201,11 @@ impl Connection {
             return Poll::Ready(Wake::Finished(finished));
         }
         // An error of either is seen by the read or write that follows.
-        if self.link.blocked_since.get().is_some() && self.stream.poll_write_ready(ctx).is_ready() {
+        if self.link.blocked_since.get().is_some() && self.socket.poll_write_ready(ctx).is_ready() {
             return Poll::Ready(Wake::Writable);
         }
         let is_read = self.conversation.backlog_bytes() <= self.shard.settings.message_bytes_max;
-        if is_read && self.stream.poll_read_ready(ctx).is_ready() {
+        if is_read && self.socket.poll_read_ready(ctx).is_ready() {
             return Poll::Ready(Wake::Readable);
         }
         Poll::Pending
@@ -207,17 +215,29 @@ impl Connection {
     fn read(&mut self) -> usize {
         let shard = Rc::clone(&self.shard);
         let mut buffer = shard.read_buffer.borrow_mut();
-        match self.stream.try_read(&mut buffer) {
+        let read = self.socket.try_read(&mut buffer);
+        self.watch_unsent();
+        match read {
             Ok(0) => self.link.close(CloseReason::ConnectionLost),
             Ok(count) => {
                 shard.metrics.bytes_received(count);
                 self.take_in(&mut buffer[..count]);
                 return count;
             }
-            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+            Err(error) if error.kind() == ErrorKind::Interrupted => self.yields = true,
             Err(_) => self.link.close(CloseReason::ConnectionLost),
         }
         0
+    }
+
+    /// TLS may have an answer of its own to what was read, which nobody has offered.
+    fn watch_unsent(&self) {
+        if self.socket.has_unsent()
+            && let Some(entry) = self.shard.table.borrow().get(self.key)
+        {
+            self.shard.watch_writes(entry, self.key);
+        }
     }
 
     /// Decodes what the client sent, event by event, until one of them closes.
@@ -530,19 +550,19 @@ impl Connection {
     fn flush(&mut self) {
         let mut outbox = self.link.outbox.borrow_mut();
         let mut total = 0;
-        while !outbox.is_empty() {
+        while !outbox.is_empty() || self.socket.has_unsent() {
             if total >= WRITTEN_BYTES_PER_TURN {
                 // A client that takes as fast as we draw must not keep the thread.
                 self.yields = true;
                 return;
             }
-            match self.stream.try_write_vectored(&outbox.slices()) {
+            match self.socket.try_write(&outbox.slices(), &self.shard.budget) {
                 Ok(written) => {
                     outbox.advance(written, &self.shard.budget);
                     total += written;
                     self.link.blocked_since.set(Some(Instant::now()));
                 }
-                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => return,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return,
                 Err(_) => {
                     // Nobody reads it any more; and what waits would be tried again for ever.
                     outbox.clear(&self.shard.budget);

@@ -19,6 +19,7 @@ use crate::metrics::DropReason;
 use crate::model::{ClientId, CloseReason};
 use crate::node::Delivery;
 use crate::protocol::{Encoding, Inappropriate};
+use crate::telemetry::traces::Reach;
 
 /// Most deliveries taken from the inbox at once.
 const DRAIN_MAX: usize = 64;
@@ -44,6 +45,8 @@ struct Walk {
     next: usize,
     /// Who is at or after this joined later: the batch is not for them.
     end: usize,
+    /// Whether something in the batch is traced.
+    is_traced: bool,
 }
 
 /// What a turn of a walk did.
@@ -128,6 +131,7 @@ impl Walk {
         let publications = batch.iter().flat_map(|delivery| delivery.publications());
         let excluded =
             publications.filter_map(|publication| publication.exclude.as_deref().copied()).collect();
+        let is_traced = batch.iter().any(|delivery| delivery.processing.is_some());
         Some(Self {
             channel,
             batch,
@@ -138,6 +142,7 @@ impl Walk {
             recipients: 0,
             next: 0,
             end,
+            is_traced,
         })
     }
 
@@ -167,12 +172,13 @@ impl Walk {
                 }
                 Share::Nothing => continue,
             };
+            let client = self.excludes(entry).then_some(entry.link.client);
+            let selection = Selection { after, client };
             let partial;
-            let run = if after == 0 && !self.excludes(entry) {
+            let run = if selection.is_all() {
                 self.run(subscriber.encoding, shard)
             } else {
-                let client = self.excludes(entry).then_some(entry.link.client);
-                partial = self.encode(subscriber.encoding, Selection { after, client }, shard).ok();
+                partial = self.encode(subscriber.encoding, selection, shard).ok();
                 partial.as_ref()
             };
             let Some(run) = run else {
@@ -188,7 +194,10 @@ impl Walk {
                 (shard.offer_to(entry, key, &run.bytes), Cut::default())
             };
             *sends = sends.saturating_sub(cut.sends);
-            tally.add(run, offer, cut, &entry.link);
+            let reach = tally.add(run, offer, cut, &entry.link);
+            if self.is_traced {
+                self.trace(selection, reach);
+            }
             recipients += 1;
         }
         self.recipients += recipients;
@@ -244,6 +253,15 @@ impl Walk {
         Run::encode(encoding, &self.batch, selection, slots)
     }
 
+    /// A subscriber was offered what `selection` says of the batch.
+    fn trace(&self, selection: Selection, reach: Reach) {
+        for delivery in &self.batch {
+            if let Some(processing) = &delivery.processing {
+                processing.offered(reach, |index| selection.covers(&delivery.publications()[index]));
+            }
+        }
+    }
+
     fn finish(self, shard: &Shard) {
         let now = Instant::now();
         for delivery in &self.batch {
@@ -284,16 +302,23 @@ impl Shard {
 
 impl Tally {
     /// `run` was offered, and `cut` was taken out of it and of what waited before.
-    fn add(&mut self, run: &Run, offer: Offer, cut: Cut, link: &Link) {
+    fn add(&mut self, run: &Run, offer: Offer, cut: Cut, link: &Link) -> Reach {
         match offer {
             Offer::Sent | Offer::Queued => {
                 self.publications += run.count - cut.new;
                 self.bytes += run.bytes.len() - cut.new_bytes;
                 self.cut += cut.old + cut.new;
+                if run.count > 0 && cut.new == run.count { Reach::Dropped } else { Reach::Reached }
             }
-            Offer::SlowConsumer => self.dropped += run.count,
-            Offer::Closed if link.closing() == Some(CloseReason::SlowConsumer) => self.dropped += run.count,
-            Offer::Closed => {}
+            Offer::SlowConsumer => {
+                self.dropped += run.count;
+                Reach::Dropped
+            }
+            Offer::Closed if link.closing() == Some(CloseReason::SlowConsumer) => {
+                self.dropped += run.count;
+                Reach::Dropped
+            }
+            Offer::Closed => Reach::Gone,
         }
     }
 }
@@ -311,6 +336,7 @@ pub(super) mod bench {
     use crate::model::{Channel, Epoch, Publication, RawJson};
     use crate::node::{Backends, Dispatch, Node, PresenceSettings, ShardId};
     use crate::presence::{MemoryPresence, Presence};
+    use crate::telemetry::traces::Traces;
     use crate::wire::{Decoder, Event, Role};
 
     /// What is offered stays in the outboxes, where the test reads it.
@@ -345,6 +371,23 @@ pub(super) mod bench {
             metrics: Arc<Metrics>,
         ) -> Self {
             let dispatch = Dispatch::new(1, usize::MAX / 2, Arc::clone(&metrics));
+            Self::on(dispatch, make, presence, outbox_bytes_max, metrics)
+        }
+
+        pub(super) fn traced(outbox_bytes_max: usize, traces: Traces) -> Self {
+            let metrics = Arc::new(Metrics::new());
+            let dispatch = Dispatch::traced(1, usize::MAX / 2, Arc::clone(&metrics), traces);
+            let make = |receiver| Arc::new(MemoryBroker::new(receiver)) as _;
+            Self::on(dispatch, make, Arc::new(MemoryPresence::new()), outbox_bytes_max, metrics)
+        }
+
+        fn on(
+            dispatch: Arc<Dispatch>,
+            make: impl FnOnce(Arc<dyn Receiver>) -> Arc<dyn Broker>,
+            presence: Arc<dyn Presence>,
+            outbox_bytes_max: usize,
+            metrics: Arc<Metrics>,
+        ) -> Self {
             let broker = make(Arc::clone(&dispatch) as _);
             let backbone = tokio::runtime::Handle::current();
             let backends = Backends {
@@ -464,6 +507,7 @@ mod tests {
     use crate::model::{Channel, ClientId, ClientInfo, Notice, Publication, RawJson, UserId};
     use crate::node::{Control, Order, ShardId, Target};
     use crate::presence::MemoryPresence;
+    use crate::telemetry::traces::Traces;
 
     /// Who hears notices and publications alike.
     const HEARER: Form =
@@ -525,6 +569,33 @@ mod tests {
             }
             assert!(received.iter().all(|number| *number < end), "got something after it left: {received:?}");
         }
+    }
+
+    #[tokio::test]
+    async fn a_span_says_how_many_got_a_publication_and_how_many_are_too_slow() {
+        let (traces, recorded) = Traces::recording(1.0);
+        // Three frames of a digit fit into an outbox.
+        let mut bench = Bench::traced(10, traces);
+        let mut witnesses = Vec::new();
+        for _ in 0..3 {
+            witnesses.push(bench.join().await);
+        }
+        let digit = || Publication::of(RawJson::parse(b"1").unwrap());
+        let exclude = Some(Box::new(witnesses[0].link.client));
+        let run = vec![digit(), Publication { exclude, ..digit() }].into_iter().map(Draft::of).collect();
+        bench.shard.node.publish(&bench.channel, run, PublishOptions::default()).await.unwrap();
+        bench.finish();
+        for _ in 0..2 {
+            bench.publish(1).await;
+            bench.finish();
+        }
+        let told: Vec<_> = recorded
+            .called("process")
+            .iter()
+            .map(|span| (span["clarion.recipients"].clone(), span["clarion.dropped"].clone()))
+            .collect();
+        let expected = [("3", "0"), ("2", "0"), ("3", "0"), ("1", "2")];
+        assert_eq!(told, expected.map(|(got, dropped)| (got.to_owned(), dropped.to_owned())));
     }
 
     #[tokio::test]

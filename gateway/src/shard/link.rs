@@ -1,10 +1,13 @@
 //! The cold part of a connection: what its task shares with the rest of the shard.
 
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::VecDeque;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Waker;
 use std::time::Instant;
+
+use tokio::net::TcpStream;
 
 use super::hub::{ChannelKey, Held};
 use super::outbox::Outbox;
@@ -46,6 +49,8 @@ pub(super) struct Link {
     recalled: Cell<Option<Recall>>,
     closing: RefCell<Option<CloseReason>>,
     waker: RefCell<Option<Waker>>,
+    /// Its socket, where the table does not have it.
+    socket: OnceCell<Rc<TcpStream>>,
 }
 
 /// Why a connection is asked to come again, to whichever node.
@@ -101,6 +106,7 @@ impl Link {
             recalled: Cell::new(None),
             closing: RefCell::default(),
             waker: RefCell::default(),
+            socket: OnceCell::new(),
         }
     }
 
@@ -197,6 +203,17 @@ impl Link {
         let mut asides = self.asides.borrow_mut();
         let known = asides.iter().position(|(known, _)| *known == channel);
         known.map(|index| asides.swap_remove(index).1).unwrap_or_default()
+    }
+
+    /// Its socket is `socket`, to which nobody but its task writes.
+    pub(super) fn watch_unread(&self, socket: Rc<TcpStream>) {
+        // It is set once, before the table has the connection.
+        drop(self.socket.set(socket));
+    }
+
+    /// Its socket, if nobody but its task writes to it.
+    pub(super) fn socket(&self) -> Option<&TcpStream> {
+        self.socket.get().map(|socket| &**socket)
     }
 
     /// The task that waits; it is woken by what happens to the link.

@@ -21,6 +21,7 @@ mod run;
 mod schedules;
 mod shedding;
 mod slow;
+mod socket;
 mod subscription;
 mod table;
 
@@ -38,6 +39,7 @@ use tokio::task::JoinHandle;
 
 pub use connection::{Arrival, Permit};
 pub use outbox::Budget;
+pub use socket::Socket;
 
 use self::heartbeat::{Alarm, TICK, Wheel};
 use self::hub::{Form, Hub};
@@ -226,7 +228,9 @@ impl Shard {
             return Offer::Closed;
         }
         let mut outbox = link.outbox.borrow_mut();
-        if outbox.push(frame.clone(), self.settings.outbox_bytes_max, &self.budget).is_err() {
+        if entry.awaits_first() {
+            outbox.push_always(frame.clone(), &self.budget);
+        } else if outbox.push(frame.clone(), self.settings.outbox_bytes_max, &self.budget).is_err() {
             outbox.keep_started(&self.budget);
             entry.blocked.set(true);
             link.close(CloseReason::SlowConsumer);
@@ -304,10 +308,11 @@ impl Shard {
     /// not late at the moment, must not blame others.
     fn has_unread(&self, key: Key) -> bool {
         let table = self.table.borrow();
-        match table.get(key).map(|entry| &entry.sink) {
-            Some(Sink::Direct(stream)) => rustix::io::ioctl_fionread(&**stream).is_ok_and(|bytes| bytes > 0),
-            Some(Sink::Queued) | None => false,
-        }
+        let stream = table.get(key).and_then(|entry| match &entry.sink {
+            Sink::Direct(stream) => Some(&**stream),
+            Sink::Queued => entry.link.socket(),
+        });
+        stream.is_some_and(|stream| rustix::io::ioctl_fionread(stream).is_ok_and(|bytes| bytes > 0))
     }
 
     /// The frame of a ping, shared by all connections that are pinged so.

@@ -233,7 +233,7 @@ mod tests {
             let address = listener.local_addr().unwrap();
             let (ours, theirs) = tokio::join!(listener.accept(), TcpStream::connect(address));
             shard.take_in(Arrival {
-                stream: ours.unwrap().0,
+                socket: ours.unwrap().0.into(),
                 unread: Bytes::new(),
                 conversation: Box::new(Asker),
                 client: ClientId::random(),

@@ -51,8 +51,13 @@ impl Charge {
         if budget.excess(bytes) > 0 {
             return Err(Full);
         }
+        Ok(Self::beyond(budget, bytes))
+    }
+
+    /// Charges `bytes` that were charged before in another way, so whatever the budget says.
+    pub(super) fn beyond(budget: Arc<Budget>, bytes: usize) -> Self {
         budget.used_bytes.fetch_add(bytes, Ordering::Relaxed);
-        Ok(Self { budget, bytes })
+        Self { budget, bytes }
     }
 }
 
@@ -453,6 +458,7 @@ mod tests {
             cargo: Cargo::Publications { publications: numbers.map(publication).collect(), epoch: None },
             accepted_at: Instant::now(),
             cost_bytes: 0,
+            processing: None,
         };
         let selection = Selection { after: 0, client: None };
         Run::encode(Encoding::BareData, &[delivery], selection, Some(&RandomState::new())).unwrap()

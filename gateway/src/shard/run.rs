@@ -48,7 +48,12 @@ pub(super) struct Selection {
 }
 
 impl Selection {
-    fn covers(&self, publication: &Publication) -> bool {
+    /// Whether nothing is left out.
+    pub(super) fn is_all(self) -> bool {
+        self.after == 0 && self.client.is_none()
+    }
+
+    pub(super) fn covers(&self, publication: &Publication) -> bool {
         (self.after == 0 || publication.offset > self.after)
             && self.client.is_none_or(|client| publication.is_for(client))
     }

@@ -74,7 +74,7 @@ impl Shard {
         let bytes_max = self.settings.outbox_bytes_max;
         let limits = Limits { bytes_max: bytes_max - bytes_max / RESERVE, budget: &self.budget };
         let mut cut = Cut::default();
-        if written > 0 {
+        if written > 0 || entry.awaits_first() {
             outbox.push_rest_of_run(policy.channel, run, written, &self.budget);
         } else if outbox.push_run(policy.channel, run, limits).is_err() {
             cut = outbox.squeeze_in(policy, run, *tracking, limits);

@@ -19,8 +19,7 @@ pub(super) struct Key {
 pub(super) enum Sink {
     /// Straight to the socket.
     Direct(Rc<TcpStream>),
-    /// Through the outbox, always: an async writer of the connection empties it (TLS, HTTP streams).
-    #[cfg_attr(not(test), expect(dead_code, reason = "the place of transports without a bare socket"))]
+    /// Through the outbox, always: the connection's task empties it (TLS).
     Queued,
 }
 
@@ -32,6 +31,14 @@ pub(super) struct Entry {
     pub(super) blocked: Cell<bool>,
     /// The rest of the connection.
     pub(super) link: Rc<Link>,
+}
+
+impl Entry {
+    /// Whether nothing waits for a connection to which its task alone writes. What is queued then need not fit: a socket
+    /// of our own would have taken it, or a part of it, and the rest is queued whatever the limits say.
+    pub(super) fn awaits_first(&self) -> bool {
+        matches!(self.sink, Sink::Queued) && !self.blocked.get()
+    }
 }
 
 /// Entries by key. Removing one leaves the others where they are.

@@ -22,6 +22,13 @@ pub fn open_files_max() -> usize {
         .map_or(usize::MAX, |limit| usize::try_from(limit).unwrap_or(usize::MAX))
 }
 
+/// How many files this process could have open once it raised its own limit as far as the system lets it.
+pub fn open_files_attainable() -> usize {
+    getrlimit(Resource::Nofile)
+        .maximum
+        .map_or(usize::MAX, |limit| usize::try_from(limit).unwrap_or(usize::MAX))
+}
+
 /// How much address space this process may have, in bytes; `None` for no limit.
 pub fn address_space_bytes_max() -> Option<usize> {
     let limit = getrlimit(Resource::As).current?;

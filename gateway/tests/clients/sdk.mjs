@@ -4,6 +4,8 @@ import { Centrifuge } from 'centrifuge';
 import WebSocket from 'ws';
 import { Inbox } from './support.mjs';
 
+export { WebSocket };
+
 /** An SDK client that ends with the test; every event of it waits in `events[name]`. */
 export function clientOf(t, gateway, { url = gateway.nativeUrl, ...options } = {}) {
   const client = new Centrifuge(url, {

@@ -31,7 +31,7 @@ export async function within(promise, what, deadlineMs = DEADLINE_MS) {
 }
 
 /** Asks `probe` until it answers something true, and returns that. */
-async function until(probe, what) {
+export async function until(probe, what) {
   const end = Date.now() + DEADLINE_MS;
   while (Date.now() < end) {
     const answer = await probe();
@@ -64,7 +64,7 @@ export class Inbox {
 }
 
 /** A loopback port that was free a moment ago. */
-async function freePort() {
+export async function freePort() {
   const server = createServer().listen(0, '127.0.0.1');
   await once(server, 'listening');
   const { port } = server.address();

@@ -49,8 +49,10 @@ pub(crate) const FULL: bool = false;
 
 /// A fault that is played elsewhere, because a process that serves has no way to it: its name, what breaks, and what plays
 /// it.
-pub(crate) const ELSEWHERE: &[(&str, &str, &str)] =
-    &[("F41", "the task of a connection panics", "cargo test --package clarion --lib -- f41")];
+pub(crate) const ELSEWHERE: &[(&str, &str, &str)] = &[
+    ("F41", "the task of a connection panics", "cargo test --package clarion --lib -- f41"),
+    ("F45", "the certificate of a listener cannot be used", "cargo test --package clarion --test it -- f45"),
+];
 
 /// All of them, in the order of their numbers.
 pub(crate) fn all() -> Vec<&'static Fault> {
@@ -64,6 +66,7 @@ pub(crate) fn all() -> Vec<&'static Fault> {
         crate::drain_faults::FAULTS,
         crate::publish_faults::FAULTS,
         crate::crowd_faults::FAULTS,
+        crate::trace_faults::FAULTS,
     ];
     let mut faults: Vec<&Fault> = parts.into_iter().flatten().collect();
     faults.sort_by_key(|fault| fault.name[1..].parse::<u32>().unwrap_or(0));

@@ -19,6 +19,7 @@ mod broker_faults;
 mod catalogue;
 mod certificates;
 mod cleanup;
+mod collector;
 mod crowd;
 mod crowd_faults;
 mod data_faults;
@@ -47,6 +48,7 @@ mod refusal_faults;
 mod report;
 mod scenario;
 mod token;
+mod trace_faults;
 mod wait;
 mod watch;
 

@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 
 use crate::certificates::Certificates;
 use crate::cleanup::Directory;
+use crate::collector::Collector;
 use crate::fleet::Fleet;
 use crate::http::Http;
 use crate::node::{Broker, Environment, Node, Surroundings};
@@ -61,6 +62,8 @@ pub(crate) struct Setup {
     pub(crate) proxied: bool,
     /// Whether nodes reach Redis by TLS.
     pub(crate) is_tls: bool,
+    /// Whether everything is traced, and each node has a collector of its own.
+    pub(crate) is_traced: bool,
     /// What Redis asks for; the nodes read it from [`Scene::password_file`].
     pub(crate) password: Option<&'static str>,
     /// Limits of the system for every node, as `prlimit` takes them.
@@ -83,6 +86,7 @@ impl Default for Setup {
             redis: Some(&[]),
             proxied: false,
             is_tls: false,
+            is_traced: false,
             password: None,
             limits: &[],
             change: |_| {},
@@ -113,6 +117,7 @@ pub(crate) struct Scene {
     pub(crate) report: Report,
     pub(crate) nodes: Vec<Node>,
     pub(crate) proxies: Vec<Proxy>,
+    pub(crate) collectors: Vec<Collector>,
     pub(crate) watches: Vec<Watch>,
     pub(crate) probes: Vec<Probe>,
     pub(crate) fleet: Arc<Fleet>,
@@ -185,6 +190,7 @@ impl Scene {
             report: Report::default(),
             nodes: Vec::new(),
             proxies: Vec::new(),
+            collectors: Vec::new(),
             watches: Vec::new(),
             probes: Vec::new(),
             fleet: Arc::new(Fleet::new([])),
@@ -215,7 +221,14 @@ impl Scene {
             let name = format!("node-{index}");
             let tls = self.redis.as_ref().and_then(Redis::tls_port).zip(self.certificates.as_ref());
             let password_file = setup.password.map(|_| self.password_file());
+            if setup.is_traced {
+                self.collectors.push(Collector::start().await?);
+            }
+            let collector = self.collectors.get(index);
             let change = |config: &mut Value| {
+                if let Some(collector) = collector {
+                    config["otlp"] = json!({"endpoint": collector.endpoint(), "sample_ratio": 1.0});
+                }
                 if let Some((port, certificates)) = tls {
                     config["broker"]["redis"]["address"] = json!(format!("rediss://127.0.0.1:{port}"));
                     config["broker"]["redis"]["tls"]["ca_file"] = json!(certificates.file("ca.pem"));

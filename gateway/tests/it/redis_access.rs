@@ -1,14 +1,14 @@
 //! How a node may be let in by Redis: as a user with few rights, with a password that changes, over TLS.
 
-use std::path::PathBuf;
-use std::process::Command;
-
 use clarion::config::{self, Config};
 use clarion::metrics::Metrics;
 use clarion::model::{NodeId, Secret};
 use serde_json::json;
 
-use crate::support::{Gateway, Redis, Server, documented_redis_user, eventually, namespace};
+use crate::support::{
+    Gateway, Process, Redis, Server, TempDirectory, certificates, documented_redis_user, eventually,
+    namespace,
+};
 
 const PASSWORD: &str = "canary-9cQ2";
 
@@ -68,6 +68,37 @@ async fn the_rights_that_the_documentation_names_are_enough() {
     works(&server.redis(), as_clarion).await;
 }
 
+/// Row S-62 of the security checklist.
+#[tokio::test]
+async fn s62_a_node_says_that_its_user_may_do_everything_in_redis() {
+    const WARNING: &str = "this user may do everything in Redis";
+    let server = Server::start(&[]);
+    server.ask::<()>("", &documented_redis_user(PASSWORD)).await;
+    let own =
+        [("CLARION__BROKER__REDIS__USERNAME", "clarion"), ("CLARION__BROKER__REDIS__PASSWORD", PASSWORD)];
+    for (access, warns) in [(&[][..], true), (&own[..], false)] {
+        let common = [
+            ("CLARION__LOG__FORMAT", "json"),
+            ("CLARION__CLIENT__ANONYMOUS", "true"),
+            ("CLARION__PUBLIC__PORT", "0"),
+            ("CLARION__INTERNAL__PORT", "0"),
+            ("CLARION__DRAIN__DELAY", "0s"),
+            ("CLARION__BROKER__TYPE", "redis"),
+            ("CLARION__BROKER__REDIS__ADDRESS", server.address()),
+        ];
+        let mut process = Process::start(&["serve"], &[&common[..], access].concat());
+        process.addresses().await;
+        if warns {
+            eventually("the warning", async || process.output().contains(WARNING)).await;
+        }
+        process.send_signal(rustix::process::Signal::TERM);
+        assert_eq!(process.ended().await.code(), Some(0));
+        let output = process.output();
+        assert_eq!(output.contains(WARNING), warns, "{output}");
+        assert!(!output.contains(PASSWORD));
+    }
+}
+
 #[tokio::test]
 async fn none_of_the_rights_that_the_documentation_names_is_too_much() {
     let server = Server::start(&[]);
@@ -96,7 +127,7 @@ async fn none_of_the_rights_that_the_documentation_names_is_too_much() {
 async fn a_password_that_was_changed_is_picked_up_from_its_file() {
     let server = Server::start(&["--requirepass", "first"]);
     let file = TempDirectory::new("password");
-    let password = file.0.join("password");
+    let password = file.path("password");
     std::fs::write(&password, "first\n").unwrap();
     let gateway = Gateway::start_node(&server.redis(), "one", |config| {
         everything(config);
@@ -122,45 +153,6 @@ async fn a_password_that_was_changed_is_picked_up_from_its_file() {
         gateway.post_api("history", &json!({"channel": "all:a", "limit": 1})).await.status == 200
     })
     .await;
-}
-
-/// A directory that goes with the test.
-struct TempDirectory(PathBuf);
-
-impl TempDirectory {
-    fn new(name: &str) -> Self {
-        let path = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("{name}-{}", NodeId::random()));
-        std::fs::create_dir(&path).expect("the directory of tests is writable");
-        Self(path)
-    }
-
-    fn file(&self, name: &str) -> String {
-        self.0.join(name).display().to_string()
-    }
-}
-
-impl Drop for TempDirectory {
-    fn drop(&mut self) {
-        drop(std::fs::remove_dir_all(&self.0));
-    }
-}
-
-/// `ca.pem` has signed `server.pem`, for 127.0.0.1, and `client.pem`; `other.pem` has signed nothing. Each has its key.
-fn certificates() -> TempDirectory {
-    const SCRIPT: &str = "set -e
-        key='-newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes'
-        for name in ca other; do openssl req -x509 $key -days 2 -subj /CN=$name -keyout $name.key -out $name.pem; done
-        echo 'subjectAltName=IP:127.0.0.1' >extensions
-        for name in server client; do
-            openssl req $key -subj /CN=$name -keyout $name.key -out $name.csr
-            openssl x509 -req -in $name.csr -CA ca.pem -CAkey ca.key -CAcreateserial -days 2 \\
-                -extfile extensions -out $name.pem
-        done";
-    let directory = TempDirectory::new("certificates");
-    let made = Command::new("sh").args(["-c", SCRIPT]).current_dir(&directory.0).output();
-    let made = made.expect("sh runs");
-    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
-    directory
 }
 
 fn start_with_tls(certificates: &TempDirectory, asks_clients: &str) -> Server {
@@ -191,7 +183,7 @@ async fn over_tls_redis_must_show_a_certificate_that_is_trusted() {
     let certificates = certificates();
     let server = start_with_tls(&certificates, "no");
     let trusts = |name: &str| {
-        let ca_file = Some(certificates.0.join(name));
+        let ca_file = Some(certificates.path(name));
         move |settings: &mut config::Redis| settings.tls.ca_file.clone_from(&ca_file)
     };
     works(&server.redis(), trusts("ca.pem")).await;
@@ -222,7 +214,7 @@ async fn tls_is_never_given_up_for_a_redis_without() {
 async fn a_node_shows_its_certificate_to_a_redis_that_asks_for_one() {
     let certificates = certificates();
     let server = start_with_tls(&certificates, "yes");
-    let file = |name: &str| Some(certificates.0.join(name));
+    let file = |name: &str| Some(certificates.path(name));
     let shows = |settings: &mut config::Redis| {
         settings.tls.ca_file = file("ca.pem");
         (settings.tls.cert_file, settings.tls.key_file) = (file("client.pem"), file("client.key"));

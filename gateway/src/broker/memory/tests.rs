@@ -179,6 +179,6 @@ async fn use_gives_back_what_others_left_in_the_same_stripe() {
 
 #[test]
 fn a_kept_publication_is_small() {
-    // With two counts it is 104 bytes, which allocators serve from 112.
-    assert!(size_of::<Publication>() <= 88);
+    // With two counts it is 112 bytes, and allocators serve all from 97 on from that.
+    assert!(size_of::<Publication>() <= 96);
 }

@@ -5,7 +5,9 @@ use std::sync::Arc;
 use bytes::Bytes;
 use prost::Message;
 
-use crate::model::{ClientId, ClientInfo, Epoch, Json, Notice, Payload, Publication, RawJson, UserId};
+use crate::model::{
+    ClientId, ClientInfo, Epoch, Json, Notice, Payload, Publication, RawJson, TraceParent, UserId,
+};
 
 mod schema {
     #![expect(unreachable_pub, clippy::all, reason = "made from proto/envelope.proto")]
@@ -101,6 +103,7 @@ fn write(publication: &Publication) -> schema::Publication {
         info: publication.info.as_deref().map(write_info),
         tags: publication.tags.iter().map(|(key, value)| (key.clone(), value.clone())).collect(),
         exclude: exclude.map(|client| Bytes::copy_from_slice(client.as_bytes())).unwrap_or_default(),
+        trace: publication.trace.as_ref().map(|trace| trace.to_bytes().to_vec().into()).unwrap_or_default(),
     }
 }
 
@@ -119,6 +122,8 @@ fn read(publication: schema::Publication) -> Result<Publication, Malformed> {
         info: publication.info.map(read_info).transpose()?.map(Box::new),
         tags: publication.tags.into_iter().collect(),
         exclude,
+        // What is none is no reason to lose a publication.
+        trace: TraceParent::from_slice(&publication.trace).map(Box::new),
         offset: 0,
     })
 }
@@ -181,6 +186,7 @@ mod tests {
             info: Some(Box::new(info())),
             tags: BTreeMap::from([("k".into(), "v".into())]),
             exclude: Some(Box::new(ClientId::random())),
+            trace: Some(Box::new(TraceParent { trace: [1; 16], span: [2; 8] })),
             offset: 0,
         }
     }
@@ -233,6 +239,84 @@ mod tests {
         // A field 100 of a later version.
         extended.extend(b"\xa2\x06\x01x");
         assert!(open(extended.into()).is_ok());
+    }
+
+    /// A publication as nodes knew it before there were traces.
+    #[derive(Clone, PartialEq, Message)]
+    struct Untraced {
+        #[prost(bytes = "bytes", tag = "1")]
+        data: Bytes,
+        #[prost(int32, tag = "2")]
+        form: i32,
+        #[prost(bytes = "vec", tag = "6")]
+        exclude: Vec<u8>,
+    }
+
+    /// An envelope of such a node.
+    #[derive(Clone, PartialEq, Message)]
+    struct Older {
+        #[prost(uint32, tag = "1")]
+        version: u32,
+        #[prost(message, repeated, tag = "4")]
+        publications: Vec<Untraced>,
+    }
+
+    const TRACE: TraceParent = TraceParent { trace: [7; 16], span: [9; 8] };
+
+    fn traced(trace: Option<TraceParent>) -> Publication {
+        Publication { trace: trace.map(Box::new), ..Publication::of(RawJson::string("x")) }
+    }
+
+    fn sent(one: &Publication) -> Vec<u8> {
+        [head(), publication(one)].concat()
+    }
+
+    fn only(bytes: Vec<u8>) -> Arc<Publication> {
+        let Ok(Parcel::Publications(None, came)) = open(bytes.into()) else { panic!() };
+        let [one] = &came[..] else { panic!("{came:?}") };
+        Arc::clone(one)
+    }
+
+    #[test]
+    fn f48_an_older_node_reads_what_is_traced_and_is_read() {
+        let older = Older::decode(&sent(&traced(Some(TRACE)))[..]).unwrap();
+        assert_eq!((older.version, older.publications.len()), (1, 1));
+        assert_eq!(&older.publications[0].data[..], b"\"x\"");
+        let came = only(older.encode_to_vec());
+        assert_eq!((came.data.as_bytes(), came.data.json()), (&b"\"x\""[..], Json::Line));
+        assert_eq!(came.trace, None);
+    }
+
+    #[test]
+    fn f48_what_is_not_traced_is_sent_as_it_was_before() {
+        let untraced = Untraced { data: b"\"x\""[..].into(), form: 1, exclude: Vec::new() };
+        let older = Older { version: 1, publications: vec![untraced] };
+        assert_eq!(sent(&traced(None)), older.encode_to_vec());
+        let more = sent(&traced(Some(TRACE))).len() - older.encode_to_vec().len();
+        assert_eq!(more, 2 + TraceParent::BYTES);
+    }
+
+    #[test]
+    fn f48_what_a_newer_node_says_of_a_trace_harms_nothing() {
+        let trace = TRACE.to_bytes();
+        assert_eq!(only(sent(&traced(Some(TRACE)))).trace.as_deref(), Some(&TRACE));
+        for (said, expected) in [
+            (&trace[..23], None),
+            (&[0; 24][..], None),
+            (&[trace.as_slice(), b"more"].concat()[..], None),
+            (&trace[..], Some(&TRACE)),
+        ] {
+            // Field 7 of the publication, and field 100, which nobody knows.
+            let mut publication = write(&traced(None)).encode_to_vec();
+            publication.extend([0x3a, u8::try_from(said.len()).unwrap()]);
+            publication.extend(said);
+            publication.extend(b"\xa2\x06\x01x");
+            let mut bytes = head();
+            bytes.extend([0x22, u8::try_from(publication.len()).unwrap()]);
+            bytes.extend(publication);
+            let came = only(bytes);
+            assert_eq!((came.data.as_bytes(), came.trace.as_deref()), (&b"\"x\""[..], expected));
+        }
     }
 
     proptest! {

@@ -23,6 +23,7 @@ use super::{Broker, BrokerError, Draft, History, PublishOptions, Published, Rang
 use crate::metrics::Metrics;
 use crate::model::{Channel, Epoch, Notice, Position};
 use crate::redis::{Call, Failure, Redis, Script, script};
+use crate::telemetry::traces::Traces;
 
 static PUBLISH: Script = script!("publish.lua");
 
@@ -30,6 +31,7 @@ static PUBLISH: Script = script!("publish.lua");
 pub struct RedisBroker {
     redis: Arc<Redis>,
     feed: Arc<Feed>,
+    traces: Traces,
 }
 
 impl From<Failure> for BrokerError {
@@ -43,15 +45,26 @@ impl From<Failure> for BrokerError {
 }
 
 impl RedisBroker {
-    /// A broker that delivers to `receiver`. Works on `runtime` until it is dropped.
+    /// A broker that delivers to `receiver`. Works on `runtime` until it is dropped. Traces nothing.
     pub fn new(
         redis: Arc<Redis>,
         receiver: Arc<dyn Receiver>,
         metrics: Arc<Metrics>,
         runtime: &Handle,
     ) -> Arc<Self> {
+        Self::traced(redis, receiver, metrics, runtime, Traces::default())
+    }
+
+    /// The same, with a span for each command that publishes what is traced.
+    pub fn traced(
+        redis: Arc<Redis>,
+        receiver: Arc<dyn Receiver>,
+        metrics: Arc<Metrics>,
+        runtime: &Handle,
+        traces: Traces,
+    ) -> Arc<Self> {
         let feed = Feed::start(Arc::clone(&redis), receiver, metrics, runtime);
-        Arc::new(Self { redis, feed })
+        Arc::new(Self { redis, feed, traces })
     }
 
     /// Sends an envelope that is kept nowhere.
@@ -60,6 +73,17 @@ impl RedisBroker {
         // How many heard it says nothing: those of this server alone, and no proof that one will deliver it.
         self.redis.instance_of(channel).call::<u64>(call).await?;
         Ok(())
+    }
+
+    /// Sends what is kept nowhere, and of which no repetition is known.
+    async fn relay(&self, channel: &Channel, drafts: &[Draft]) -> Result<Vec<Published>, BrokerError> {
+        if drafts.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut envelope = envelope::head();
+        drafts.iter().for_each(|draft| envelope.extend(envelope::publication(&draft.publication)));
+        self.send(channel, envelope).await?;
+        Ok(vec![Published { position: None, is_suppressed: false }; drafts.len()])
     }
 
     async fn run_script(
@@ -141,17 +165,17 @@ impl Broker for RedisBroker {
         drafts: Vec<Draft>,
         options: PublishOptions,
     ) -> Result<Vec<Published>, BrokerError> {
-        let is_plain = options.retention.is_none();
-        if !is_plain || drafts.iter().any(|draft| draft.idempotency_key.is_some()) {
-            return self.run_script(channel, &drafts, options).await;
-        }
-        if drafts.is_empty() {
-            return Ok(Vec::new());
-        }
-        let mut envelope = envelope::head();
-        drafts.iter().for_each(|draft| envelope.extend(envelope::publication(&draft.publication)));
-        self.send(channel, envelope).await?;
-        Ok(vec![Published { position: None, is_suppressed: false }; drafts.len()])
+        let is_plain =
+            options.retention.is_none() && drafts.iter().all(|draft| draft.idempotency_key.is_none());
+        let name = if is_plain { "PUBLISH" } else { "EVALSHA" };
+        let command = self.traces.command(name, drafts.iter().map(|draft| &draft.publication));
+        let published = if is_plain {
+            self.relay(channel, &drafts).await
+        } else {
+            self.run_script(channel, &drafts, options).await
+        };
+        command.end(published.as_ref().err().map(|error| error.label()));
+        published
     }
 
     async fn announce(&self, channel: &Channel, notice: Notice) -> Result<(), BrokerError> {

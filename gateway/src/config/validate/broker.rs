@@ -38,7 +38,8 @@ fn check_address(address: &str) -> Result<(), &'static str> {
     check_authority(authority)
 }
 
-fn check_authority(authority: &str) -> Result<(), &'static str> {
+/// Whether it is `HOST` or `HOST:PORT`.
+pub(super) fn check_authority(authority: &str) -> Result<(), &'static str> {
     let (host, port) = match authority.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
         Some((address, port)) if address.parse::<std::net::Ipv6Addr>().is_ok() => ("ipv6", port),
         Some(_) => return Err("has no valid IPv6 address"),

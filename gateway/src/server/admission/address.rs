@@ -7,6 +7,7 @@ use axum::http::{HeaderMap, HeaderName};
 use ipnet::IpNet;
 
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 
 /// What is counted as one address: an IPv4 address, or the first 64 bits of an IPv6 address, because whoever has one
 /// of the addresses below them has all of them (RFC 4291 §2.5.1).
@@ -71,6 +72,17 @@ impl Proxies {
         }
         said
     }
+}
+
+/// Whether a proxy says that the client spoke TLS; `None` if it does not say. If it lists several, all of them must have:
+/// the first may be the client's own word.
+pub(super) fn came_by_tls(headers: &HeaderMap) -> Option<bool> {
+    let is_tls =
+        |scheme: &str| ["https", "wss"].iter().any(|known| scheme.trim().eq_ignore_ascii_case(known));
+    let values = headers.get_all(X_FORWARDED_PROTO).iter();
+    values
+        .map(|value| value.to_str().unwrap_or_default().split(',').all(is_tls))
+        .reduce(|one, other| one && other)
 }
 
 /// What a header says of the client.
@@ -163,6 +175,24 @@ mod tests {
         assert_eq!(both("198.51.100.7", "for=198.51.100.7"), "198.51.100.7");
         assert_eq!(both("198.51.100.7", "for=203.0.113.9"), PEER);
         assert_eq!(both("198.51.100.7", "for=unknown"), PEER);
+    }
+
+    #[test]
+    fn every_scheme_that_a_proxy_names_must_be_that_of_tls() {
+        let said = |values: &[&'static str]| {
+            let mut map = HeaderMap::new();
+            for value in values {
+                map.append("x-forwarded-proto", axum::http::HeaderValue::from_static(value));
+            }
+            came_by_tls(&map)
+        };
+        assert_eq!(said(&[]), None);
+        for values in [&["https"][..], &["WSS"], &["https,  wss"], &["https", "https"]] {
+            assert_eq!(said(values), Some(true), "{values:?}");
+        }
+        for values in [&["http"][..], &[""], &["https,"], &["https, http"], &["http", "https"], &["httpss"]] {
+            assert_eq!(said(values), Some(false), "{values:?}");
+        }
     }
 
     #[test]

@@ -35,7 +35,7 @@ pub(super) async fn part(mut stream: impl AsyncRead + AsyncWrite + Unpin, answer
 
 /// The cheap way: reads what is there, answers, and closes. If more of the request is on its way, its sender may get a
 /// reset instead.
-pub(super) fn hang_up(stream: &TcpStream, answer: &str) {
+pub(super) fn hang_up(stream: &TcpStream, answer: &[u8]) {
     let mut buffer = [0; BUFFER_BYTES];
     for _ in 0..HEAD_BYTES_MAX / BUFFER_BYTES {
         if !matches!(stream.try_read(&mut buffer), Ok(BUFFER_BYTES)) {
@@ -43,7 +43,7 @@ pub(super) fn hang_up(stream: &TcpStream, answer: &str) {
         }
     }
     // A fresh socket takes this much; a client that is gone needs no answer.
-    drop(stream.try_write(answer.as_bytes()));
+    drop(stream.try_write(answer));
 }
 
 async fn read_head(stream: &mut (impl AsyncRead + Unpin), buffer: &mut [u8]) {

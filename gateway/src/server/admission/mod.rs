@@ -58,6 +58,8 @@ const NO_PLACE_SECONDS: std::ops::RangeInclusive<u64> = 1..=5;
 const NO_PLACE_OF_ADDRESS_SECONDS: std::ops::RangeInclusive<u64> = 5..=10;
 /// The same while the node stops: another one takes it.
 const STOPPING_SECONDS: std::ops::RangeInclusive<u64> = 1..=2;
+/// The alert `internal_error`, which is fatal (RFC 8446 §6).
+const TLS_ALERT: &[u8] = &[21, 3, 3, 0, 2, 2, 80];
 
 /// How much a node takes.
 #[derive(Clone, Debug)]
@@ -74,6 +76,8 @@ pub struct Limits {
     pub address_handshakes_per_second: usize,
     /// Proxies whose word on a client's address is taken.
     pub trusted_proxies: Vec<IpNet>,
+    /// Whether clients must come with TLS: to this node, or to a proxy that says so.
+    pub requires_tls: bool,
     /// Memory.
     pub memory: MemoryLimits,
     /// How many may be told at a time that they are sent away; each is an open file.
@@ -135,7 +139,8 @@ impl Admission {
         if self.is_short_of_memory.load(Ordering::Relaxed) {
             return Err(self.refuse(Reason::Memory));
         }
-        let is_proxy = self.addresses.are_limited() && self.proxies.include(peer);
+        let is_trusted = self.proxies.include(peer);
+        let is_proxy = is_trusted && self.addresses.are_limited();
         // Of whom a proxy speaks is known once the head of the request is read.
         let address = if is_proxy { None } else { self.admit_address(peer)? };
         let turn = self.turns.lock().take(Instant::now());
@@ -144,6 +149,7 @@ impl Admission {
             Turn::After(wait) => Ok(Visit {
                 admission: Arc::clone(self),
                 wait,
+                is_trusted,
                 proxy: is_proxy.then_some(peer),
                 permit: RefCell::new(Some(Permit { node, address })),
             }),
@@ -162,13 +168,19 @@ impl Admission {
                 farewell::part(stream, &answer).await;
                 drop(permit);
             })),
-            Err(_) => farewell::hang_up(&stream, &answer),
+            Err(_) => farewell::hang_up(&stream, answer.as_bytes()),
         }
+    }
+
+    /// Sends whoever is on `stream` away from a listener of TLS, in one step: with an alert that says nothing. An answer
+    /// that can be read would cost the handshake that is refused.
+    pub fn send_away_from_tls(&self, stream: &TcpStream) {
+        farewell::hang_up(stream, TLS_ALERT);
     }
 
     /// The same in one step: there is no file, or no time, for more.
     pub fn send_away_at_once(&self, stream: &TcpStream, refusal: Refusal) {
-        farewell::hang_up(stream, &refusal.to_text());
+        farewell::hang_up(stream, refusal.to_text().as_bytes());
     }
 
     /// Waits until everybody is told who is being told now, at most for `patience`.
@@ -189,6 +201,7 @@ impl Admission {
             }
             Reason::InternalConnectionsMax | Reason::AddressRate => rand::random_range(NO_PLACE_SECONDS),
             Reason::AddressConnectionsMax => rand::random_range(NO_PLACE_OF_ADDRESS_SECONDS),
+            Reason::Tls | Reason::TlsRequired => 0,
         };
         self.refused(Refusal { reason, retry_after })
     }
@@ -280,6 +293,8 @@ fn tell(notice: Notice, reason: Option<Reason>) {
 pub struct Visit {
     admission: Arc<Admission>,
     wait: Duration,
+    /// Whether it comes from a proxy whose word is taken.
+    is_trusted: bool,
     /// Where it comes from, if a proxy there says whose request it is.
     proxy: Option<IpAddr>,
     /// `None` once the connection has it.
@@ -304,11 +319,15 @@ impl Visit {
         }
     }
 
-    /// Looks whose request this is, if a proxy has sent it. The connection is counted to this address from now on.
+    /// Looks whose request this is, if a proxy has sent it, and whether the client spoke TLS, if it has to. The connection
+    /// is counted to this address from now on. `is_protected` says that the request came over TLS.
     ///
     /// # Errors
     /// [`Refusal`]: the answer to this request, which is counted as such.
-    pub fn identify(&self, headers: &HeaderMap) -> Result<(), Refusal> {
+    pub fn identify(&self, headers: &HeaderMap, is_protected: bool) -> Result<(), Refusal> {
+        if self.admission.limits.requires_tls && !self.came_by_tls(headers, is_protected) {
+            return Err(self.admission.refuse(Reason::TlsRequired));
+        }
         let Some(proxy) = self.proxy else { return Ok(()) };
         let client = self.admission.proxies.client(proxy, headers);
         if let Some(permit) = self.permit.borrow_mut().as_mut() {
@@ -317,6 +336,12 @@ impl Visit {
             permit.address = self.admission.admit_address(client)?;
         }
         Ok(())
+    }
+
+    /// What a proxy says of the client's own connection goes before what we know of the proxy's.
+    fn came_by_tls(&self, headers: &HeaderMap, is_protected: bool) -> bool {
+        let said = if self.is_trusted { address::came_by_tls(headers) } else { None };
+        said.unwrap_or(is_protected)
     }
 
     /// The places that it holds, for the connection that it becomes. Once.

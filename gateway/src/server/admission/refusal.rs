@@ -30,6 +30,12 @@ pub enum Reason {
     /// The internal listener has as many connections as it may.
     #[error("too many connections at a time")]
     InternalConnectionsMax,
+    /// It does not speak TLS to a listener of TLS, or not well enough.
+    #[error("this port speaks TLS: use https or wss")]
+    Tls,
+    /// It came without TLS, to this node or to a proxy before it.
+    #[error("TLS is required: use wss")]
+    TlsRequired,
 }
 
 impl Reason {
@@ -44,6 +50,8 @@ impl Reason {
             Self::AddressRate => "address_rate",
             Self::AddressConnectionsMax => "address_connections_max",
             Self::InternalConnectionsMax => "internal_connections_max",
+            Self::Tls => "tls",
+            Self::TlsRequired => "tls_required",
         }
     }
 
@@ -53,19 +61,22 @@ impl Reason {
     }
 
     fn status(self) -> StatusCode {
-        match self.is_of_address() {
-            true => StatusCode::TOO_MANY_REQUESTS,
-            false => StatusCode::SERVICE_UNAVAILABLE,
+        match self {
+            Self::Tls => StatusCode::BAD_REQUEST,
+            Self::TlsRequired => StatusCode::FORBIDDEN,
+            _ if self.is_of_address() => StatusCode::TOO_MANY_REQUESTS,
+            _ => StatusCode::SERVICE_UNAVAILABLE,
         }
     }
 }
 
-/// An answer to somebody who is sent away: 503, or 429 if it is about its address.
+/// An answer to somebody who is sent away: 503, 429 if it is about its address, 400 or 403 if it should
+/// speak TLS.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Refusal {
     /// Why.
     pub reason: Reason,
-    /// When to come again, in seconds.
+    /// When to come again, in seconds; 0: not in this way.
     pub retry_after: u64,
 }
 
@@ -78,10 +89,13 @@ impl Refusal {
     /// The whole response, for a socket on which nobody speaks HTTP.
     pub(super) fn to_text(self) -> String {
         let (status, body) = (self.reason.status(), self.body());
+        let retry_after = match self.retry_after {
+            0 => String::new(),
+            seconds => format!("retry-after: {seconds}\r\n"),
+        };
         format!(
-            "HTTP/1.1 {status}\r\nretry-after: {}\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\
+            "HTTP/1.1 {status}\r\n{retry_after}content-type: application/json\r\ncontent-length: {}\r\n\
              cache-control: no-store\r\nconnection: close\r\n\r\n{body}",
-            self.retry_after,
             body.len(),
         )
     }
@@ -91,7 +105,9 @@ impl Refusal {
         let mut response = Response::new(Body::from(self.body()));
         *response.status_mut() = self.reason.status();
         let headers = response.headers_mut();
-        headers.insert(header::RETRY_AFTER, HeaderValue::from(self.retry_after));
+        if self.retry_after > 0 {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from(self.retry_after));
+        }
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
         headers.insert(header::CONNECTION, HeaderValue::from_static("close"));

@@ -13,6 +13,7 @@ fn limits() -> Limits {
         address_connections_max: 0,
         address_handshakes_per_second: 0,
         trusted_proxies: vec!["10.0.0.0/8".parse().unwrap()],
+        requires_tls: false,
         memory: MemoryLimits { resident_bytes_max: usize::MAX, address_space_bytes_max: None },
         farewells_max: 1,
     }
@@ -83,24 +84,31 @@ fn whoever_comes_from_a_proxy_is_counted_where_the_proxy_says() {
     let admission = admission(|limits| limits.address_connections_max = 1);
     let enter = || admission.enter(PROXY).unwrap();
     let (one, same, other) = (enter(), enter(), enter());
-    assert_eq!(one.identify(&forwarded("203.0.113.1")), Ok(()));
-    let refused = same.identify(&forwarded("203.0.113.1")).unwrap_err();
+    assert_eq!(one.identify(&forwarded("203.0.113.1"), false), Ok(()));
+    let refused = same.identify(&forwarded("203.0.113.1"), false).unwrap_err();
     assert_eq!(refused.reason, Reason::AddressConnectionsMax);
-    assert_eq!(other.identify(&forwarded("203.0.113.2")), Ok(()));
-    assert_eq!(one.identify(&forwarded("203.0.113.1")), Ok(()), "its second request is no second connection");
-    assert_eq!(other.identify(&forwarded("203.0.113.1")).unwrap_err().reason, Reason::AddressConnectionsMax);
+    assert_eq!(other.identify(&forwarded("203.0.113.2"), false), Ok(()));
+    assert_eq!(
+        one.identify(&forwarded("203.0.113.1"), false),
+        Ok(()),
+        "its second request is no second connection"
+    );
+    assert_eq!(
+        other.identify(&forwarded("203.0.113.1"), false).unwrap_err().reason,
+        Reason::AddressConnectionsMax
+    );
     let permit = one.take_permit();
     drop(one);
-    assert!(same.identify(&forwarded("203.0.113.1")).is_err(), "the connection has it");
+    assert!(same.identify(&forwarded("203.0.113.1"), false).is_err(), "the connection has it");
     drop(permit);
-    assert_eq!(same.identify(&forwarded("203.0.113.1")), Ok(()));
+    assert_eq!(same.identify(&forwarded("203.0.113.1"), false), Ok(()));
 }
 
 #[test]
 fn who_is_no_trusted_proxy_is_counted_itself_whatever_it_says() {
     let admission = admission(|limits| limits.address_connections_max = 1);
     let visit = admission.enter(PEER).unwrap();
-    assert_eq!(visit.identify(&forwarded("203.0.113.1")), Ok(()));
+    assert_eq!(visit.identify(&forwarded("203.0.113.1"), false), Ok(()));
     assert_eq!(reason(admission.enter(PEER)), Some(Reason::AddressConnectionsMax));
     assert!(admission.addresses.admit("203.0.113.1".parse::<IpAddr>().unwrap().into()).is_ok());
 }

@@ -56,7 +56,7 @@ pub(super) struct Kept(pub(super) Arc<Publication>);
 
 impl Serialize for Kept {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let Publication { data, info, tags, offset, exclude: _ } = &*self.0;
+        let Publication { data, info, tags, offset, exclude: _, trace: _ } = &*self.0;
         let mut publication = serializer.serialize_struct("Publication", 4)?;
         match data.json_line().map(|line| RawJson::parse(&line)) {
             Some(Ok(json)) => publication.serialize_field("data", raw(&json))?,

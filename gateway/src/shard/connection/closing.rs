@@ -1,10 +1,10 @@
 //! The end of a connection: everybody forgets it, the client reads why, and the socket goes.
 
+use std::io::ErrorKind;
 use std::rc::Rc;
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use rustix::net::Shutdown;
 
 use super::Connection;
 use crate::config::SlowConsumer;
@@ -61,10 +61,10 @@ impl Connection {
             // On a timeout the peer did not read or did not answer: it is dropped all the same.
             drop(tokio::time::timeout(timeout, self.part()).await);
         }
-        if !self.link.outbox.borrow().is_empty() {
+        if self.has_unwritten() {
             self.shard.cut.set(self.shard.cut.get() + 1);
             // What the peer does not read must not stay in the kernel either.
-            drop(self.stream.set_zero_linger());
+            drop(self.socket.stream().set_zero_linger());
         }
         self.ending = Some(Box::new(Ending { code: code_label(&reason, code), reason: reason.label() }));
         tracing::debug!(
@@ -82,35 +82,40 @@ impl Connection {
             if std::mem::take(&mut self.yields) {
                 tokio::task::yield_now().await;
             }
-            if self.link.outbox.borrow().is_empty() || self.stream.writable().await.is_err() {
+            if !self.has_unwritten() || self.socket.writable().await.is_err() {
                 break;
             }
         }
         if self.peer_closed || self.is_garbled {
-            // An error means that the peer is gone already.
-            let _gone = rustix::net::shutdown(&*self.stream, Shutdown::Write);
+            self.socket.shut_down();
         }
         if !self.peer_closed {
             self.read_to_the_end().await;
+            self.socket.say_end();
         }
+    }
+
+    /// Whether something is left that the peer has not taken.
+    fn has_unwritten(&self) -> bool {
+        !self.link.outbox.borrow().is_empty() || self.socket.has_unsent()
     }
 
     /// Reads and forgets until the peer closes, or has sent its fill: what is not read would become a reset, which
     /// overtakes the close frame.
     async fn read_to_the_end(&mut self) {
         let mut total = 0;
-        while !self.peer_closed && self.stream.readable().await.is_ok() {
+        while !self.peer_closed && self.socket.readable().await.is_ok() {
             // Reading takes nothing from the runtime's budget: a peer that floods would keep the thread.
             tokio::task::yield_now().await;
             let shard = Rc::clone(&self.shard);
             let mut buffer = shard.read_buffer.borrow_mut();
-            match self.stream.try_read(&mut buffer) {
+            match self.socket.try_read(&mut buffer) {
                 Ok(0) => return,
                 Ok(count) => {
                     total += count;
                     self.look_for_close(&mut buffer[..count]);
                 }
-                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
+                Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {}
                 Err(_) => return,
             }
             if total > if self.is_garbled { LINGER_BYTES_MAX } else { FAREWELL_BYTES_MAX } {

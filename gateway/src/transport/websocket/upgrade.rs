@@ -9,10 +9,11 @@ use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
 use rustix::net::sockopt;
 use tokio::net::TcpStream;
+use tokio_rustls::server::TlsStream;
 
 use crate::model::ClientId;
 use crate::protocol::Conversation;
-use crate::shard::{Arrival, Permit, Shard};
+use crate::shard::{Arrival, Permit, Shard, Socket};
 
 /// What a connection whose handshake was accepted will speak.
 ///
@@ -46,12 +47,12 @@ pub async fn upgrade(
 ) {
     let client = ClientId::random();
     let conversation = (acceptance.0)(client);
-    if let Some((stream, unread)) = take_back(upgrade, send_buffer_bytes).await {
-        shard.take_in(Arrival { stream, unread, conversation, client, permit });
+    if let Some((socket, unread)) = take_back(upgrade, send_buffer_bytes).await {
+        shard.take_in(Arrival { socket, unread, conversation, client, permit });
     }
 }
 
-async fn take_back(upgrade: OnUpgrade, send_buffer_bytes: usize) -> Option<(TcpStream, Bytes)> {
+async fn take_back(upgrade: OnUpgrade, send_buffer_bytes: usize) -> Option<(Socket, Bytes)> {
     let upgraded: Upgraded = match upgrade.await {
         Ok(upgraded) => upgraded,
         Err(error) => {
@@ -59,11 +60,22 @@ async fn take_back(upgrade: OnUpgrade, send_buffer_bytes: usize) -> Option<(TcpS
             return None;
         }
     };
-    let parts = upgraded.downcast::<TokioIo<TcpStream>>().expect("the listener serves plain TCP streams");
-    let stream = parts.io.into_inner();
+    let (stream, tls, unread) = match upgraded.downcast::<TokioIo<TcpStream>>() {
+        Ok(parts) => (parts.io.into_inner(), None, parts.read_buf),
+        Err(upgraded) => {
+            let parts = upgraded.downcast::<TokioIo<TlsStream<TcpStream>>>();
+            let parts = parts.expect("the listener serves TCP streams, plain or under TLS");
+            let (stream, tls) = parts.io.into_inner().into_inner();
+            (stream, Some(tls), parts.read_buf)
+        }
+    };
     // The kernel's default would hide megabytes of a stalled client. A socket that is gone says so later.
     if let Err(error) = sockopt::set_socket_send_buffer_size(&stream, send_buffer_bytes) {
         tracing::debug!(%error, "could not bound the send buffer");
     }
-    Some((stream, parts.read_buf))
+    let socket = match tls {
+        None => Socket::from(stream),
+        Some(tls) => Socket::protected(stream, tls),
+    };
+    Some((socket, unread))
 }

@@ -2,15 +2,20 @@ use std::collections::VecDeque;
 
 use futures_util::{SinkExt as _, StreamExt as _};
 use serde_json::{Value, json};
-use tokio::net::TcpStream;
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite};
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::{WebSocketStream, client_async};
 
 use super::within;
 
+/// What a client speaks over: a socket, with TLS or without.
+pub(crate) trait Io: AsyncRead + AsyncWrite + Unpin + Send {}
+
+impl<T: AsyncRead + AsyncWrite + Unpin + Send> Io for T {}
+
 /// A well-behaved client of any form.
 pub(crate) struct Client {
-    socket: WebSocketStream<TcpStream>,
+    socket: WebSocketStream<Box<dyn Io>>,
     last_id: u32,
     /// Pushes that came while something else was waited for.
     pushes: VecDeque<Value>,
@@ -35,12 +40,12 @@ pub(crate) struct Publication {
 
 impl Client {
     /// Connects and says `connect` with `token`.
-    pub(crate) async fn native(stream: TcpStream, token: &str) -> Self {
+    pub(crate) async fn native(stream: impl Io + 'static, token: &str) -> Self {
         Self::native_with(stream, json!({"token": token})).await
     }
 
     /// Connects and says `connect` with this `request`.
-    pub(crate) async fn native_with(stream: TcpStream, request: Value) -> Self {
+    pub(crate) async fn native_with(stream: impl Io + 'static, request: Value) -> Self {
         let mut client = Self::native_silent(stream).await;
         let reply = client.call(json!({ "connect": request })).await;
         assert!(reply["connect"]["client"].is_string(), "{reply}");
@@ -49,17 +54,17 @@ impl Client {
     }
 
     /// Connects and says nothing yet.
-    pub(crate) async fn native_silent(stream: TcpStream) -> Self {
+    pub(crate) async fn native_silent(stream: impl Io + 'static) -> Self {
         Self::handshake(stream, "/connection/websocket").await
     }
 
     /// Connects with a token in the address and says nothing yet.
-    pub(crate) async fn native_verified(stream: TcpStream, token: &str) -> Self {
+    pub(crate) async fn native_verified(stream: impl Io + 'static, token: &str) -> Self {
         Self::handshake(stream, &format!("/connection/websocket?token={token}")).await
     }
 
     /// Connects to the bare form and reads its connect push.
-    pub(crate) async fn bare(stream: TcpStream, token: &str, query: &str) -> Self {
+    pub(crate) async fn bare(stream: impl Io + 'static, token: &str, query: &str) -> Self {
         let mut client = Self::handshake(stream, &format!("/ws?token={token}&{query}")).await;
         let mut push = client.next_push().await;
         client.welcome = push["connect"].take();
@@ -68,11 +73,12 @@ impl Client {
     }
 
     /// Connects to the form with nothing but data, in which nobody greets.
-    pub(crate) async fn data(stream: TcpStream, token: &str, query: &str) -> Self {
+    pub(crate) async fn data(stream: impl Io + 'static, token: &str, query: &str) -> Self {
         Self::handshake(stream, &format!("/ws?token={token}&{query}")).await
     }
 
-    async fn handshake(stream: TcpStream, path: &str) -> Self {
+    async fn handshake(stream: impl Io + 'static, path: &str) -> Self {
+        let stream: Box<dyn Io> = Box::new(stream);
         let connecting = client_async(format!("ws://test{path}"), stream);
         let (socket, _) = within("the upgrade", connecting).await.expect("the upgrade is accepted");
         Self {
@@ -237,6 +243,15 @@ impl Client {
                 return (frame.code.into(), frame.reason.as_str().to_owned());
             }
         }
+    }
+
+    /// Waits until the gateway, which has closed, says that nothing follows; over TLS that is more than the end of the
+    /// socket.
+    pub(crate) async fn ends(mut self) {
+        let mut rest = Vec::new();
+        let reading = self.socket.get_mut().read_to_end(&mut rest);
+        within("the end", reading).await.expect("it is said that nothing follows");
+        assert_eq!(rest, [0; 0], "nothing follows the close frame");
     }
 
     /// Closes in order.

@@ -2,7 +2,9 @@
 //!
 //! Everything that waits does so for a fact and gives up after [`PATIENCE`], saying what it waited for.
 
+mod certificates;
 mod client;
+mod collector;
 mod gateway;
 mod http;
 mod metrics;
@@ -11,18 +13,22 @@ mod protobuf;
 mod proxy;
 mod raw;
 mod redis;
+mod tls;
 mod token;
 
 use std::time::Duration;
 
+pub(crate) use certificates::{TempDirectory, certificates};
 pub(crate) use client::{Client, Publication};
+pub(crate) use collector::{Collector, Span};
 pub(crate) use gateway::{API_KEY, Gateway, config, namespace};
 pub(crate) use http::{Answer, get, post};
 pub(crate) use process::Process;
 pub(crate) use protobuf::{ProtobufClient, replies, schema};
 pub(crate) use proxy::Proxy;
 pub(crate) use raw::{Raw, bare_path, frame, upgrade_request};
-pub(crate) use redis::{OwnRedis, Redis, Server, documented_redis_user};
+pub(crate) use redis::{OwnRedis, Redis, Server, documented_redis_user, free_port};
+pub(crate) use tls::{Authority, Files, Shown};
 pub(crate) use token::{SECRET, after, encode, forge, now, sign, sign_claims};
 
 /// How long a fact may take: far more than it does, on a machine that is busy with other tests.

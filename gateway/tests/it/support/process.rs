@@ -18,18 +18,39 @@ pub(crate) struct Process {
 impl Process {
     /// Runs `clarion` with `arguments` and nothing in its environment but `variables`.
     pub(crate) fn start(arguments: &[&str], variables: &[(&str, &str)]) -> Self {
+        Self::launch(Command::new(env!("CARGO_BIN_EXE_clarion")), None, arguments, variables)
+    }
+
+    /// The same with its standard error, where logs go, at `output`.
+    pub(crate) fn start_logging(output: Stdio, arguments: &[&str], variables: &[(&str, &str)]) -> Self {
+        Self::launch(Command::new(env!("CARGO_BIN_EXE_clarion")), Some(output), arguments, variables)
+    }
+
+    /// The same under limits of its own, as `--nofile=256`.
+    pub(crate) fn start_limited(limits: &[&str], arguments: &[&str], variables: &[(&str, &str)]) -> Self {
+        let mut prlimit = Command::new("prlimit");
+        prlimit.args(limits).arg(env!("CARGO_BIN_EXE_clarion"));
+        Self::launch(prlimit, None, arguments, variables)
+    }
+
+    fn launch(
+        mut command: Command,
+        output: Option<Stdio>,
+        arguments: &[&str],
+        variables: &[(&str, &str)],
+    ) -> Self {
         static STARTED: AtomicUsize = AtomicUsize::new(0);
         let number = STARTED.fetch_add(1, Ordering::Relaxed);
         let file = |name| PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("clarion-{number}.{name}"));
         let (stdout, stderr) = (file("stdout"), file("stderr"));
         let create = |path| Stdio::from(File::create(path).expect("the directory of tests is writable"));
-        let child = Command::new(env!("CARGO_BIN_EXE_clarion"))
+        let child = command
             .args(arguments)
             .env_clear()
             .envs(variables.iter().copied())
             .stdin(Stdio::null())
             .stdout(create(&stdout))
-            .stderr(create(&stderr))
+            .stderr(output.unwrap_or_else(|| create(&stderr)))
             .spawn()
             .expect("the binary starts");
         Self { child, stdout, stderr }
@@ -38,6 +59,16 @@ impl Process {
     /// What it wrote so far.
     pub(crate) fn output(&self) -> String {
         [&self.stdout, &self.stderr].map(|path| fs::read_to_string(path).expect("it is text")).concat()
+    }
+
+    /// By what the system knows it.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// What it wrote to standard output so far.
+    pub(crate) fn stdout(&self) -> String {
+        fs::read_to_string(&self.stdout).expect("it is text")
     }
 
     /// Where it serves clients, and where it serves the rest.

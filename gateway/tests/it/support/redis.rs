@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use clarion::config::{BrokerType, Config};
 use clarion::model::NodeId;
+use futures_util::StreamExt as _;
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::{Proxy, within};
@@ -110,8 +111,8 @@ async fn ask<T: redis::FromRedisValue>(address: &str, command: &str) -> T {
     within("Redis to answer", asking).await.unwrap_or_else(|error| panic!("{command}: {error}"))
 }
 
-/// One below those that the system gives to whoever does not choose: nobody gets it before Redis does.
-fn free_port() -> u16 {
+/// One below those that the system gives to whoever does not choose: nobody gets it before who asked.
+pub(crate) fn free_port() -> u16 {
     const FIRST: u32 = 18_000;
     const COUNT: u32 = 12_000;
     static TRIED: AtomicU32 = AtomicU32::new(0);
@@ -153,11 +154,32 @@ impl Redis {
         (Self { address: format!("redis://{}", proxy.address()), prefix: self.prefix.clone() }, proxy)
     }
 
+    /// What comes on `channel` through Redis from now on, as it comes.
+    pub(crate) async fn tap(&self, channel: &str) -> Tap {
+        let client = redis::Client::open(&*self.address).expect("it is an address");
+        let listening = async {
+            let mut listening = client.get_async_pubsub().await?;
+            listening.subscribe(format!("{}:c:{channel}", self.prefix)).await?;
+            redis::RedisResult::Ok(listening)
+        };
+        Tap(within("Redis to answer", listening).await.expect("it lets us listen"))
+    }
+
     /// How many nodes hear `channel`.
     pub(crate) async fn listeners(&self, channel: &str) -> usize {
         let command = format!("PUBSUB NUMSUB {}:c:{channel}", self.prefix);
         let (_, count): (String, usize) = ask(&self.address, &command).await;
         count
+    }
+}
+
+/// Hears what nodes tell one another.
+pub(crate) struct Tap(redis::aio::PubSub);
+
+impl Tap {
+    pub(crate) async fn next(&mut self) -> Vec<u8> {
+        let message = within("a message", self.0.on_message().next()).await;
+        message.expect("Redis is there").get_payload_bytes().to_vec()
     }
 }
 
