@@ -6,6 +6,6 @@ version=0.20.2
 folder=$1
 if [[ "$("$folder/bin/cargo-deny" --version 2>/dev/null)" != "cargo-deny $version" ]]; then
   # Not into the target folder of the project: its options are others.
-  CARGO_TARGET_DIR="$folder/build" cargo install --locked --root "$folder" "cargo-deny@$version"
-  rm -rf "$folder/build"
+  CARGO_TARGET_DIR="$folder/build-deny" cargo install --locked --root "$folder" "cargo-deny@$version"
+  rm -rf "$folder/build-deny"
 fi

@@ -7,6 +7,6 @@ set -euo pipefail
 version=0.5.4
 folder=$1
 if [[ "$("$folder/bin/mdbook" --version 2>/dev/null)" != "mdbook v$version" ]]; then
-  CARGO_TARGET_DIR="$folder/build" cargo install --locked --debug --no-default-features --features search --root "$folder" "mdbook@$version"
-  rm -rf "$folder/build"
+  CARGO_TARGET_DIR="$folder/build-mdbook" cargo install --locked --debug --no-default-features --features search --root "$folder" "mdbook@$version"
+  rm -rf "$folder/build-mdbook"
 fi

@@ -13,7 +13,7 @@ from .generator import entries, generate
 
 # Settings that the schema takes before deploy/clarion.yaml has them: their names are fixed, and versions of the gateway
 # with them are on their way. It may have them already.
-AHEAD = re.compile(r"(public|internal)\.tls|otlp|broker\.redis\.(sentinel|cluster|cluster_partitions)")
+AHEAD = re.compile(r"broker\.redis\.(sentinel|cluster|cluster_partitions)")
 
 SETTINGS = REPOSITORY / "deploy" / "clarion.yaml"
 

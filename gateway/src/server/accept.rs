@@ -82,6 +82,7 @@ impl Options {
                 self.admission.send_away(stream, self.admission.refuse(Reason::Tls));
                 return None;
             }
+            Ok(Err(HandshakeError::Silent)) => return None,
             Ok(Err(HandshakeError::Failed(error))) => tracing::debug!(%error, "a TLS handshake failed"),
             Err(_) => tracing::debug!("a TLS handshake took too long"),
         }

@@ -566,6 +566,7 @@ impl Connection {
                 Err(_) => {
                     // Nobody reads it any more; and what waits would be tried again for ever.
                     outbox.clear(&self.shard.budget);
+                    self.socket.give_up();
                     drop(outbox);
                     return self.link.close(CloseReason::ConnectionLost);
                 }

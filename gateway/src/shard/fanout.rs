@@ -198,7 +198,7 @@ impl Walk {
             if self.is_traced {
                 self.trace(selection, reach);
             }
-            recipients += 1;
+            recipients += usize::from(reach == Reach::Reached);
         }
         self.recipients += recipients;
         shard.count(&tally, policy);

@@ -37,6 +37,8 @@ struct Session {
     has_more: bool,
     /// What is encrypted and not sent, counted in bytes before that.
     unsent: Option<Charge>,
+    /// Nothing is sent any more, though the library may still hold something that it would like to send.
+    is_given_up: bool,
 }
 
 impl From<TcpStream> for Socket {
@@ -50,7 +52,7 @@ impl Socket {
     pub fn protected(stream: TcpStream, mut tls: ServerConnection) -> Self {
         tls.set_buffer_limit(Some(SEALED_BYTES_MAX));
         // Whoever read until now may have left something.
-        let session = Session { tls, has_more: true, unsent: None };
+        let session = Session { tls, has_more: true, unsent: None, is_given_up: false };
         Self { stream: Rc::new(stream), session: Some(Box::new(session)) }
     }
 
@@ -65,7 +67,7 @@ impl Socket {
 
     /// Whether something is encrypted that the socket has not taken.
     pub(super) fn has_unsent(&self) -> bool {
-        self.session.as_ref().is_some_and(|session| session.tls.wants_write())
+        self.session.as_ref().is_some_and(|session| session.wants_write())
     }
 
     pub(super) fn poll_read_ready(&self, ctx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -110,6 +112,13 @@ impl Socket {
         }
     }
 
+    /// Forgets what is encrypted and not sent, for ever: the peer is gone, and the library would keep it for it.
+    pub(super) fn give_up(&mut self) {
+        if let Some(session) = &mut self.session {
+            (session.is_given_up, session.unsent) = (true, None);
+        }
+    }
+
     /// Says, under TLS, that nothing more follows (`close_notify`, RFC 8446 §6.1), as far as the socket takes it.
     pub(super) fn say_end(&mut self) {
         if let Some(session) = &mut self.session {
@@ -128,6 +137,10 @@ impl Socket {
 }
 
 impl Session {
+    fn wants_write(&self) -> bool {
+        !self.is_given_up && self.tls.wants_write()
+    }
+
     fn read(&mut self, stream: &TcpStream, buffer: &mut [u8]) -> io::Result<usize> {
         self.has_more = true;
         for _ in 0..ROUNDS_MAX {
@@ -158,12 +171,15 @@ impl Session {
         slices: &[IoSlice<'_>],
         budget: &Arc<Budget>,
     ) -> io::Result<usize> {
-        if self.tls.wants_write() {
+        if self.is_given_up {
+            return Err(ErrorKind::BrokenPipe.into());
+        }
+        if self.wants_write() {
             return self.send(stream).map(|()| 0);
         }
         let taken = self.tls.writer().write_vectored(slices)?;
         let sent = self.send(stream);
-        if self.tls.wants_write() {
+        if self.wants_write() {
             self.unsent = Some(Charge::beyond(Arc::clone(budget), taken));
         }
         match sent {
@@ -175,7 +191,7 @@ impl Session {
     /// Sends some of what is encrypted; all of it, unless the socket takes no more.
     fn send(&mut self, stream: &TcpStream) -> io::Result<()> {
         let mut has_sent = false;
-        while self.tls.wants_write() {
+        while self.wants_write() {
             match self.tls.write_tls(&mut Raw(stream)) {
                 Ok(_) => has_sent = true,
                 Err(error) if error.kind() == ErrorKind::WouldBlock && has_sent => return Ok(()),

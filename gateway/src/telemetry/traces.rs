@@ -73,7 +73,8 @@ struct Headers<'a>(&'a dyn Fn(&str) -> Option<&'a str>);
 
 impl Extractor for Headers<'_> {
     fn get(&self, key: &str) -> Option<&str> {
-        (self.0)(key)
+        // `tracestate` is free text, and goes no further than to the first span.
+        (self.0)(key).filter(|_| key.eq_ignore_ascii_case("traceparent"))
     }
 
     fn keys(&self) -> Vec<&str> {

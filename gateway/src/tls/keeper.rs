@@ -58,6 +58,9 @@ pub enum HandshakeError {
     /// The peer speaks something else, maybe HTTP. Nothing of it was read.
     #[error("the peer does not speak TLS")]
     NotTls(TcpStream),
+    /// The peer has gone without a word, as load balancers do that only look whether somebody listens.
+    #[error("the peer said nothing")]
+    Silent,
     /// The handshake failed, or the peer is gone. It was told, if it could be.
     #[error(transparent)]
     Failed(#[from] io::Error),
@@ -83,7 +86,7 @@ impl Keeper {
     pub async fn accept(&self, stream: TcpStream) -> Result<TlsStream<TcpStream>, HandshakeError> {
         let mut first = [0];
         match stream.peek(&mut first).await? {
-            0 => return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into()),
+            0 => return Err(HandshakeError::Silent),
             _ if first[0] != HANDSHAKE_RECORD => return Err(HandshakeError::NotTls(stream)),
             _ => {}
         }

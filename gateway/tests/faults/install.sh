@@ -4,6 +4,8 @@ set -eu
 cd "$(dirname "$0")"
 . ../../../tools/debian.sh
 
+[ "$(id -u)" -eq 0 ] || needed "root: faults are made with the packet filter"
+
 # No service is wanted: the tests start servers of their own. A machine that has one keeps it.
 had_redis=$(command -v redis-server || true)
 # shellcheck disable=SC2046 # words on purpose

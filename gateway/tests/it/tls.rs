@@ -201,6 +201,30 @@ async fn a_slow_reader_is_closed_with_3008_and_others_keep_receiving() {
 }
 
 #[tokio::test]
+async fn who_resets_its_connection_while_it_is_closed_holds_up_nobody_on_its_shard() {
+    let stage = Stage::start(|config| {
+        config.shards = clarion::config::Auto::Fixed(1);
+        config.client.send_buffer_bytes = 16 << 10;
+        config.client.outbox_bytes_max = 128 << 10;
+        config.client.write_timeout = NEVER;
+        (config.client.ping_interval, config.client.pong_timeout) = (NEVER, NEVER / 2);
+    })
+    .await;
+    let slow = stage.connect_narrow("slow").await.subscribe("hot").await;
+    let filler = "x".repeat(8 << 10);
+    eventually("the slow one to be noticed", async || {
+        stage.gateway.api("publish", json!({"channel": "hot", "data": filler})).await;
+        stage.gateway.metric("clarion_slow_consumers_total").await == 1.0
+    })
+    .await;
+    // What it has not read makes a reset of it.
+    drop(slow);
+    stage.gateway.metric_is("clarion_connections", 0.0).await;
+    stage.connect("honest").await.leave().await;
+    stage.gateway.stop().await;
+}
+
+#[tokio::test]
 async fn who_takes_nothing_is_closed_when_the_write_timeout_is_over() {
     let stage = Stage::start(|config| {
         config.client.send_buffer_bytes = 16 << 10;

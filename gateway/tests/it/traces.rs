@@ -71,7 +71,6 @@ async fn a_publication_is_one_trace_over_all_nodes() {
         ("http.response.status_code", "200"),
         ("http.route", "/api/publish"),
         ("url.path", "/api/publish"),
-        ("url.scheme", "http"),
     ]);
     assert_eq!(server.attributes, expected);
     assert_eq!(

@@ -211,6 +211,14 @@ keys become files. Its result, as YAML:
 {{- end -}}
 {{- end -}}
 
+{{/* The port that traces go to; nothing if they go nowhere. */}}
+{{- define "clarion.tracesPort" -}}
+{{- with dig "otlp" "endpoint" "" (include "clarion.given" . | fromYaml) -}}
+{{- $url := urlParse . -}}
+{{- regexFind "[0-9]+$" (regexFind ":[0-9]+$" $url.host) | default (ternary "443" "80" (eq $url.scheme "https")) -}}
+{{- end -}}
+{{- end -}}
+
 {{/* The file of the first API key that may publish. The argument is the resolved configuration. */}}
 {{- define "clarion.publishKeyFile" -}}
 {{- $files := list -}}

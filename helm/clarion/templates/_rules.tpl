@@ -8,7 +8,7 @@
 {{- $rules := list -}}
 {{- range $rule := $group.rules -}}
 {{- if not (has ($rule.alert | default "") $wanted.disabled) -}}
-{{- if $rule.alert }}{{ include "clarion.overrideAlert" (dict "rule" $rule "wanted" $wanted) }}{{ end -}}
+{{- if $rule.alert }}{{ include "clarion.overrideAlert" (dict "rule" $rule "wanted" $wanted "job" $.Values.monitoring.serviceMonitor.job) }}{{ end -}}
 {{- $rules = append $rules $rule -}}
 {{- end -}}
 {{- end -}}
@@ -30,10 +30,12 @@
 {{- end -}}
 {{- end -}}
 
-{{/* Changes a rule in place. Arguments: rule, wanted. */}}
+{{/* Changes a rule in place. Arguments: rule, wanted, job. */}}
 {{- define "clarion.overrideAlert" -}}
 {{- $rule := .rule -}}
 {{- $own := get .wanted.overrides $rule.alert | default dict -}}
+{{- /* By what the nodes are found is a value of the ServiceMonitor. */}}
+{{- $_ := set $rule "expr" (replace "job=\"clarion\"" (printf "job=%q" .job) $rule.expr) -}}
 {{- range $key := list "for" "expr" -}}
 {{- with get $own $key }}{{ $_ := set $rule $key . }}{{ end -}}
 {{- end -}}

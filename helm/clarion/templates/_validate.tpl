@@ -116,6 +116,12 @@
 {{- if ne (empty $redis.tls.certKey) (empty $redis.tls.keyKey) }}
 - redis.tls.certKey and redis.tls.keyKey go together: a certificate with its key
 {{- end }}
+{{- if and $config.password .Values.secrets.existingSecret }}
+- config.broker.redis.password is given, and so is secrets.existingSecret, so no Secret would hold it: name the Secret that has it in redis.existingSecret
+{{- end }}
+{{- if and $sentinel.password .Values.secrets.existingSecret }}
+- config.broker.redis.sentinel.password is given, and so is secrets.existingSecret, so no Secret would hold it: name the Secret that has it in redis.existingSecret
+{{- end }}
 {{- if and $config.password $redis.existingSecret }}
 - config.broker.redis.password is given, and so is redis.existingSecret: keep one of them
 {{- end }}

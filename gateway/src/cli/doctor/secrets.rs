@@ -87,9 +87,9 @@ fn judged(name: &'static str, secrets: &[Named<'_>]) -> Finding {
 }
 
 fn reused_secrets(config: &Config) -> Finding {
-    let mut secrets = hmac_keys(config);
     // Tokens of both kinds may have one key: that is what the configuration offers by itself.
-    secrets.truncate(1);
+    let mut secrets = hmac_keys(config);
+    let of_tokens = secrets.len();
     secrets.extend(named_api_keys(config));
     let password = &config.broker.redis.password;
     secrets.extend((!password.is_empty()).then(|| ("broker.redis.password".to_owned(), password)));
@@ -97,7 +97,7 @@ fn reused_secrets(config: &Config) -> Finding {
         let earlier = secrets[..index].iter().find(|(_, other)| other.matches(secret.expose()))?;
         Some((setting.clone(), format!("{setting} is the same as {}", earlier.0)))
     };
-    match secrets.iter().enumerate().find_map(twin) {
+    match secrets.iter().enumerate().skip(of_tokens).find_map(twin) {
         None => Finding::ok("reused_secrets", "every secret serves one purpose"),
         Some((setting, same)) => Finding::ok("reused_secrets", same)
             .fails("who may do the one may do the other, and neither can be changed alone")
@@ -196,6 +196,11 @@ mod tests {
         let mut config = config(GOOD, &[ALSO_GOOD]);
         config.broker.redis.password = Secret::new(ALSO_GOOD);
         is(&reused_secrets(&config), Problem, &["broker.redis.password is the same as api.keys[0]"]);
+        config.broker.redis.password = Secret::default();
+        config.client.subscription_token.hmac_secret_key = Secret::new(GOOD);
+        is(&reused_secrets(&config), Ok, &[]);
+        config.client.subscription_token.hmac_secret_key = Secret::new(ALSO_GOOD);
+        is(&reused_secrets(&config), Problem, &["api.keys[0] is the same as client.subscription_token"]);
     }
 
     #[test]

@@ -18,6 +18,13 @@ pub(super) fn check(config: &Config, problems: &mut Problems) {
     let is_possible = public.files().is_some() || !config.public.trusted_proxies.is_empty();
     let path = "public.tls.required";
     problems.require(!public.required || is_possible, path, WITHOUT_WAY);
+    // Whoever asks for health or metrics there comes past the proxy.
+    let is_for_clients = !config.is_shared() || public.files().is_some();
+    problems.require(
+        !public.required || is_for_clients,
+        "public.tls.required",
+        "would refuse health checks as well, because public and internal share a listener: give internal another port",
+    );
     let is_own = !config.is_shared() || internal.files().is_none();
     let path = "internal.tls";
     problems.require(

@@ -25,7 +25,6 @@ pub(super) fn request(method: &'static str) -> SpanBuilder {
         KeyValue::new("http.route", route.clone()),
         // Of the target only this: the query may hold a key.
         KeyValue::new("url.path", route.clone()),
-        KeyValue::new("url.scheme", "http"),
     ];
     builder(format!("POST {route}"), SpanKind::Server, attributes)
 }

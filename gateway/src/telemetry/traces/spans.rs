@@ -1,5 +1,6 @@
 //! Spans that are under way: each ends with the value that holds it.
 
+use std::mem;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use opentelemetry::KeyValue;
@@ -34,7 +35,8 @@ impl Request {
         match self.span.as_ref().and_then(parent_of) {
             None => UPSTREAM.scope(Upstream::Unsampled, work).await,
             Some(parent) => {
-                let logs = tracing::info_span!(
+                // At the level of errors, or logs that have no others would not say it.
+                let logs = tracing::error_span!(
                     "request",
                     trace_id = %hexadecimal(&parent.trace),
                     span_id = %hexadecimal(&parent.span)
@@ -69,8 +71,8 @@ impl Publishing {
     }
 
     /// They were accepted. Of each, in order: its position, `None` without a history, and whether it was suppressed.
-    pub fn accepted<'a>(self, published: impl Iterator<Item = (Option<&'a Position>, bool)>) {
-        for (mut span, (position, is_suppressed)) in self.0.into_iter().zip(published) {
+    pub fn accepted<'a>(mut self, published: impl Iterator<Item = (Option<&'a Position>, bool)>) {
+        for (mut span, (position, is_suppressed)) in mem::take(&mut self.0).into_iter().zip(published) {
             if let Some(Position { epoch, offset }) = position {
                 let id = format!("{}:{offset}", epoch.as_str());
                 span.set_attribute(KeyValue::new(names::MESSAGE_ID, id));
@@ -82,8 +84,15 @@ impl Publishing {
     }
 
     /// They were not accepted, or nobody knows; `reason` is one of a few words.
-    pub fn failed(self, reason: &'static str) {
-        self.0.into_iter().for_each(|mut span| fail(&mut span, reason));
+    pub fn failed(mut self, reason: &'static str) {
+        mem::take(&mut self.0).iter_mut().for_each(|span| fail(span, reason));
+    }
+}
+
+impl Drop for Publishing {
+    /// Whoever asked has gone, or waited for too long.
+    fn drop(&mut self) {
+        self.0.iter_mut().for_each(|span| fail(span, CANCELLED));
     }
 }
 
@@ -98,12 +107,22 @@ impl Command {
     }
 
     /// It was answered; `failure` is one of a few words.
-    pub fn end(self, failure: Option<&'static str>) {
-        if let (Some(mut span), Some(failure)) = (self.0, failure) {
+    pub fn end(mut self, failure: Option<&'static str>) {
+        if let (Some(mut span), Some(failure)) = (self.0.take(), failure) {
             fail(&mut span, failure);
         }
     }
 }
+
+impl Drop for Command {
+    /// Whoever asked has gone, or waited for too long.
+    fn drop(&mut self) {
+        self.0.iter_mut().for_each(|span| fail(span, CANCELLED));
+    }
+}
+
+/// Nobody waited for the answer.
+const CANCELLED: &str = "cancelled";
 
 /// `reason` is one of a few words.
 fn fail(span: &mut Span, reason: &'static str) {
