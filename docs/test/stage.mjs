@@ -206,7 +206,9 @@ export class Stage {
       await test();
       return true;
     } catch (error) {
-      this.#report.failed(`${this.#page}:${step.line}`, error.message);
+      const node = await readFile(join(this.#directory, 'gateway.log'), 'utf8').catch(() => '');
+      const last = node.split('\n').slice(-20).join('\n');
+      this.#report.failed(`${this.#page}:${step.line}`, last ? `${error.message}\nThe node said last:\n${last}` : error.message);
       return false;
     }
   }
