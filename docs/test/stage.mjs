@@ -2,11 +2,11 @@
 
 import { once } from 'node:events';
 import { mkdir, mkdtemp, readFile, realpath, rm, symlink, writeFile } from 'node:fs/promises';
-import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { basename, dirname, join, relative } from 'node:path';
 import { setTimeout as pause } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
+import { freePort } from '../../gateway/tests/clients/ports.mjs';
 import { matches, said, sessionOf } from './pages.mjs';
 import { Shell } from './shell.mjs';
 
@@ -19,15 +19,6 @@ const DEADLINE_MS = 15_000;
 const PORTS = new Map([['PUBLIC_PORT', '8000'], ['INTERNAL_PORT', '9000'], ['REDIS_PORT', '6379'], ['PAGE_PORT', '3000']]);
 /** Blocks that are not code: what a page quotes, or sketches. */
 const QUOTES = new Set(['', 'text']);
-
-async function freePort() {
-  const server = createServer().listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  const { port } = server.address();
-  server.close();
-  await once(server, 'close');
-  return port;
-}
 
 /** What a page says, as a pattern, what stands in for it, and how to say it again. */
 function standIns(directory, ports) {

@@ -4,6 +4,7 @@ import asyncio
 import base64
 import hashlib
 import hmac
+import itertools
 import json
 import os
 import signal
@@ -66,10 +67,19 @@ async def eventually(what, holds):
     raise AssertionError(f"{what}: not within {PATIENCE_SECONDS} s")
 
 
+# Below those that the system gives to whoever connects somewhere: one of those may be taken before it is used.
+PORTS = itertools.cycle(range(30_100, 32_700))
+
+
 def free_port():
-    """A port that was free a moment ago."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return server.getsockname()[1]
+    """A port that nobody has, and that nobody else here is told."""
+    for port in itertools.islice(PORTS, 2_600):
+        try:
+            socket.create_server(("127.0.0.1", port)).close()
+        except OSError:
+            continue
+        return port
+    raise AssertionError("no port is free")
 
 
 def fetch(url, headers=None, body=None):

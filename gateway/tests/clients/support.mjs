@@ -11,6 +11,9 @@ import { tmpdir } from 'node:os';
 import { delimiter, join } from 'node:path';
 import { after, before } from 'node:test';
 import { setTimeout as pause } from 'node:timers/promises';
+import { freePort } from './ports.mjs';
+
+export { freePort };
 
 /** How long a fact may take before the test fails. Nothing waits this long when all is well. */
 const DEADLINE_MS = 15_000;
@@ -61,16 +64,6 @@ export class Inbox {
   get isEmpty() {
     return this.#items.length === 0;
   }
-}
-
-/** A loopback port that was free a moment ago. */
-export async function freePort() {
-  const server = createServer().listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  const { port } = server.address();
-  server.close();
-  await once(server, 'close');
-  return port;
 }
 
 /** A TCP line to a loopback port that can be cut and mended. Ends with the test or suite `t` that laid it. */
