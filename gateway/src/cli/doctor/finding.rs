@@ -110,6 +110,16 @@ impl Finding {
     }
 }
 
+/// Asserts what a finding is, and that its text has `words`.
+#[cfg(test)]
+#[track_caller]
+pub(super) fn is(finding: &Finding, level: Level, words: &[&str]) {
+    let text = finding.text(false);
+    assert_eq!(finding.level, level, "{text}");
+    words.iter().for_each(|word| assert!(text.contains(word), "{text} lacks {word}"));
+    assert_eq!(finding.remedies.is_empty(), level < Level::Warning, "what is wrong has a remedy: {text}");
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

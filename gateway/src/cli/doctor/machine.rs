@@ -218,7 +218,8 @@ fn clock(now: SystemTime) -> Finding {
 mod tests {
     use std::time::Duration;
 
-    use super::super::finding::Level::{self, Ok, Problem, Unknown, Warning};
+    use super::super::finding::Level::{Ok, Problem, Unknown, Warning};
+    use super::super::finding::is;
     use super::*;
 
     fn means(files: usize) -> Means {
@@ -231,14 +232,6 @@ mod tests {
             outboxes_bytes_max: 512 << 20,
             backlog: 4_096,
         }
-    }
-
-    #[track_caller]
-    fn is(finding: &Finding, level: Level, words: &[&str]) {
-        let text = finding.text(false);
-        assert_eq!(finding.level, level, "{text}");
-        words.iter().for_each(|word| assert!(text.contains(word), "{text} lacks {word}"));
-        assert_eq!(finding.remedies.is_empty(), level < Warning, "what is wrong has a remedy: {text}");
     }
 
     #[test]

@@ -264,21 +264,14 @@ fn clock(clock: &Result<ClockDifference, Failure>, leeway: Duration) -> Finding 
 
 #[cfg(test)]
 mod tests {
-    use super::super::finding::Level::{self, Ok as Fine, Problem, Unknown, Warning};
+    use super::super::finding::Level::{Ok as Fine, Problem, Unknown, Warning};
+    use super::super::finding::is;
     use super::*;
     use crate::redis::Refusal;
 
     const FORBIDDEN: Failure = Failure::Refused(Refusal::Permission);
     /// `CONFIG` is no command.
     const SWITCHED_OFF: Failure = Failure::Refused(Refusal::Other);
-
-    #[track_caller]
-    fn is(finding: &Finding, level: Level, words: &[&str]) {
-        let text = finding.text(false);
-        assert_eq!(finding.level, level, "{text}");
-        words.iter().for_each(|word| assert!(text.contains(word), "{text} lacks {word}"));
-        assert_eq!(finding.remedies.is_empty(), level < Warning, "what is wrong has a remedy: {text}");
-    }
 
     fn settings() -> config::Redis {
         config::Redis { username: "clarion".into(), ..config::Redis::default() }

@@ -78,19 +78,12 @@ fn drain_delay(config: &Config) -> Finding {
 
 #[cfg(test)]
 mod tests {
-    use super::super::finding::Level::{self, Ok, Problem, Unknown, Warning};
+    use super::super::finding::Level::{Ok, Problem, Unknown, Warning};
+    use super::super::finding::is;
     use super::*;
 
     const fn seconds(count: u64) -> Duration {
         Duration::from_secs(count)
-    }
-
-    #[track_caller]
-    fn is(finding: &Finding, level: Level, words: &[&str]) {
-        let text = finding.text(false);
-        assert_eq!(finding.level, level, "{text}");
-        words.iter().for_each(|word| assert!(text.contains(word), "{text} lacks {word}"));
-        assert_eq!(finding.remedies.is_empty(), level < Warning, "what is wrong has a remedy: {text}");
     }
 
     #[test]

@@ -35,7 +35,7 @@ const CLEARING_MAX: usize = 64;
 const CLEARINGS_MAX: usize = 3;
 /// Most round trips at once that take somebody out, with those of which it is not known yet whom they took.
 const TAKING_MAX: usize = 256;
-/// Most that are made to linger in one call: Redis serves nobody else for so long, about 6 µs each.
+/// Most that are made to linger in one call: Redis serves nobody else for so long, about 10 µs each.
 const LINGER_MAX: usize = 64;
 
 /// Keeps members in Redis.
