@@ -140,3 +140,9 @@ bench: ## Measure speed and memory of the release binary; question=NAME for one 
 .PHONY: bench-redis
 bench-redis: ## Measure three nodes that share a redis-server; question=NAME for one figure of it
 	$(CARGO) bench --locked --package clarion --bench figures -- --redis $(question)
+
+.PHONY: gate
+gate: export PATH := $(TARGET)/tools/bin:$(PATH)
+gate: ## Count the instructions of the hot paths against their baselines; args="--bless 'why'" writes new ones
+	tools/install-gungraun.sh "$(TARGET)/tools"
+	$(CARGO) bench --locked --package clarion --bench instructions -- $(args)

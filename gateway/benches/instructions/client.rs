@@ -13,7 +13,8 @@ const HEAD_END: &[u8] = b"\r\n\r\n";
 /// What the reply to the last of the commands begins with.
 const LAST_REPLY: &[u8] = br#"{"id":2,"#;
 /// Both commands in a frame, as SDKs send them.
-const COMMANDS: &str = concat!(r#"{"id":1,"connect":{}}"#, "\n", r#"{"id":2,"subscribe":{"channel":"bench"}}"#);
+const COMMANDS: &str =
+    concat!(r#"{"id":1,"connect":{}}"#, "\n", r#"{"id":2,"subscribe":{"channel":"bench"}}"#);
 
 /// A text frame of a client that holds `text`, which has 126 to 65,535 bytes or fewer than that.
 pub(crate) fn masked_frame(text: &[u8]) -> Vec<u8> {

@@ -10,7 +10,7 @@ use clarion::broker::{Draft, MemoryBroker, PublishOptions};
 use clarion::cluster;
 use clarion::config::{Channels, Config};
 use clarion::metrics::Metrics;
-use clarion::model::{Channel, Publication, RawJson, Secret};
+use clarion::model::{Channel, Identity, Publication, RawJson, Secret};
 use clarion::node::{Backends, Dispatch, INBOX_BYTES_MAX, Node, PresenceSettings, ShardId};
 use clarion::presence::MemoryPresence;
 use clarion::protocol::Context;
@@ -63,9 +63,9 @@ impl World {
         Self { runtime, node, shard, context, token, address }
     }
 
-    /// The token of a client.
-    pub(crate) fn token(&self) -> &Secret {
-        &self.token
+    /// Verifies the token of a client.
+    pub(crate) fn authenticate(&self) -> Identity {
+        self.context.authenticate(&self.token).expect("the token is good")
     }
 
     /// A client whose handshake waits to be read.
@@ -78,10 +78,14 @@ impl World {
         self.runtime.block_on(visitor.is_served).expect("the client says so before it ends")
     }
 
-    /// Publishes `drafts`; nobody gets them before the runtime goes on.
-    pub(crate) fn publish(&self, channel: &Channel, drafts: Vec<Draft>, options: PublishOptions) {
-        let published = self.runtime.block_on(self.node.publish(channel, drafts, options));
-        published.expect("the broker is in memory");
+    /// Publishes each of `runs`; nobody gets them before the runtime goes on.
+    pub(crate) fn publish(&self, channel: &Channel, runs: Vec<Vec<Draft>>, options: PublishOptions) {
+        self.runtime.block_on(async {
+            for drafts in runs {
+                let published = self.node.publish(channel, drafts, options).await;
+                drop(published.expect("the broker is in memory"));
+            }
+        });
     }
 }
 
@@ -114,8 +118,7 @@ fn config() -> Config {
 fn token(config: &Config) -> Secret {
     let since_1970 = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
     let now = since_1970.expect("the clock is set").as_secs();
-    let claims =
-        json!({ "sub": "42", "iat": now, "exp": now + TOKEN_SECONDS, "info": { "name": "Ann" } });
+    let claims = json!({ "sub": "42", "iat": now, "exp": now + TOKEN_SECONDS, "info": { "name": "Ann" } });
     auth::sign(&config.client.token, &claims).expect("there is a key")
 }
 
