@@ -136,6 +136,9 @@ fn a_figure_without_baseline_and_one_that_is_not_counted_fail() {
     let Verdict::Judged(lines) = &verdict else { panic!("{verdict}") };
     let standings: Vec<_> = lines.iter().map(|line| (line.name.as_str(), line.standing())).collect();
     assert_eq!(standings, [("new", Standing::Unknown), ("old", Standing::Gone)]);
+    for here in [counts([("old", 1000), ("new", 1000)]), counts([])] {
+        assert!(judge(&known, &toolchain(), &machine(), &here).is_failure(), "{here:?}");
+    }
     let text = verdict.to_string();
     assert!(text.contains("NO BASELINE") && text.contains("NOT COUNTED"), "{text}");
 }
