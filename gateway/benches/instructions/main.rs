@@ -18,7 +18,9 @@
 //!   and the crypto library are told to use little. So `verify` counts more than a processor of today takes.
 //! * The allocator. It does some of its housekeeping by the clock; here none falls into what is counted.
 //! * The environment, which is empty, and addresses, which are not random.
-//! * Hash seeds are random, and hardly matter. Neither does an event loop that turns once more: 1 to 2 % of `connect`.
+//! * Hash seeds are random, and hardly matter.
+//! * An event loop that has to share its processor turns more often, and a timer may come: up to 5 % of `connect` where
+//!   ten others want the same processor, 1 % of `fan_out`. That only ever adds, so who is over is counted again.
 //! * The compiler is pinned by the repository, and its name is in the baselines. Other than that nothing is judged.
 //! * libc, the C compiler and valgrind are what the machine has, and their names are in the baselines, too. On
 //!   another machine the reference, which has none of our code in it, tells whether counts can be compared.
@@ -37,10 +39,11 @@ use std::io::Write as _;
 use std::path::Path;
 use std::process::ExitCode;
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Error, Result, ensure};
 use clap::Parser;
 
 use gate::baselines::Baselines;
+use gate::counts::{self, Counts};
 use gate::verdict::judge;
 
 /// Measured with the allocator that ships.
@@ -49,6 +52,11 @@ static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 /// What the figures are compared with.
 const BASELINES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/benches/instructions/baselines.json");
+
+/// How often a figure is counted again before it is said to be over its baseline.
+const FURTHER_RUNS: u16 = 2;
+/// How often figures are counted, at least, before they are what all others are compared with.
+const BLESSING_RUNS: u16 = 5;
 
 /// Count the instructions of the hot paths, and compare them with the baselines
 #[derive(Parser)]
@@ -79,26 +87,37 @@ fn main() -> ExitCode {
 }
 
 fn run(options: &Options) -> Result<ExitCode> {
+    match &options.bless {
+        Some(reason) => bless(reason.trim(), options.runs.max(BLESSING_RUNS)),
+        None => compare(options.runs),
+    }
+}
+
+/// Writes new baselines.
+fn bless(reason: &str, runs: u16) -> Result<ExitCode> {
+    ensure!(!reason.is_empty(), "--bless needs a reason: why may it take more, or why does it take less?");
     let (toolchain, machine) = (machine::toolchain(), machine::machine()?);
-    if let Some(reason) = &options.bless {
-        ensure!(
-            !reason.trim().is_empty(),
-            "--bless needs a reason: why may it take more, or why does it take less?"
-        );
+    let instructions = runner::count(runs)?;
+    let baselines = Baselines { reason: reason.into(), toolchain, machine, instructions };
+    std::fs::write(BASELINES, baselines.to_json()).context("writing the baselines")?;
+    writeln!(std::io::stdout(), "written; commit {} with what it is about", relative(BASELINES))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Compares with the baselines that there are.
+fn compare(runs: u16) -> Result<ExitCode> {
+    let read = std::fs::read_to_string(BASELINES).map_err(Error::from);
+    let baselines = read.and_then(|text| Ok(Baselines::parse(&text)?));
+    let baselines = baselines.with_context(|| format!("reading {}", relative(BASELINES)))?;
+    let (toolchain, machine) = (machine::toolchain(), machine::machine()?);
+    let judge = |counts: &Counts| judge(&baselines, &toolchain, &machine, counts);
+    let counts = runner::count(runs)?;
+    let mut verdict = judge(&counts);
+    if verdict.is_over() {
+        // Noise only ever adds: what is over again and again is not noise.
+        verdict = judge(&counts::least([counts, runner::count(FURTHER_RUNS)?]));
     }
-    let counts = runner::count(options.runs)?;
-    let mut out = std::io::stdout().lock();
-    if let Some(reason) = &options.bless {
-        let baselines = Baselines { reason: reason.trim().into(), toolchain, machine, instructions: counts };
-        std::fs::write(BASELINES, baselines.to_json()).context("writing the baselines")?;
-        writeln!(out, "written; commit {} with what it is about", relative(BASELINES))?;
-        return Ok(ExitCode::SUCCESS);
-    }
-    let text =
-        std::fs::read_to_string(BASELINES).with_context(|| format!("reading {}", relative(BASELINES)))?;
-    let baselines = Baselines::parse(&text).with_context(|| format!("reading {}", relative(BASELINES)))?;
-    let verdict = judge(&baselines, &toolchain, &machine, &counts);
-    write!(out, "{verdict}")?;
+    write!(std::io::stdout(), "{verdict}")?;
     Ok(if verdict.is_failure() { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 

@@ -91,6 +91,11 @@ fn agree(known: Option<u64>, here: Option<u64>) -> bool {
 }
 
 impl Verdict {
+    /// Whether a figure is over its baseline, which counting again may mend.
+    pub(crate) fn is_over(&self) -> bool {
+        matches!(self, Self::Judged(lines) if lines.iter().any(|line| line.standing() == Standing::Over))
+    }
+
     /// Whether something has to be done before this can be merged.
     pub(crate) fn is_failure(&self) -> bool {
         match self {
