@@ -127,28 +127,51 @@ fn broken() -> Vec<(&'static str, Vec<u8>, [u16; 2])> {
 async fn frames(scene: &mut Scene) -> Result<()> {
     let all = Instant::now();
     scene.begins();
-    let rows = broken();
-    for (what, bytes, codes) in &rows {
-        for (form, expected) in [Form::Native, Form::Bare].into_iter().zip(codes) {
-            let mut raw = open(scene.nodes[0].public(), form).await?;
-            raw.send(bytes).await.with_context(|| format!("{what}, {form:?}"))?;
-            let code = raw.close_code().await.with_context(|| format!("{what}, {form:?}"))?;
-            scene.require(code == *expected, format!("{what}, {form:?}: closed with {code}"));
-            drop(raw.send(&close(1000)).await);
-            raw.rest().await?;
-        }
-    }
+    let rows = broken_rows(scene).await?;
     names_are_refused_and_the_connection_stays(scene).await?;
     compression_is_not_negotiated(scene).await?;
     let count = scene.depth.pick(100_000, 1_000_000);
     floods(scene, count).await?;
     scene.heals();
     scene.settle().await?;
-    scene.report.figure("rows", rows.len());
+    scene.report.figure("rows", rows);
     scene.report.seconds("t_all", all.elapsed());
     scene.require_no_closes();
     scene.require_no_unavailability();
     Ok(())
+}
+
+/// Sends every row in both forms, all at the same time; answers how many connections that were.
+async fn broken_rows(scene: &mut Scene) -> Result<usize> {
+    let address = scene.nodes[0].public();
+    let mut sending = JoinSet::new();
+    for (what, bytes, codes) in broken() {
+        for (form, expected) in [Form::Native, Form::Bare].into_iter().zip(codes) {
+            let bytes = bytes.clone();
+            sending.spawn(async move {
+                let code = breaks(address, form, &bytes).await;
+                (what, form, expected, code)
+            });
+        }
+    }
+    let count = sending.len();
+    while let Some(one) = sending.join_next().await {
+        let (what, form, expected, code) = one?;
+        let code = code.with_context(|| format!("{what}, {form:?}"))?;
+        scene.require(code == expected, format!("{what}, {form:?}: closed with {code}"));
+    }
+    Ok(count)
+}
+
+/// Sends `bytes` on a connection of its own; answers what it is closed with, after its end.
+async fn breaks(address: SocketAddr, form: Form, bytes: &[u8]) -> Result<u16> {
+    let mut raw = open(address, form).await?;
+    raw.send(bytes).await?;
+    let code = raw.close_code().await?;
+    // Who breaks the framing may have been disconnected without being waited for.
+    drop(raw.send(&close(1000)).await);
+    raw.rest().await?;
+    Ok(code)
 }
 
 /// Odd names get an error, numbers and NULs of JSON are taken as they are, and the connection can be used.

@@ -3,12 +3,14 @@
 mod connections;
 mod delivery;
 mod history;
+mod hostile;
 mod notices;
 mod outage;
 mod presence;
 mod recovery;
 mod relay;
 mod resubscription;
+mod storm;
 mod watch;
 
 use anyhow::Result;
@@ -30,6 +32,8 @@ pub(crate) fn answer(question: Question, options: &Options) -> Result<Vec<Figure
         Question::Expiry => history::measure_expiry(options),
         Question::Notices => notices::measure(options),
         Question::Presence => presence::measure(options),
+        Question::Hostile => hostile::measure(options),
+        Question::Storm => storm::measure(options),
         Question::Relay => relay::measure(options),
         Question::Resubscription => resubscription::measure(options),
         Question::Outage => outage::measure(options),
