@@ -57,7 +57,13 @@ fn framed() -> Setup {
 }
 
 fn shared() -> Setup {
-    Setup { nodes: 2, clients: 10, change: admit_all, ..Setup::default() }
+    let change = |config: &mut Value| {
+        admit_all(config);
+        // Whoever wants everything has no time for pings, and that is not what it is closed for.
+        config["client"]["ping_interval"] = json!("60s");
+        config["client"]["pong_timeout"] = json!("30s");
+    };
+    Setup { nodes: 2, clients: 10, change, ..Setup::default() }
 }
 
 fn admit_all(config: &mut Value) {
@@ -212,26 +218,51 @@ async fn compression_is_not_negotiated(scene: &mut Scene) -> Result<()> {
     Ok(())
 }
 
-/// A flood: its name, the form of its connection, what it begins with, and what is sent over and over.
-type Flood = (&'static str, Form, Vec<u8>, Vec<u8>);
+/// Frames that come over and over.
+struct Flood {
+    name: &'static str,
+    form: Form,
+    /// What it begins with.
+    begin: Vec<u8>,
+    /// So many of them at a time, so often, with so long between.
+    chunk: Vec<u8>,
+    times: usize,
+    pause: Duration,
+}
+
+impl Flood {
+    const TOGETHER: usize = 1_000;
+
+    /// `count` times this frame.
+    fn of(name: &'static str, form: Form, begin: Vec<u8>, frame: &[u8], count: usize) -> Self {
+        let (chunk, times) = (frame.repeat(Self::TOGETHER), count / Self::TOGETHER);
+        Self { name, form, begin, chunk, times, pause: Duration::ZERO }
+    }
+
+    /// So many pings, 10,000 in a second: they are answered, and faster than that a client may not read.
+    fn of_pings(count: usize) -> Self {
+        let pings = Self::of("cpu_pings", Form::Bare, Vec::new(), &frame(FIN | PING, b"x"), count);
+        Self { pause: Duration::from_millis(100), ..pings }
+    }
+}
 
 /// Frames in millions: taken where there is no limit, and the end of the connection where there is one.
 async fn floods(scene: &mut Scene, count: usize) -> Result<()> {
-    const CHUNK: usize = 1_000;
     /// Most that a node may grow by for a client that floods.
     const GROWTH_BYTES_MAX: u64 = 16 << 20;
-    let kinds: [Flood; 3] = [
-        ("cpu_fragments", Form::Bare, frame(TEXT, b"{"), frame(CONTINUATION, b"").repeat(CHUNK)),
-        ("cpu_messages", Form::Native, Vec::new(), frame(FIN | TEXT, b"{}").repeat(CHUNK)),
-        ("cpu_pings", Form::Bare, Vec::new(), frame(FIN | PING, b"x").repeat(CHUNK)),
+    let fragment = frame(CONTINUATION, b"");
+    let kinds = [
+        Flood::of("cpu_fragments", Form::Bare, frame(TEXT, b"{"), &fragment, count),
+        Flood::of("cpu_messages", Form::Native, Vec::new(), &frame(FIN | TEXT, b"{}"), count),
+        Flood::of_pings(count / 20),
     ];
     for kind in &kinds {
-        let name = kind.0;
-        let (used, grown, code) = flood(scene, 0, kind, count / CHUNK).await?;
+        let name = kind.name;
+        let (used, grown, code) = flood(scene, 0, kind).await?;
         scene.report.seconds(name, used);
         scene.require(code == Some(1000), format!("{name}: a flood that is allowed ends with {code:?}"));
         scene.require(grown <= GROWTH_BYTES_MAX, format!("{name}: {grown} bytes more"));
-        let (used, _, code) = flood(scene, 1, kind, count / CHUNK).await?;
+        let (used, _, code) = flood(scene, 1, kind).await?;
         scene.require(code == Some(3013), format!("{name}: a flood that is not allowed ends with {code:?}"));
         // What is above the limit is not worked on.
         let within = used <= Duration::from_secs(1);
@@ -243,15 +274,10 @@ async fn floods(scene: &mut Scene, count: usize) -> Result<()> {
 }
 
 /// Floods a node; answers its CPU time, by how much it has grown meanwhile, and what it closes with.
-async fn flood(
-    scene: &Scene,
-    node: usize,
-    (_, form, begin, chunk): &Flood,
-    times: usize,
-) -> Result<(Duration, u64, Option<u16>)> {
+async fn flood(scene: &Scene, node: usize, flood: &Flood) -> Result<(Duration, u64, Option<u16>)> {
     let process = scene.nodes[node].process();
-    let mut raw = open(scene.nodes[node].public(), *form).await?;
-    raw.send(begin).await?;
+    let mut raw = open(scene.nodes[node].public(), flood.form).await?;
+    raw.send(&flood.begin).await?;
     let (cpu, resident) = (process.cpu()?, process.resident_bytes()?);
     let peak = Cell::new(resident);
     let watching = async {
@@ -261,9 +287,9 @@ async fn flood(
         }
     };
     let end = close(1000);
-    let all = std::iter::repeat_n(&chunk[..], times).chain([&end[..]]);
+    let all = std::iter::repeat_n(&flood.chunk[..], flood.times).chain([&end[..]]);
     let code = tokio::select! {
-        code = raw.flood(all, |_| {}) => code?,
+        code = raw.flood(all, flood.pause, |_| {}) => code?,
         () = watching => None,
     };
     Ok((process.cpu()?.saturating_sub(cpu), peak.get() - resident, code))
@@ -289,7 +315,7 @@ async fn subscriptions(scene: &mut Scene) -> Result<()> {
     let before = holdings(scene).await?;
     scene.begins();
     everything(scene).await?;
-    let rounds = scene.depth.pick(200, 2_000);
+    let rounds = scene.depth.pick(200, 1_000);
     let racing = (0..4).map(|racer| race(scene.nodes[racer % 2].public(), racer, rounds));
     let raced = Instant::now();
     wait::within("races to end", PATIENCE * 3, futures_util::future::try_join_all(racing)).await?;
@@ -325,8 +351,8 @@ fn wishes(count: usize) -> Vec<Vec<u8>> {
 
 /// One client wants every channel there is.
 async fn everything(scene: &mut Scene) -> Result<()> {
-    let (raw, _) = Raw::native(scene.nodes[0].public(), "greedy").await?;
     let wishes = wishes(scene.depth.pick(10_000, 100_000));
+    let (raw, _) = Raw::native(scene.nodes[0].public(), "greedy").await?;
     let (mut subscribed, mut limited, mut otherwise) = (0, 0, 0);
     let hear = |payload: &[u8]| {
         for line in payload.split(|byte| *byte == b'\n') {
@@ -336,7 +362,7 @@ async fn everything(scene: &mut Scene) -> Result<()> {
             otherwise += usize::from(reply["error"].is_object() && reply["error"]["code"] != 106);
         }
     };
-    let code = raw.flood(wishes.iter().map(Vec::as_slice), hear).await?;
+    let code = raw.flood(wishes.iter().map(Vec::as_slice), Duration::ZERO, hear).await?;
     scene.report.figure("subscribed", subscribed);
     scene.report.figure("refused_106", limited);
     scene.require(subscribed == CHANNELS_MAX, format!("{subscribed} channels for one client"));

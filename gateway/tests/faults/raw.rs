@@ -206,11 +206,12 @@ impl Raw {
         Ok(self.writer.local_addr()?.port())
     }
 
-    /// Sends all of that, while `hear` gets the payload of whatever comes; answers the code with which the gateway closes,
+    /// Sends all of that, with pauses, while `hear` gets the payload of whatever comes; answers the code with which the gateway closes,
     /// `None` if it ends without one.
     pub(crate) async fn flood<'a>(
         self,
         all: impl IntoIterator<Item = &'a [u8]>,
+        pause: Duration,
         mut hear: impl FnMut(&[u8]),
     ) -> Result<Option<u16>> {
         let Self { mut reader, mut writer, .. } = self;
@@ -219,6 +220,9 @@ impl Raw {
                 // Whoever was closed meanwhile cannot send it all.
                 if writer.write_all(bytes).await.is_err() {
                     break;
+                }
+                if !pause.is_zero() {
+                    tokio::time::sleep(pause).await;
                 }
             }
             std::future::pending::<()>().await;
