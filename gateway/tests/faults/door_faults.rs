@@ -27,7 +27,7 @@ const SLACK: Duration = Duration::from_secs(3);
 /// How many come in each way.
 const EACH: usize = 100;
 /// Most connections from one address.
-const ADDRESS_CONNECTIONS_MAX: usize = 3_000;
+const ADDRESS_CONNECTIONS_MAX: usize = 1_000;
 
 /// What a node waits for: as short as it shows something, or as it comes.
 fn patience(depth: Depth) -> (Duration, Duration) {
