@@ -114,6 +114,7 @@ async fn serve(arguments: &Arguments) -> anyhow::Result<()> {
         expired_close_delay: hour,
         user_connections_max: 0,
         message_bytes_max: arguments.message_bytes_max,
+        frames_per_second_max: 0,
         // A suite sends faster than it reads.
         outbox_bytes_max: arguments.message_bytes_max * 16,
         write_timeout: Duration::from_secs(60),

@@ -302,6 +302,7 @@ impl Parts {
                 expired_close_delay: client.expired_close_delay,
                 user_connections_max: client.user_connections_max,
                 message_bytes_max: client.message_bytes_max,
+                frames_per_second_max: client.frames_per_second_max,
                 outbox_bytes_max: client.outbox_bytes_max,
                 write_timeout: client.write_timeout,
                 position_check_interval: client.position_check_interval,

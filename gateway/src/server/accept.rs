@@ -3,6 +3,7 @@
 //! `axum::serve` has no header timeout and sleeps a second when file descriptors run out; hyper-util's
 //! automatic builder answers HTTP/2 prefaces and never times out a silent connection.
 
+use std::cell::Cell;
 use std::convert::Infallible;
 use std::fs::File;
 use std::future::poll_fn;
@@ -143,7 +144,9 @@ async fn serve_visit(
 ) {
     let visit = Rc::new(visit);
     let is_protected = options.tls.is_some();
+    let has_asked = Cell::new(false);
     let service = service_fn(|mut request: Request<Incoming>| {
+        has_asked.set(true);
         let upgrade = hyper::upgrade::on(&mut request);
         request.extensions_mut().insert(accepted_at);
         let (router, shard, visit) = (router.clone(), Rc::clone(&shard), Rc::clone(&visit));
@@ -162,6 +165,11 @@ async fn serve_visit(
     let connection = builder(&options).serve_connection(TokioIo::new(stream), service).with_upgrades();
     match tokio::time::timeout(HTTP_TIMEOUT, connection).await {
         Ok(Ok(())) => {}
+        // Who asked before and says nothing more is not refused anything.
+        Ok(Err(error)) if error.is_timeout() && !has_asked.get() => {
+            // It is counted; there is nobody left who would tell it.
+            let _told = options.admission.refuse(Reason::HeaderTimeout);
+        }
         Ok(Err(error)) => tracing::debug!(%error, "request was not served"),
         Err(_) => tracing::debug!("a connection stayed with HTTP for too long"),
     }

@@ -1,6 +1,7 @@
 //! One client's task: what it sends is decoded and handed to its conversation, and what that wants is done.
 
 mod closing;
+mod pace;
 
 use std::collections::VecDeque;
 use std::io::ErrorKind;
@@ -14,6 +15,7 @@ use bytes::{Bytes, BytesMut};
 use tokio::sync::OwnedSemaphorePermit;
 
 use self::closing::Ending;
+use self::pace::Pace;
 use super::drawing::Drawing;
 use super::heartbeat::Alarm;
 use super::link::{Link, Recall};
@@ -99,6 +101,7 @@ struct Connection {
     link: Rc<Link>,
     socket: Socket,
     decoder: Decoder,
+    pace: Pace,
     conversation: Box<dyn Conversation>,
     operation: Option<Operation>,
     /// There is more to do, after the others of the shard had their turn.
@@ -144,6 +147,7 @@ impl Shard {
             link,
             socket: arrival.socket,
             decoder: Decoder::new(Role::Server, self.settings.message_bytes_max),
+            pace: Pace::default(),
             conversation: arrival.conversation,
             operation: None,
             yields: false,
@@ -278,19 +282,22 @@ impl Connection {
     fn take_in(&mut self, mut input: &mut [u8]) {
         let mut pongs = Vec::new();
         while !self.link.is_closing() {
-            let Decoded { consumed, event, .. } = match self.decoder.decode(input) {
+            let Decoded { consumed, frames, event } = match self.decoder.decode(input) {
                 Ok(decoded) => decoded,
                 Err(error) => {
                     self.is_garbled = true;
                     return self.link.close(close_reason(error));
                 }
             };
-            let Some(event) = event else { break };
-            if !matches!(event, Event::Ping(_)) {
-                self.offer_all(&mut pongs);
+            if self.is_too_fast(frames) {
+                self.link.close(CloseReason::TooManyRequests);
+            } else {
+                let Some(event) = event else { break };
+                if !matches!(event, Event::Ping(_)) {
+                    self.offer_all(&mut pongs);
+                }
+                self.on_event(&event, &mut pongs);
             }
-            self.on_event(&event, &mut pongs);
-            drop(event);
             input = &mut input[consumed..];
         }
         self.offer_all(&mut pongs);

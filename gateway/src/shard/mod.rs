@@ -76,6 +76,8 @@ pub struct Settings {
     pub user_connections_max: usize,
     /// Largest incoming message.
     pub message_bytes_max: usize,
+    /// Most frames of a client in a second; 0 for no limit.
+    pub frames_per_second_max: usize,
     /// Most bytes queued for one connection.
     pub outbox_bytes_max: usize,
     /// How long a socket may take nothing.

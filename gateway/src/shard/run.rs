@@ -107,6 +107,11 @@ impl Run {
         })
     }
 
+    /// How many bytes the [`pieces`](Self::pieces) from `start` on have together.
+    pub(super) fn pieces_bytes(&self, start: usize) -> usize {
+        self.parts.last().map_or(0, |last| last.end.saturating_sub(start))
+    }
+
     /// Whether a publication begins or ends at the byte `at`.
     pub(super) fn is_between_frames(&self, at: usize) -> bool {
         at == 0 || self.parts.binary_search_by_key(&at, |part| part.end).is_ok()

@@ -4,6 +4,7 @@ mod connections;
 mod delivery;
 mod growth;
 mod history;
+mod hostile;
 mod notices;
 mod outage;
 mod presence;
@@ -11,6 +12,7 @@ mod rate;
 mod recovery;
 mod relay;
 mod resubscription;
+mod storm;
 mod watch;
 
 use anyhow::Result;
@@ -34,6 +36,8 @@ pub(crate) fn answer(question: Question, options: &Options) -> Result<Vec<Figure
         Question::Expiry => history::measure_expiry(options),
         Question::Notices => notices::measure(options),
         Question::Presence => presence::measure(options),
+        Question::Hostile => hostile::measure(options),
+        Question::Storm => storm::measure(options),
         Question::Relay => relay::measure(options),
         Question::Resubscription => resubscription::measure(options),
         Question::Outage => outage::measure(options),
