@@ -314,7 +314,7 @@ impl Tally {
                 self.dropped += run.count;
                 Reach::Dropped
             }
-            Offer::Closed if link.closing() == Some(CloseReason::SlowConsumer) => {
+            Offer::Closed if link.closing() == Some(&CloseReason::SlowConsumer) => {
                 self.dropped += run.count;
                 Reach::Dropped
             }
@@ -405,6 +405,7 @@ pub(super) mod bench {
                 expired_close_delay: second,
                 user_connections_max: 0,
                 message_bytes_max: 1 << 16,
+                frames_per_second_max: 0,
                 outbox_bytes_max,
                 write_timeout: second,
                 position_check_interval: second,

@@ -114,8 +114,9 @@ impl Outbox {
             return cut;
         }
         let gone = self.make_room(policy.channel, bytes, limits);
-        for piece in fresh {
-            self.push_piece(policy.channel, piece, limits.budget);
+        if self.push_pieces(policy.channel, fresh, limits.budget).is_err() {
+            // Another shard has taken the room that was made.
+            return Cut { old: old + gone, new: run.count, new_bytes: run.bytes.len(), sends };
         }
         Cut { old: old + gone, ..cut }
     }
