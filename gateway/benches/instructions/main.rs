@@ -81,7 +81,7 @@ fn main() -> ExitCode {
     // `cargo test --all-targets` runs benches as well, without `--bench`: it only wants them to build.
     let outcome = if options.bench { run(&options) } else { Ok(ExitCode::SUCCESS) };
     outcome.unwrap_or_else(|error| {
-        drop(writeln!(std::io::stderr(), "{error:?}"));
+        drop(writeln!(std::io::stderr(), "{error:#}"));
         ExitCode::FAILURE
     })
 }

@@ -158,6 +158,7 @@ fn settings(config: &Config) -> Settings {
         expired_close_delay: client.expired_close_delay,
         user_connections_max: client.user_connections_max,
         message_bytes_max: client.message_bytes_max,
+        frames_per_second_max: client.frames_per_second_max,
         outbox_bytes_max: client.outbox_bytes_max,
         write_timeout: client.write_timeout,
         position_check_interval: client.position_check_interval,
@@ -188,19 +189,16 @@ async fn serve(
     admission: Arc<Admission>,
 ) -> SocketAddr {
     shard.start();
-    let listener = accept::bind(SocketAddr::from(([127, 0, 0, 1], 0)), true).expect("there is a port");
+    let listener =
+        accept::bind(SocketAddr::from(([127, 0, 0, 1], 0)), true, Some(config.client.send_buffer_bytes))
+            .expect("there is a port");
     let address = listener.local_addr().expect("it is bound");
     let gate = Gate {
         context: Arc::clone(context),
         origins: Origins::new(&config.client.allowed_origins, config.client.allow_no_origin),
         reject: config.client.token.reject,
     };
-    let options = Options {
-        tls: None,
-        header_timeout: Duration::from_secs(60),
-        send_buffer_bytes: config.client.send_buffer_bytes,
-        admission,
-    };
+    let options = Options { tls: None, header_timeout: Duration::from_secs(60), admission };
     let router = public::routes(Arc::new(gate));
     let shard = Rc::clone(shard);
     let serving = accept::run_on_shard(listener, router, shard, options, || false, std::future::pending());
