@@ -1,6 +1,7 @@
 //! A thousand subscribers of one shard, connected by sockets of this machine.
 
 use std::borrow::Cow;
+use std::cell::Cell;
 use std::io::Read as _;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::rc::Rc;
@@ -14,8 +15,11 @@ use clarion::shard::{Arrival, Shard, Socket};
 
 use crate::world::{CHANNEL, World, channel, draft};
 
-/// Who is subscribed from the start, and says nothing.
-struct Subscriber;
+/// Who subscribes at the start, and says nothing.
+struct Subscriber {
+    /// How many of them get what is published.
+    live: Rc<Cell<usize>>,
+}
 
 impl Conversation for Subscriber {
     fn name(&self) -> &'static str {
@@ -36,7 +40,10 @@ impl Conversation for Subscriber {
 
     fn on_message(&mut self, _: Message<'_>, _: &mut Vec<Effect>) {}
 
-    fn on_outcome(&mut self, _: Outcome, _: &mut Vec<Effect>) {}
+    fn on_outcome(&mut self, outcome: Outcome, _: &mut Vec<Effect>) {
+        assert!(matches!(outcome, Outcome::Subscribed(_)), "nothing else was asked for: {outcome:?}");
+        self.live.set(self.live.get() + 1);
+    }
 
     fn on_order(&mut self, _: Order, _: &mut Vec<Effect>) {}
 
@@ -64,9 +71,11 @@ impl Crowd {
     pub(crate) fn gather(count: usize) -> Self {
         let world = World::start();
         let listener = TcpListener::bind(SocketAddr::from(([127, 0, 0, 1], 0))).expect("there is a port");
+        let live = Rc::default();
         let clients = world.runtime.block_on(async {
-            let clients = (0..count).map(|_| take_in(&world.shard, &listener)).collect();
-            while world.node.subscription_count() < count {
+            let clients = (0..count).map(|_| take_in(&world.shard, &listener, &live)).collect();
+            // Not those that the node counts: they may still be on their way.
+            while live.get() < count {
                 tokio::task::yield_now().await;
             }
             clients
@@ -99,7 +108,7 @@ impl Crowd {
 }
 
 /// Connects a subscriber to `shard`. Answers the client's end.
-fn take_in(shard: &Rc<Shard>, listener: &TcpListener) -> TcpStream {
+fn take_in(shard: &Rc<Shard>, listener: &TcpListener, live: &Rc<Cell<usize>>) -> TcpStream {
     let address = listener.local_addr().expect("it is bound");
     let client = TcpStream::connect(address).expect("the listener is there");
     let (stream, _) = listener.accept().expect("the client is there");
@@ -110,7 +119,7 @@ fn take_in(shard: &Rc<Shard>, listener: &TcpListener) -> TcpStream {
     shard.take_in(Arrival {
         socket: Socket::from(stream),
         unread: Bytes::new(),
-        conversation: Box::new(Subscriber),
+        conversation: Box::new(Subscriber { live: Rc::clone(live) }),
         client: ClientId::random(),
         permit: None,
     });
