@@ -3,20 +3,22 @@
 //! This file owns what waits and what is under way. What a command means is in `session/`: how a session opens,
 //! subscriptions, and requests that leave them as they are.
 
+mod by_channel;
 mod flood;
 mod opening;
 mod requests;
 mod subscriptions;
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Instant;
 
+use self::by_channel::ByChannel;
 use self::flood::Flood;
 use self::opening::Opening;
 pub use self::opening::all_wanted;
 pub use self::subscriptions::Admitted;
-use self::subscriptions::{Subscription, one};
+use self::subscriptions::one;
 use super::Codec;
 use super::code::{self, Error};
 use super::command::{Command, Request};
@@ -55,8 +57,9 @@ pub struct Session {
     identity: Identity,
     manner: Manner,
     codec: Codec,
-    subscriptions: HashMap<Channel, Subscription>,
-    pending: Option<Pending>,
+    subscriptions: ByChannel,
+    /// Boxed: mostly there is none.
+    pending: Option<Box<Pending>>,
     waiting: VecDeque<Job>,
     waiting_bytes: usize,
     errors: Flood,
@@ -160,7 +163,7 @@ impl Session {
             identity,
             manner,
             codec,
-            subscriptions: HashMap::new(),
+            subscriptions: ByChannel::default(),
             pending: None,
             waiting: VecDeque::new(),
             waiting_bytes: 0,
@@ -278,7 +281,7 @@ impl Session {
         let mut outcome = "ok";
         match self.answer(request, ticket) {
             Ok(Answer::Wait(pending, effect)) => {
-                self.pending = Some(pending);
+                self.pending = Some(Box::new(pending));
                 effects.push(effect);
                 return;
             }
@@ -345,7 +348,7 @@ impl Session {
 
     /// A slow effect has ended: answers its command, then goes on with what waits.
     pub fn on_outcome(&mut self, outcome: Outcome, effects: &mut Vec<Effect>) {
-        match (self.pending.take(), outcome) {
+        match (self.pending.take().map(|pending| *pending), outcome) {
             (Some(Pending::Opening(opening)), Outcome::Subscribed(results)) => {
                 self.opened_with(opening, results, effects);
             }
