@@ -10,15 +10,6 @@ fn connect(shard: &Shard) -> (Key, Rc<Link>) {
     (shard.table.borrow_mut().insert(entry), link)
 }
 
-/// The allocator has places of 256 and 320 bytes. A new field that does not fit costs every idle connection the next size.
-#[test]
-fn an_idle_connection_is_small() {
-    assert!(connection::BYTES <= 256, "{}", connection::BYTES);
-    // With the two counters of an `Rc`.
-    assert!(size_of::<Link>() + 16 <= 320, "{}", size_of::<Link>());
-    assert!(connection::TASK_BYTES <= 24, "{}", connection::TASK_BYTES);
-}
-
 #[tokio::test]
 async fn a_deadline_that_a_client_keeps_moving_does_not_fill_the_wheel() {
     let shard = Bench::new().shard;
