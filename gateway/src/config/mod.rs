@@ -32,8 +32,8 @@ pub use api::{Api, ApiKey, Scope};
 pub use auto::Auto;
 pub use broker::{Broker, BrokerType, Cluster, Redis, RedisTls};
 pub use channel::{
-    ChannelOptions, ChannelSection, Channels, DataFormat, LeaveGrace, Pattern, RecoveryMode, SlowConsumer,
-    UnknownNamespace,
+    ChannelOptions, ChannelSection, Channels, DataFormat, LeaveGrace, NamespaceId, Pattern, RecoveryMode,
+    SlowConsumer, UnknownNamespace,
 };
 pub use client::{Algorithm, Client, PersonalChannel, Reject, Token};
 pub use drain::{Admission, Drain, Rebalance};

@@ -141,7 +141,7 @@ async fn publish_with(
 }
 
 fn metric(bench: &Bench, name: &str) -> usize {
-    let text = String::from_utf8(bench.shard.metrics.render(0, 0, 0)).unwrap();
+    let text = String::from_utf8(bench.shard.metrics.render(0)).unwrap();
     let line = text.lines().find(|line| line.starts_with(&format!("clarion_{name} "))).unwrap();
     line.rsplit(' ').next().unwrap().parse().unwrap()
 }
