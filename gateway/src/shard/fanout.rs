@@ -531,7 +531,7 @@ mod tests {
 
         async fn join_as(&self, form: Form) -> Witness {
             let link = Rc::new(Link::new(ClientId::random()));
-            let entry = Entry { sink: Sink::Queued, blocked: true.into(), link: Rc::clone(&link) };
+            let entry = Entry { sink: Sink::Protected, blocked: true.into(), link: Rc::clone(&link) };
             let key = self.shard.table.borrow_mut().insert(entry);
             let interest = self.shard.node.subscribe(ShardId::new(0), self.channel.clone()).await.unwrap();
             self.shard.subscribe(&self.channel, key, &link, form, interest);
