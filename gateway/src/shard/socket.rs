@@ -142,6 +142,19 @@ impl Socket {
     }
 }
 
+#[cfg(test)]
+impl Socket {
+    /// TLS that has not begun its handshake: it keeps for itself what it is to send.
+    pub(super) fn before_handshake(stream: TcpStream) -> Self {
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let builder = rustls::ServerConfig::builder_with_provider(provider);
+        let builder = builder.with_safe_default_protocol_versions().unwrap().with_no_client_auth();
+        let shown = rustls::server::ResolvesServerCertUsingSni::new();
+        let config = Arc::new(builder.with_cert_resolver(Arc::new(shown)));
+        Self::protected(stream, ServerConnection::new(config).unwrap())
+    }
+}
+
 impl Session {
     pub(super) fn stream(&self) -> &TcpStream {
         &self.stream

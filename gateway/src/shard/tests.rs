@@ -77,7 +77,7 @@ async fn a_client_whose_pong_was_not_read_yet_is_not_gone() {
     )
     .await;
     let (stream, client) = connected().await;
-    let socket = Socket::protected(stream, session());
+    let socket = Socket::before_handshake(stream);
     let link = Link::new(ClientId::random());
     link.protect(Rc::clone(socket.session().unwrap()));
     a_pong_is_read_late(&shard, link, Sink::Protected, socket.stream(), &client).await;
@@ -88,15 +88,6 @@ async fn connected() -> (TcpStream, TcpStream) {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
     (listener.accept().await.unwrap().0, client)
-}
-
-/// TLS that has not begun its handshake, and keeps for itself what it is to send.
-fn session() -> rustls::ServerConnection {
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let builder = rustls::ServerConfig::builder_with_provider(provider);
-    let builder = builder.with_safe_default_protocol_versions().unwrap().with_no_client_auth();
-    let shown = rustls::server::ResolvesServerCertUsingSni::new();
-    rustls::ServerConnection::new(Arc::new(builder.with_cert_resolver(Arc::new(shown)))).unwrap()
 }
 
 async fn a_pong_is_read_late(shard: &Shard, link: Link, sink: Sink, stream: &TcpStream, client: &TcpStream) {
