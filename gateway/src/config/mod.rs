@@ -39,7 +39,7 @@ pub use client::{Algorithm, Client, PersonalChannel, Reject, Token};
 pub use drain::{Admission, Drain, Rebalance};
 pub use otlp::Otlp;
 pub use public_key::{KeyKind, KeyMaterial, PublicKey, PublicKeyError};
-pub use tls::{InternalTls, PublicTls, TlsFiles, TlsMaterial, TlsTexts};
+pub use tls::{InternalTls, PublicTls, TlsFiles, TlsMaterial, TlsTexts, certificate_expiry};
 pub use validate::is_well_known;
 
 use crate::model::Secret;

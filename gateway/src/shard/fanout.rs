@@ -539,7 +539,7 @@ mod tests {
 
         async fn join_as(&self, form: Form) -> Witness {
             let link = Rc::new(Link::new(ClientId::random()));
-            let entry = Entry { sink: Sink::Queued, blocked: true.into(), link: Rc::clone(&link) };
+            let entry = Entry { sink: Sink::Protected, blocked: true.into(), link: Rc::clone(&link) };
             let key = self.shard.table.borrow_mut().insert(entry);
             let (shard, channel) = (ShardId::new(0), self.channel.clone());
             let interest = self.shard.node.subscribe(shard, channel, NamespaceId::NONE).await.unwrap();

@@ -27,12 +27,12 @@ struct Peer {
 
 impl Peer {
     fn new(bench: &Bench) -> Self {
-        Self::with(bench, Sink::Queued)
+        Self::with(bench, Sink::Protected)
     }
 
     fn with(bench: &Bench, sink: Sink) -> Self {
         let link = Rc::new(Link::new(ClientId::random()));
-        let blocked = matches!(sink, Sink::Queued).into();
+        let blocked = matches!(sink, Sink::Protected).into();
         let key = bench.shard.table.borrow_mut().insert(Entry { sink, blocked, link: Rc::clone(&link) });
         Self { key, link, taken: Vec::new() }
     }
