@@ -5,6 +5,9 @@
 //! write what happened against one [`clock::Clock`], and the [`oracle`] judges it. What comes out is plain data, in
 //! [`findings`].
 //!
+//! [`load`] is the other way to have clients, by the ten thousand: they are as lean as they can be, and [`load::Load`]
+//! drives them.
+//!
 //! A [`stage`] has a Redis, nodes and a load balancer of its own; [`noon`] plays a deploy or a fault on it, with a crowd
 //! and a publisher, and judges what was promised; [`report`] writes down what came of it. Enter by [`cli::run`].
 
@@ -13,6 +16,7 @@ mod client;
 pub mod clock;
 pub mod crowd;
 pub mod findings;
+pub mod load;
 pub mod noon;
 pub mod oracle;
 pub mod published;
