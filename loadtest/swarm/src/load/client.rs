@@ -237,7 +237,10 @@ impl Client {
                 Poll::Ready(Ok(())) => Poll::Ready(self.take(buffer.filled())),
                 Poll::Ready(Err(error)) => Poll::Ready(Err(error.into())),
                 Poll::Pending => {
-                    self.reader.borrow_mut().get_or_insert_with(|| context.waker().clone()).clone_from(context.waker());
+                    self.reader
+                        .borrow_mut()
+                        .get_or_insert_with(|| context.waker().clone())
+                        .clone_from(context.waker());
                     Poll::Pending
                 }
             }
@@ -296,7 +299,8 @@ impl Client {
         if line == b"{}" {
             return self.pong(state);
         }
-        let broken = |error: &dyn std::error::Error| Trouble::Broken(format!("a line that makes no sense: {error}"));
+        let broken =
+            |error: &dyn std::error::Error| Trouble::Broken(format!("a line that makes no sense: {error}"));
         let line = std::str::from_utf8(line).map_err(|error| broken(&error))?;
         let message = protocol::read(line).map_err(|error| broken(&error))?;
         self.message(state, message, now_ns)
@@ -337,7 +341,8 @@ impl Client {
 
     fn refused(&self, state: &State, id: u32, refusal: &Refusal<'_>) -> Result<(), Trouble> {
         let command = if id == CONNECT_ID { "connect" } else { "subscribe" };
-        let trouble = Trouble::Rejected { command, code: refusal.code, message: refusal.message.clone().into() };
+        let trouble =
+            Trouble::Rejected { command, code: refusal.code, message: refusal.message.clone().into() };
         if state.awaited > 0 {
             return Err(trouble);
         }

@@ -180,7 +180,11 @@ impl Load {
         if missing > 0 && waiting.is_ok() {
             return Err(anyhow!("a connection ended while {missing} deliveries were still to come"));
         }
-        ensure!(missing == 0, "{missing} deliveries did not come within {}", humantime::format_duration(patience));
+        ensure!(
+            missing == 0,
+            "{missing} deliveries did not come within {}",
+            humantime::format_duration(patience)
+        );
         Ok(())
     }
 
@@ -236,11 +240,10 @@ impl Worker {
         let (shared, own) = (Arc::clone(shared), Arc::clone(&tally));
         let (started, is_started) = std::sync::mpsc::channel();
         let work = move || {
-            let runtime = match builder.build_local(LocalOptions::default()) {
-                Ok(runtime) => runtime,
-                Err(error) => return _ = started.send(Err(error)),
-            };
-            _ = started.send(Ok(()));
+            let runtime = builder.build_local(LocalOptions::default());
+            // Whoever started the thread waits for this.
+            let _: std::result::Result<(), _> = started.send(runtime.as_ref().err().map(ToString::to_string));
+            let Ok(runtime) = runtime else { return };
             runtime.block_on(async {
                 let thread = Rc::new(Thread::new(index, shared, own));
                 while let Some(job) = orders.recv().await {
@@ -250,7 +253,8 @@ impl Worker {
             });
         };
         let thread = thread::Builder::new().name(format!("clients {index}")).spawn(work)?;
-        is_started.recv().context("a thread of the load did not start")??;
+        let failure = is_started.recv().context("a thread of the load did not start")?;
+        ensure!(failure.is_none(), "a thread of the load did not start: {}", failure.unwrap_or_default());
         Ok(Self { jobs: Some(jobs), tally, thread: Some(thread) })
     }
 }

@@ -59,7 +59,8 @@ mod tests {
     async fn a_goal_is_reached_by_all_threads_together() {
         let goal = Arc::new(Goal::default());
         for round in 1..=200_u64 {
-            let adders: Vec<_> = (0..2).map(|_| Arc::clone(&goal)).map(|goal| thread::spawn(move || goal.add(3))).collect();
+            let adders: Vec<_> =
+                (0..2).map(|_| Arc::clone(&goal)).map(|goal| thread::spawn(move || goal.add(3))).collect();
             goal.reach(round * 6, || false).await;
             assert!(adders.into_iter().all(|adder| adder.join().is_ok()));
         }

@@ -63,7 +63,8 @@ pub(crate) async fn upgrade(
 fn check(head: &str) -> Result<(), Trouble> {
     let mut lines = head.lines();
     let status = lines.next().and_then(|line| line.strip_prefix("HTTP/1.1 ")?.get(..3)?.parse().ok());
-    let status: u16 = status.ok_or_else(|| Trouble::Broken("the upgrade was not answered with HTTP/1.1".into()))?;
+    let status: u16 =
+        status.ok_or_else(|| Trouble::Broken("the upgrade was not answered with HTTP/1.1".into()))?;
     let header = |name: &str| {
         let mut headers = lines.clone().filter_map(|line| line.split_once(':'));
         headers.find(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value.trim())
@@ -89,7 +90,9 @@ mod tests {
         let refused = "HTTP/1.1 503 Service Unavailable\r\nRetry-After: 7\r\n\r\n";
         let retry_after = Some(Duration::from_secs(7));
         assert_eq!(check(refused), Err(Trouble::Refused { status: 503, retry_after }));
-        for broken in ["SSH-2.0-x\r\n\r\n", "HTTP/1.1 101 x\r\nSec-WebSocket-Accept: x\r\n\r\n", "HTTP/1.1 2\r\n\r\n"] {
+        for broken in
+            ["SSH-2.0-x\r\n\r\n", "HTTP/1.1 101 x\r\nSec-WebSocket-Accept: x\r\n\r\n", "HTTP/1.1 2\r\n\r\n"]
+        {
             assert!(matches!(check(broken), Err(Trouble::Broken(_))), "{broken}");
         }
     }

@@ -110,13 +110,10 @@ mod tests {
     #[test]
     fn disorder_is_told_from_a_repeat() {
         let mut sequence = Sequence::from_the_first();
-        assert_eq!(seen(&mut sequence, &[1, 4, 3, 3, 1]), [
-            Seen::Next,
-            Seen::Gap(2),
-            Seen::Late,
-            Seen::Repeat,
-            Seen::Repeat
-        ]);
+        assert_eq!(
+            seen(&mut sequence, &[1, 4, 3, 3, 1]),
+            [Seen::Next, Seen::Gap(2), Seen::Late, Seen::Repeat, Seen::Repeat]
+        );
         assert_eq!(sequence.missing(4).collect::<Vec<_>>(), [2..=2]);
     }
 

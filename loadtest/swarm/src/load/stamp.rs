@@ -85,7 +85,9 @@ mod tests {
     #[test]
     fn what_others_publish_has_no_stamp() {
         let data = Stamp { run: 1, number: 2, at_ns: 3 }.data(128);
-        for other in ["", "{}", "1", "\"text\"", &data[..100], &data.replace("xx", "xy"), &data.replace("seq", "sex")] {
+        for other in
+            ["", "{}", "1", "\"text\"", &data[..100], &data.replace("xx", "xy"), &data.replace("seq", "sex")]
+        {
             assert_eq!(Stamp::read(other.as_bytes()), None, "{other}");
         }
     }

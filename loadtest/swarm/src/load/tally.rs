@@ -108,7 +108,10 @@ impl Counts {
 
     /// What is wrong with publications: gaps, disorder, repeats, broken offsets.
     pub fn faults(&self) -> u64 {
-        [Event::Gap, Event::Late, Event::Repeat, Event::OffsetBreak].into_iter().map(|event| self.get(event)).sum()
+        [Event::Gap, Event::Late, Event::Repeat, Event::OffsetBreak]
+            .into_iter()
+            .map(|event| self.get(event))
+            .sum()
     }
 }
 

@@ -104,7 +104,8 @@ fn split(url: &str) -> Result<(&str, &str, &str)> {
 }
 
 fn resolve(authority: &str, default_port: u16) -> Result<SocketAddr> {
-    let has_port = authority.rsplit_once(':').is_some_and(|(host, _)| !host.contains(':') || host.ends_with(']'));
+    let has_port =
+        authority.rsplit_once(':').is_some_and(|(host, _)| !host.contains(':') || host.ends_with(']'));
     let name = if has_port { authority.to_owned() } else { format!("{authority}:{default_port}") };
     let mut addresses = name.to_socket_addrs().with_context(|| format!("{name} has no address"))?;
     addresses.next().with_context(|| format!("{name} has no address"))

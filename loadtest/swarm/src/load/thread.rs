@@ -152,7 +152,9 @@ impl Thread {
         if *trouble != Trouble::Left {
             self.tally.add(Event::Failed, 1);
             let target = self.settings().target(client.number());
-            self.error(&trouble.kind(), || format!("connecting client {} to {target}: {trouble}", client.number()));
+            self.error(&trouble.kind(), || {
+                format!("connecting client {} to {target}: {trouble}", client.number())
+            });
         }
     }
 
@@ -226,7 +228,9 @@ impl Thread {
                 let mut findings = self.findings.borrow_mut();
                 findings.lost += 1;
                 let (client, channel) = (client.number(), self.channel(*channel));
-                findings.wrong.say(format!("client {client} was not given publication {number} of {channel}"));
+                findings
+                    .wrong
+                    .say(format!("client {client} was not given publication {number} of {channel}"));
             }
         }
         self.findings.take()

@@ -37,7 +37,10 @@ impl Tokens {
         let mut tokens = Vec::new();
         for (number, line) in lines.filter(|(_, line)| !line.is_empty()) {
             let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.~".contains(&byte);
-            ensure!(line.bytes().all(is_plain), "line {number} is no token: it has more than letters, digits, - _ . ~");
+            ensure!(
+                line.bytes().all(is_plain),
+                "line {number} is no token: it has more than letters, digits, - _ . ~"
+            );
             tokens.push(line.to_owned());
         }
         ensure!(!tokens.is_empty(), "there is no token in it");

@@ -63,7 +63,9 @@ impl fmt::Display for Trouble {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Io(_, words) => write!(formatter, "{words}"),
-            Self::Refused { status, retry_after: None } => write!(formatter, "the upgrade was answered with {status}"),
+            Self::Refused { status, retry_after: None } => {
+                write!(formatter, "the upgrade was answered with {status}")
+            }
             Self::Refused { status, retry_after: Some(_) } => {
                 write!(formatter, "the upgrade was answered with {status} and Retry-After")
             }
@@ -72,7 +74,9 @@ impl fmt::Display for Trouble {
             }
             Self::Closed { code, reason } => write!(formatter, "closed by the server with {code} ({reason})"),
             Self::HungUp => write!(formatter, "the server hung up without a close frame"),
-            Self::Silent(limit) => write!(formatter, "no answer within {}", humantime::format_duration(*limit)),
+            Self::Silent(limit) => {
+                write!(formatter, "no answer within {}", humantime::format_duration(*limit))
+            }
             Self::Broken(words) => write!(formatter, "{words}"),
             Self::Left => write!(formatter, "it was told to leave"),
         }

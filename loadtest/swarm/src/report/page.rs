@@ -6,8 +6,8 @@ use std::time::Duration;
 use super::plot::{Plot, Scale, Series, Shape};
 use super::{Report, table, verdict};
 use crate::findings::Delays;
+use crate::mark::Mark;
 use crate::noon::facts::{Facts, Sample};
-use crate::noon::journal::Mark;
 use crate::noon::judgement::{Kind, Row};
 
 const STYLE: &str = include_str!("page.css");

@@ -5,7 +5,7 @@
 
 use std::fmt::Write as _;
 
-use crate::noon::journal::{Mark, MarkKind};
+use crate::mark::{Mark, MarkKind};
 
 /// Width of the picture, in its own units; a browser scales it.
 const WIDTH: f64 = 960.0;
@@ -102,7 +102,7 @@ impl Plot<'_> {
 
 fn color(kind: MarkKind) -> &'static str {
     match kind {
-        MarkKind::Phase => "#8a8f98",
+        MarkKind::Phase | MarkKind::Step => "#8a8f98",
         MarkKind::Terminate => "#b45309",
         MarkKind::Exit => "#4b5563",
         MarkKind::Fault => "#b91c1c",
