@@ -17,6 +17,7 @@ pub mod mark;
 pub mod noon;
 pub mod oracle;
 pub mod outcome;
+pub mod progress;
 pub mod published;
 pub mod publisher;
 mod records;
