@@ -22,6 +22,7 @@ pub mod noon;
 pub mod oracle;
 pub mod outcome;
 pub mod plays;
+pub mod progress;
 pub mod published;
 pub mod publisher;
 mod records;
