@@ -2,7 +2,14 @@
 //!
 //! 0: everything that was promised holds. 1: something does not, or the run failed. 2: it was used wrongly.
 
+mod burst;
+mod connect;
+mod fan;
+mod idle;
+mod limits;
+mod load;
 mod noon;
+mod rate;
 
 use std::ffi::OsString;
 use std::io::{self, Write as _};
@@ -21,6 +28,11 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Connect(connect::Connect),
+    Idle(idle::Idle),
+    Fan(fan::Fan),
+    Rate(rate::Rate),
+    Burst(burst::Burst),
     Noon(noon::Noon),
 }
 
@@ -49,6 +61,11 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Err(error) => return show(&error),
     };
     let outcome = match parsed.command {
+        Command::Connect(connect) => connect.run(command),
+        Command::Idle(idle) => idle.run(command),
+        Command::Fan(fan) => fan.run(command),
+        Command::Rate(rate) => rate.run(command),
+        Command::Burst(burst) => burst.run(command),
         Command::Noon(noon) => noon.run(command),
     };
     match outcome {
@@ -70,10 +87,31 @@ fn complain(error: &Error, code: u8) -> ExitCode {
     ExitCode::from(code)
 }
 
-/// The command as it could be written in a shell again; of the program only its name.
+/// Flags whose values nobody is to read in a report.
+const SECRET_FLAGS: [&str; 2] = ["--secret", "--api-key"];
+const MASK: &str = "***";
+
+/// The command as it could be written in a shell again, but for what is secret; of the program only its name.
 fn written(arguments: &[OsString]) -> String {
-    let words = arguments.iter().skip(1).map(|word| quoted(&word.to_string_lossy()));
-    std::iter::once("swarm".to_owned()).chain(words).collect::<Vec<_>>().join(" ")
+    let mut written = "swarm".to_owned();
+    let mut is_secret = false;
+    for word in arguments.iter().skip(1).map(|word| word.to_string_lossy()) {
+        let is_masked = std::mem::replace(&mut is_secret, SECRET_FLAGS.contains(&&*word));
+        written.push(' ');
+        written.push_str(&quoted(&if is_masked { MASK.into() } else { masked(&word) }));
+    }
+    written
+}
+
+/// A word without the value of a secret flag, and without the query of a URL, where a token may be.
+fn masked(word: &str) -> String {
+    if let Some((flag, _)) = word.split_once('=').filter(|(flag, _)| SECRET_FLAGS.contains(flag)) {
+        return format!("{flag}={MASK}");
+    }
+    match word.split_once('?').filter(|(url, _)| url.contains("://")) {
+        Some((url, _)) => format!("{url}?{MASK}"),
+        None => word.to_owned(),
+    }
 }
 
 fn quoted(word: &str) -> String {
@@ -93,6 +131,23 @@ mod tests {
     fn a_command_is_written_as_a_shell_reads_it() {
         let words = ["/usr/bin/swarm", "noon", "--report", "it's a file.html", ""].map(OsString::from);
         assert_eq!(written(&words), r"swarm noon --report 'it'\''s a file.html' ''");
+    }
+
+    #[test]
+    fn secrets_are_not_written() {
+        let words = [
+            "swarm",
+            "fan",
+            "--secret",
+            "CANARY",
+            "--api-key=CANARY",
+            "--url",
+            "ws://h/p?token=CANARY",
+            "--for",
+            "1s",
+        ];
+        let written = written(&words.map(OsString::from));
+        assert_eq!(written, "swarm fan --secret '***' '--api-key=***' --url 'ws://h/p?***' --for 1s");
     }
 
     #[test]

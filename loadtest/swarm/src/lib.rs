@@ -6,7 +6,7 @@
 //! [`findings`].
 //!
 //! [`load`] is the other way to have clients, by the ten thousand: they are as lean as they can be, and [`load::Load`]
-//! drives them.
+//! drives them. [`plays`] are what is played with them, and an [`outcome::Outcome`] is what comes of it.
 //!
 //! A [`stage`] has a Redis, nodes and a load balancer of its own; [`noon`] plays a deploy or a fault on it, with a crowd
 //! and a publisher, and judges what was promised; [`report`] writes down what came of it. Enter by [`cli::run`].
@@ -21,6 +21,8 @@ pub mod mark;
 pub mod noon;
 pub mod oracle;
 pub mod outcome;
+pub mod plays;
+pub mod progress;
 pub mod published;
 pub mod publisher;
 mod records;

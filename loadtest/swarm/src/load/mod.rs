@@ -30,6 +30,7 @@
 //! # }
 //! ```
 
+mod back_end;
 mod client;
 pub mod clock;
 mod engine;
@@ -38,7 +39,10 @@ mod frame;
 mod goal;
 mod handshake;
 mod message;
+pub mod open_loop;
+pub mod process;
 mod published;
+mod secret;
 mod sequence;
 mod settings;
 pub mod stamp;
@@ -47,12 +51,15 @@ pub mod target;
 mod thread;
 pub mod tokens;
 mod trouble;
+pub mod watch;
 
+pub use self::back_end::BackEnd;
 pub use self::client::Client;
 pub use self::clock::LoadClock;
 pub use self::engine::Load;
 pub use self::findings::{CONNECT_TIME, DELAY, Findings, Times};
 pub use self::published::Published;
+pub use self::secret::Secret;
 pub use self::sequence::{Seen, Sequence};
 pub use self::settings::LoadSettings;
 pub use self::thread::Thread;

@@ -41,6 +41,11 @@ impl Published {
         self.uncertain.contains(&(channel, number))
     }
 
+    /// How many publications of a channel there are for sure.
+    pub fn certain(&self, channel: u32) -> u64 {
+        self.last(channel) - self.uncertain.iter().filter(|(of, _)| *of == channel).count() as u64
+    }
+
     /// How many there are, in all channels.
     pub fn total(&self) -> u64 {
         self.last.iter().sum()

@@ -4,6 +4,7 @@ use std::fmt;
 
 use anyhow::{Result, ensure};
 
+use super::secret::Secret;
 use crate::token;
 
 /// The tokens of all clients. What they are is never printed.
@@ -12,7 +13,7 @@ pub enum Tokens {
     /// None: clients are anonymous.
     None,
     /// Signed here (HS256) with this secret: client 7 is the user `swarm-7`.
-    Signed(String),
+    Signed(Secret),
     /// Made elsewhere, and shown in turn. Never empty.
     Listed(Vec<String>),
 }
@@ -51,7 +52,7 @@ impl Tokens {
     pub fn of(&self, client: u32) -> Option<String> {
         match self {
             Self::None => None,
-            Self::Signed(secret) => Some(token::sign(&format!("swarm-{client}"), secret)),
+            Self::Signed(secret) => Some(token::sign(&format!("swarm-{client}"), secret.expose())),
             Self::Listed(tokens) => Some(tokens[client as usize % tokens.len()].clone()),
         }
     }
@@ -76,7 +77,7 @@ mod tests {
         let tokens = Tokens::listed("one\n\n two \n").unwrap();
         let given: Vec<_> = (0..3).map(|client| tokens.of(client).unwrap()).collect();
         assert_eq!(given, ["one", "two", "one"]);
-        let signed = Tokens::Signed("canary".to_owned());
+        let signed = Tokens::Signed("canary".parse().unwrap());
         assert_eq!(signed.of(3).unwrap().split('.').count(), 3);
         assert!(!format!("{tokens:?}{signed:?}").contains("one"));
         assert!(!format!("{signed:?}").contains("canary"));

@@ -38,7 +38,7 @@ impl Distribution {
 
     /// One more value.
     pub fn record(&mut self, value: u64) {
-        self.histogram.saturating_record(value);
+        record(&mut self.histogram, value);
     }
 
     /// One more time, in a distribution of times.
@@ -80,6 +80,11 @@ pub fn micros(time: Duration) -> u64 {
 /// A histogram that takes any value.
 pub(super) fn empty(digits: u8) -> Histogram<u64> {
     Histogram::new(digits).expect("1 to 5 digits are a possible precision")
+}
+
+/// One more value. (`saturating_record` would not resize it, and make everything large a little number.)
+pub(super) fn record(histogram: &mut Histogram<u64>, value: u64) {
+    histogram.record(value).expect("a histogram that resizes itself takes every value");
 }
 
 pub(super) fn add(to: &mut Histogram<u64>, from: &Histogram<u64>) {
@@ -147,6 +152,16 @@ mod tests {
         assert_eq!(again, distribution);
         again.record(u64::MAX / 4);
         assert_eq!((again.len(), distribution.len()), (7, 6));
+    }
+
+    #[test]
+    fn values_of_any_size_are_kept_to_a_thousandth() {
+        for value in [0, 3, 3000, 90_000, 9_876_543_210, u64::MAX] {
+            let mut distribution = Distribution::of_times();
+            distribution.record(value);
+            let off = distribution.max().abs_diff(value);
+            assert!(off <= value / 1000, "{value}: {}", distribution.max());
+        }
     }
 
     #[test]

@@ -60,5 +60,10 @@ fn check(outcome: &Outcome) -> Result<()> {
             bail!("`timelines.{name}`: {flaw}");
         }
     }
+    for series in &outcome.series {
+        if let Some(flaw) = series.flaw() {
+            bail!("`series`, {}: {flaw}", series.name);
+        }
+    }
     Ok(())
 }

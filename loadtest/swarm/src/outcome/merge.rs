@@ -51,7 +51,7 @@ impl Outcome {
             self.timelines.entry(name).and_modify(|own| own.add(&timeline)).or_insert(timeline);
         }
         for series in other.series {
-            match self.series.iter_mut().find(|own| own.name == series.name) {
+            match self.series.iter_mut().find(|own| own.is_of_the_same(&series)) {
                 Some(own) => own.add(&series),
                 None => self.series.push(series),
             }

@@ -9,6 +9,22 @@ use super::figure::Rule;
 /// So many points are enough for a plot; then every second one goes.
 const POINTS_MAX: usize = 1200;
 
+/// Units of series, by which a page tells what a plot is about.
+pub mod unit {
+    /// How many connections are open.
+    pub const CONNECTIONS: &str = "connections";
+    /// CPU, in cores that are busy all the time.
+    pub const CORES: &str = "cores";
+    /// Memory.
+    pub const BYTES: &str = "bytes";
+    /// Publications that clients got, in a second.
+    pub const DELIVERIES: &str = "deliveries/s";
+    /// What failed so far.
+    pub const ERRORS: &str = "errors";
+    /// Open files of a process.
+    pub const FILES: &str = "open files";
+}
+
 /// A value over time, which stays what it was until the next point.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Series {
@@ -37,6 +53,47 @@ impl Series {
         Self { name: name.into(), unit: unit.into(), merged, points: Vec::new() }
     }
 
+    /// Open connections of the load generator.
+    pub fn connections() -> Self {
+        Self::new("connections", unit::CONNECTIONS, Rule::Sum)
+    }
+
+    /// Deliveries in a second.
+    pub fn deliveries() -> Self {
+        Self::new("deliveries", unit::DELIVERIES, Rule::Sum)
+    }
+
+    /// What failed so far.
+    pub fn errors() -> Self {
+        Self::new("errors so far", unit::ERRORS, Rule::Sum)
+    }
+
+    /// CPU of the server, in cores: of this process if there are several.
+    pub fn server_cpu(pid: Option<u32>) -> Self {
+        Self::new(server(pid), unit::CORES, Rule::Max)
+    }
+
+    /// Memory of the server (RSS), as [`Series::server_cpu`].
+    pub fn server_memory(pid: Option<u32>) -> Self {
+        Self::new(server(pid), unit::BYTES, Rule::Max)
+    }
+
+    /// Open files of the server, as [`Series::server_cpu`].
+    pub fn server_files(pid: Option<u32>) -> Self {
+        Self::new(server(pid), unit::FILES, Rule::Max)
+    }
+
+    /// CPU of the load generator itself, all threads together, in cores. Of several processes the busiest counts: it is
+    /// the one that may have been too slow.
+    pub fn own_cpu() -> Self {
+        Self::new("swarm itself", unit::CORES, Rule::Max)
+    }
+
+    /// Memory of the load generator itself (RSS); of several processes the largest.
+    pub fn own_memory() -> Self {
+        Self::new("swarm itself", unit::BYTES, Rule::Max)
+    }
+
     /// From `at` on, since the start, the value is this. Later points come later: one that is before the last is ignored,
     /// and so is what is no number.
     pub fn record(&mut self, at: Duration, value: f64) {
@@ -56,6 +113,11 @@ impl Series {
     /// The largest value, if there is any.
     pub fn max(&self) -> Option<f64> {
         self.points.iter().map(|point| point.value).reduce(f64::max)
+    }
+
+    /// Whether another one is of the same thing.
+    pub(super) fn is_of_the_same(&self, other: &Self) -> bool {
+        (&self.name, &self.unit) == (&other.name, &other.unit)
     }
 
     /// As seen from a start that was so much earlier.
@@ -80,6 +142,12 @@ impl Series {
         self.thin();
     }
 
+    /// What is wrong with it, if a file said something that cannot be.
+    pub(super) fn flaw(&self) -> Option<&'static str> {
+        let is_sorted = self.points.is_sorted_by_key(|point| point.ms);
+        (!is_sorted).then_some("points are not in the order of time")
+    }
+
     fn thin(&mut self) {
         while self.points.len() > POINTS_MAX {
             let mut index = 0;
@@ -89,6 +157,10 @@ impl Series {
             });
         }
     }
+}
+
+fn server(pid: Option<u32>) -> String {
+    pid.map_or_else(|| "server".into(), |pid| format!("server (process {pid})"))
 }
 
 /// Reads a series from its start to its end.
