@@ -10,6 +10,7 @@ mod limits;
 mod load;
 mod noon;
 mod rate;
+mod storm;
 
 use std::ffi::OsString;
 use std::io::{self, Write as _};
@@ -33,6 +34,7 @@ enum Command {
     Fan(fan::Fan),
     Rate(rate::Rate),
     Burst(burst::Burst),
+    Storm(storm::Storm),
     Noon(noon::Noon),
 }
 
@@ -66,6 +68,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Fan(fan) => fan.run(command),
         Command::Rate(rate) => rate.run(command),
         Command::Burst(burst) => burst.run(command),
+        Command::Storm(storm) => storm.run(command),
         Command::Noon(noon) => noon.run(command),
     };
     match outcome {

@@ -60,11 +60,11 @@ impl Slo {
     /// Why it does not hold; `None` if it does. Where nothing was to take time, nothing took too long.
     pub fn broken(&self, measured: &Measured) -> Option<String> {
         match *self {
-            Self::Delay(share, most) => {
-                too_long("delay", share, most, &measured.delay, measured.missing)
-            }
+            Self::Delay(share, most) => too_long("delay", share, most, &measured.delay, measured.missing),
             Self::Connect(share, most) => too_long("connect time", share, most, &measured.connect, 0),
-            Self::Loss(most) => too_many("deliveries lost or in disorder", measured.missing + measured.faults, most),
+            Self::Loss(most) => {
+                too_many("deliveries lost or in disorder", measured.missing + measured.faults, most)
+            }
             Self::Errors(most) => too_many("errors", measured.errors, most),
         }
     }
@@ -100,7 +100,8 @@ impl FromStr for Slo {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self> {
-        let (name, value) = text.split_once('=').context("an objective is written name=value, such as p99=50ms")?;
+        let (name, value) =
+            text.split_once('=').context("an objective is written name=value, such as p99=50ms")?;
         let count = || value.parse().with_context(|| format!("{name}={value}: it is no count"));
         let time = || {
             let time = humantime::parse_duration(value);
@@ -113,8 +114,12 @@ impl FromStr for Slo {
             (_, Some(of)) if share(of).is_some() => {
                 Ok(Self::Connect(share(of).expect("it was just found"), time()?))
             }
-            (of, None) if share(of).is_some() => Ok(Self::Delay(share(of).expect("it was just found"), time()?)),
-            _ => bail!("{name} is no objective: take p50, p90, p95, p99, p999 or max, with connect_ before it or not, loss, or errors"),
+            (of, None) if share(of).is_some() => {
+                Ok(Self::Delay(share(of).expect("it was just found"), time()?))
+            }
+            _ => bail!(
+                "{name} is no objective: take p50, p90, p95, p99, p999 or max, with connect_ before it or not, loss, or errors"
+            ),
         }
     }
 }
