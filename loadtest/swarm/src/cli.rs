@@ -3,6 +3,7 @@
 //! 0: everything that was promised holds. 1: something does not, or the run failed. 2: it was used wrongly.
 
 mod burst;
+mod capacity;
 mod connect;
 mod fan;
 mod idle;
@@ -35,6 +36,7 @@ enum Command {
     Rate(rate::Rate),
     Burst(burst::Burst),
     Storm(storm::Storm),
+    Capacity(capacity::Capacity),
     Noon(noon::Noon),
 }
 
@@ -69,6 +71,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Rate(rate) => rate.run(command),
         Command::Burst(burst) => burst.run(command),
         Command::Storm(storm) => storm.run(command),
+        Command::Capacity(capacity) => capacity.run(command),
         Command::Noon(noon) => noon.run(command),
     };
     match outcome {

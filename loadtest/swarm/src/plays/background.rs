@@ -75,11 +75,13 @@ impl Background {
 pub(super) fn note(run: &mut Run, published: OpenLoop) {
     let OpenLoop { published, lateness, call_time, skipped, failed } = published;
     run.published = published;
+    let expects_endings = run.expects_endings();
     let outcome = &mut run.outcome;
     outcome.distributions.insert(LATENESS.to_owned(), lateness);
     outcome.distributions.insert(CALL_TIME.to_owned(), call_time);
     for (name, count) in [("publications not sent", skipped), ("publications failed", failed.total)] {
-        outcome.verdict.others.insert(name.to_owned(), count);
+        let counted = if expects_endings { &mut outcome.counts } else { &mut outcome.verdict.others };
+        counted.insert(name.to_owned(), count);
     }
     if skipped > 0 {
         outcome.wrong.say(format!(

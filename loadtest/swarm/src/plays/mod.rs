@@ -36,6 +36,8 @@ pub enum Play {
     Burst(burst::Burst),
     /// Cuts all lines at once.
     Storm(storm::Storm),
+    /// Grows until something breaks.
+    Capacity(capacity::Capacity),
 }
 
 impl Play {
@@ -48,6 +50,7 @@ impl Play {
             Self::Rate(_) => "rate",
             Self::Burst(_) => "burst",
             Self::Storm(_) => "storm",
+            Self::Capacity(_) => "capacity",
         }
     }
 
@@ -66,6 +69,7 @@ impl Play {
             }
             Self::Burst(burst) => format!("{crowd}, {} bursts of {} publications", burst.bursts, burst.size),
             Self::Storm(storm) => storm.about(&crowd),
+            Self::Capacity(capacity) => capacity.about(&crowd),
         }
     }
 
@@ -77,6 +81,7 @@ impl Play {
             Self::Rate(rate) => rate.play(run).await,
             Self::Burst(burst) => burst.play(run).await,
             Self::Storm(storm) => storm.play(run).await,
+            Self::Capacity(capacity) => capacity.play(run).await,
         }
     }
 }

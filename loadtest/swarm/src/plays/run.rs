@@ -114,6 +114,11 @@ impl Run {
         self.expects_endings = true;
     }
 
+    /// Whether [errors and connections that end](Self::endings_are_expected) are part of the play.
+    pub fn expects_endings(&self) -> bool {
+        self.expects_endings
+    }
+
     /// Connects all clients.
     ///
     /// # Errors

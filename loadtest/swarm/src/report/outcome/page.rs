@@ -1,6 +1,8 @@
 //! What came of a play as a page: for somebody who was not there, and needs nothing but a browser.
 
-use super::{QUANTILES, counts, distribution, figure, headline, knee, missed, plots, size, steps};
+use super::{
+    QUANTILES, STEP_COLUMNS, counts, distribution, figure, headline, knee, missed, plots, size, steps,
+};
 use crate::outcome::Outcome;
 use crate::report::html::{self, Page, code, escaped};
 use crate::report::number::grouped;
@@ -65,7 +67,7 @@ fn ramp(page: &mut Page, outcome: &Outcome) {
     let steps = steps(outcome);
     let Some((heading, steps)) = steps.split_first() else { return };
     page.heading("Steps", "Each load was held for a while; the ramp ended with the first that was too much.");
-    table(page, heading, steps, 6);
+    table(page, heading, steps, STEP_COLUMNS - 1);
 }
 
 fn distributions(page: &mut Page, outcome: &Outcome) {

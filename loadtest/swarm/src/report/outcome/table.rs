@@ -1,6 +1,6 @@
 //! What came of a play as text, for a terminal.
 
-use super::{QUANTILES, counts, distribution, figure, headline, knee, size, steps};
+use super::{QUANTILES, STEP_COLUMNS, counts, distribution, figure, headline, knee, size, steps};
 use crate::outcome::Outcome;
 use crate::report::table::{Side, aligned, line};
 
@@ -36,8 +36,8 @@ fn ramp(text: &mut String, outcome: &Outcome) {
         return;
     }
     text.push('\n');
-    let mut sides = [Side::Right; 7];
-    sides[6] = Side::Left;
+    let mut sides = [Side::Right; STEP_COLUMNS];
+    sides[STEP_COLUMNS - 1] = Side::Left;
     text.push_str(&aligned(&steps, sides));
 }
 

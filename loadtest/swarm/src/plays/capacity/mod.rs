@@ -1,3 +1,0 @@
-//! x
-pub mod ladder;
-pub mod slo;
