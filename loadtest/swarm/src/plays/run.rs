@@ -61,6 +61,8 @@ pub struct Run {
     /// What it comes to.
     pub outcome: Outcome,
     watch: Watch,
+    /// Memory of this process before there were clients.
+    own_bytes: u64,
 }
 
 impl Run {
@@ -91,6 +93,7 @@ impl Run {
             published,
             outcome,
             watch,
+            own_bytes: Meter::own().resident_bytes()?,
         })
     }
 
@@ -203,7 +206,7 @@ impl Run {
         note_counts(&mut self.outcome, &counts, &findings);
         note_findings(&mut self.outcome, findings);
         note_watched(&mut self.outcome, watched);
-        note_memory(&mut self.outcome, counts.get(Event::Connected))?;
+        note_memory(&mut self.outcome, self.own_bytes, counts.get(Event::Connected))?;
         self.outcome.compute();
         Ok(self.outcome)
     }
@@ -249,12 +252,13 @@ fn note_watched(outcome: &mut Outcome, watched: Option<Watched>) {
     }
 }
 
-fn note_memory(outcome: &mut Outcome, clients: u64) -> Result<()> {
-    let bytes = Meter::own().peak_bytes()? as f64;
+fn note_memory(outcome: &mut Outcome, before: u64, clients: u64) -> Result<()> {
+    let peak = Meter::own().peak_bytes()?;
+    let (bytes, grown) = (peak as f64, peak.saturating_sub(before) as f64);
     let own = |value: f64| Quantity::own(value);
     let peak = Source::Quantity(own(bytes / 1e6));
     outcome.figures.push(Figure::new("memory of swarm at its peak", "MB", peak));
-    let each = Source::Quotient { numerator: own(bytes / 1e3), denominator: own(clients as f64) };
+    let each = Source::Quotient { numerator: own(grown / 1e3), denominator: own(clients as f64) };
     outcome.figures.push(Figure::new("memory of swarm per client", "KB", each));
     Ok(())
 }
