@@ -9,9 +9,12 @@ mod fan;
 mod idle;
 mod limits;
 mod load;
+mod merge;
 mod noon;
 mod rate;
 mod storm;
+mod telling;
+mod written;
 
 use std::ffi::OsString;
 use std::io::{self, Write as _};
@@ -19,6 +22,8 @@ use std::process::ExitCode;
 
 use anyhow::Error;
 use clap::{Parser, Subcommand};
+
+use self::written::written;
 
 /// A load generator whose clients check what they are given.
 #[derive(Debug, Parser)]
@@ -38,6 +43,7 @@ enum Command {
     Storm(storm::Storm),
     Capacity(capacity::Capacity),
     Noon(noon::Noon),
+    Merge(merge::Merge),
 }
 
 /// Why a command did not do what it was asked.
@@ -73,6 +79,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Storm(storm) => storm.run(command),
         Command::Capacity(capacity) => capacity.run(command),
         Command::Noon(noon) => noon.run(command),
+        Command::Merge(merge) => merge.run(),
     };
     match outcome {
         Ok(true) => ExitCode::SUCCESS,
@@ -93,68 +100,9 @@ fn complain(error: &Error, code: u8) -> ExitCode {
     ExitCode::from(code)
 }
 
-/// Flags whose values nobody is to read in a report.
-const SECRET_FLAGS: [&str; 2] = ["--secret", "--api-key"];
-const MASK: &str = "***";
-
-/// The command as it could be written in a shell again, but for what is secret; of the program only its name.
-fn written(arguments: &[OsString]) -> String {
-    let mut written = "swarm".to_owned();
-    let mut is_secret = false;
-    for word in arguments.iter().skip(1).map(|word| word.to_string_lossy()) {
-        let is_masked = std::mem::replace(&mut is_secret, SECRET_FLAGS.contains(&&*word));
-        written.push(' ');
-        written.push_str(&quoted(&if is_masked { MASK.into() } else { masked(&word) }));
-    }
-    written
-}
-
-/// A word without the value of a secret flag, and without the query of a URL, where a token may be.
-fn masked(word: &str) -> String {
-    if let Some((flag, _)) = word.split_once('=').filter(|(flag, _)| SECRET_FLAGS.contains(flag)) {
-        return format!("{flag}={MASK}");
-    }
-    match word.split_once('?').filter(|(url, _)| url.contains("://")) {
-        Some((url, _)) => format!("{url}?{MASK}"),
-        None => word.to_owned(),
-    }
-}
-
-fn quoted(word: &str) -> String {
-    let is_plain = |letter: char| letter.is_ascii_alphanumeric() || "-_=./,:+".contains(letter);
-    if !word.is_empty() && word.chars().all(is_plain) {
-        word.to_owned()
-    } else {
-        format!("'{}'", word.replace('\'', r"'\''"))
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_command_is_written_as_a_shell_reads_it() {
-        let words = ["/usr/bin/swarm", "noon", "--report", "it's a file.html", ""].map(OsString::from);
-        assert_eq!(written(&words), r"swarm noon --report 'it'\''s a file.html' ''");
-    }
-
-    #[test]
-    fn secrets_are_not_written() {
-        let words = [
-            "swarm",
-            "fan",
-            "--secret",
-            "CANARY",
-            "--api-key=CANARY",
-            "--url",
-            "ws://h/p?token=CANARY",
-            "--for",
-            "1s",
-        ];
-        let written = written(&words.map(OsString::from));
-        assert_eq!(written, "swarm fan --secret '***' '--api-key=***' --url 'ws://h/p?***' --for 1s");
-    }
 
     #[test]
     fn arguments_are_consistent() {

@@ -1,7 +1,6 @@
 //! What every play with a load is told on the command line, and how it is run.
 
 use std::fs;
-use std::io::{self, Write as _};
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -11,13 +10,15 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, bail, ensure};
 use clap::{Args, ValueEnum, value_parser};
 
-use super::{Failure, limits, masked};
+use super::telling::Telling;
+use super::written::masked;
+use super::{Failure, limits};
 use crate::load::stamp::DATA_BYTES_MIN;
 use crate::load::target::{Api, Target};
 use crate::load::tokens::{TokenPlace, Tokens};
 use crate::load::{LoadSettings, Secret};
-use crate::outcome::Outcome;
 use crate::plays::{self, Play, Settings};
+use crate::progress::Shown;
 
 /// Files that a run needs beside the sockets of its clients.
 const OTHER_FILES: u64 = 200;
@@ -85,9 +86,8 @@ pub(super) struct LoadArguments {
     /// A process of the server, if it is on this machine: its CPU, memory and files are looked at; several together
     #[arg(long, value_name = "PID")]
     pid: Vec<u32>,
-    /// What to print
-    #[arg(long, value_enum, value_name = "FORMAT", default_value_t = Output::Text)]
-    output: Output,
+    #[command(flatten)]
+    telling: Telling,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -96,15 +96,6 @@ enum Place {
     Query,
     /// In the command connect, which every server of the protocol understands
     Command,
-}
-
-/// What is printed on standard output at the end.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum Output {
-    /// A table
-    Text,
-    /// All that is known of the run
-    Json,
 }
 
 /// One address, or all from one to another.
@@ -157,12 +148,13 @@ impl LoadArguments {
         channels: u32,
         command: String,
     ) -> Result<bool, Failure> {
-        let output = self.output;
+        self.telling.check().map_err(Failure::Usage)?;
+        let telling = self.telling.clone();
         let settings = self.settings(clients, channels, command).map_err(Failure::Usage)?;
         let runtime =
             tokio::runtime::Builder::new_current_thread().enable_all().build().context("a runtime")?;
         let outcome = runtime.block_on(plays::play(play, settings))?;
-        tell(&outcome, output)?;
+        telling.tell(&outcome)?;
         Ok(outcome.passed())
     }
 
@@ -203,6 +195,7 @@ impl LoadArguments {
             api_connections: self.api_connections.into(),
             data_bytes: self.payload_bytes,
             pids: self.pid,
+            shown: Shown::choose(!self.telling.is_text()),
             command,
         })
     }
@@ -239,19 +232,10 @@ impl LoadArguments {
 /// Reads a URL. What is wrong with one is told without what may be secret in it.
 fn parsed<T: FromStr<Err = anyhow::Error>>(flag: &str, url: &str) -> Result<T> {
     let shown = masked(url);
-    // Who writes a password there has it told in words, not shown.
-    let shown = shown.rsplit_once('@').map_or(&*shown, |(_, host)| host);
     url.parse().with_context(|| format!("{flag} {shown}"))
 }
 
 /// One processor is for the play, and for whatever else is here.
 fn spare_threads() -> usize {
     thread::available_parallelism().map_or(1, |cpus| cpus.get().saturating_sub(1).max(1))
-}
-
-fn tell(outcome: &Outcome, _output: Output) -> Result<()> {
-    let json = serde_json::to_string_pretty(outcome).context("writing the outcome")?;
-    // Whoever closed the output does not want to know.
-    let _: io::Result<()> = writeln!(io::stdout(), "{json}");
-    Ok(())
 }

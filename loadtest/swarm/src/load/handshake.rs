@@ -11,7 +11,7 @@ use super::trouble::Trouble;
 
 /// The key of RFC 6455 §1.3, and what answers it. One does for all: it is no secret, and no cache is in between.
 const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
-const ACCEPT: &str = "s3pPLBMiTxaQ9kYGzzhZRbK+xOo=";
+const ACCEPT: &str = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=";
 
 const RESPONSE_BYTES_MAX: usize = 8 * 1024;
 
@@ -81,7 +81,14 @@ fn check(head: &str) -> Result<(), Trouble> {
 
 #[cfg(test)]
 mod tests {
+    use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
+
     use super::*;
+
+    #[test]
+    fn the_key_is_answered_as_a_library_would() {
+        assert_eq!(derive_accept_key(KEY.as_bytes()), ACCEPT);
+    }
 
     #[test]
     fn an_upgrade_that_is_granted_is_told_from_one_that_is_not() {

@@ -17,12 +17,12 @@ pub mod unit {
     pub const CORES: &str = "cores";
     /// Memory.
     pub const BYTES: &str = "bytes";
-    /// Publications that clients got, in a second.
-    pub const DELIVERIES: &str = "deliveries/s";
+    /// How often something happens.
+    pub const RATE: &str = "per second";
     /// What failed so far.
     pub const ERRORS: &str = "errors";
     /// Open files of a process.
-    pub const FILES: &str = "open files";
+    pub const FILES: &str = "files";
 }
 
 /// A value over time, which stays what it was until the next point.
@@ -51,47 +51,6 @@ impl Series {
     /// Without any point.
     pub fn new(name: impl Into<String>, unit: impl Into<String>, merged: Rule) -> Self {
         Self { name: name.into(), unit: unit.into(), merged, points: Vec::new() }
-    }
-
-    /// Open connections of the load generator.
-    pub fn connections() -> Self {
-        Self::new("connections", unit::CONNECTIONS, Rule::Sum)
-    }
-
-    /// Deliveries in a second.
-    pub fn deliveries() -> Self {
-        Self::new("deliveries", unit::DELIVERIES, Rule::Sum)
-    }
-
-    /// What failed so far.
-    pub fn errors() -> Self {
-        Self::new("errors so far", unit::ERRORS, Rule::Sum)
-    }
-
-    /// CPU of the server, in cores: of this process if there are several.
-    pub fn server_cpu(pid: Option<u32>) -> Self {
-        Self::new(server(pid), unit::CORES, Rule::Max)
-    }
-
-    /// Memory of the server (RSS), as [`Series::server_cpu`].
-    pub fn server_memory(pid: Option<u32>) -> Self {
-        Self::new(server(pid), unit::BYTES, Rule::Max)
-    }
-
-    /// Open files of the server, as [`Series::server_cpu`].
-    pub fn server_files(pid: Option<u32>) -> Self {
-        Self::new(server(pid), unit::FILES, Rule::Max)
-    }
-
-    /// CPU of the load generator itself, all threads together, in cores. Of several processes the busiest counts: it is
-    /// the one that may have been too slow.
-    pub fn own_cpu() -> Self {
-        Self::new("swarm itself", unit::CORES, Rule::Max)
-    }
-
-    /// Memory of the load generator itself (RSS); of several processes the largest.
-    pub fn own_memory() -> Self {
-        Self::new("swarm itself", unit::BYTES, Rule::Max)
     }
 
     /// From `at` on, since the start, the value is this. Later points come later: one that is before the last is ignored,
@@ -157,10 +116,6 @@ impl Series {
             });
         }
     }
-}
-
-fn server(pid: Option<u32>) -> String {
-    pid.map_or_else(|| "server".into(), |pid| format!("server (process {pid})"))
 }
 
 /// Reads a series from its start to its end.

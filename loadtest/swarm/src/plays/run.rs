@@ -15,6 +15,7 @@ use crate::load::{BackEnd, CONNECT_TIME, DELAY, Findings, Load, LoadSettings, Pu
 use crate::mark::{Mark, MarkKind};
 use crate::outcome::Outcome;
 use crate::outcome::figure::{Figure, Quantity, Source};
+use crate::progress::{Now, Phase, Progress, Shown};
 
 /// Memory counts as quiet when it has moved by less than this for `QUIET_SECONDS`, after at most `QUIET_SECONDS_MAX`:
 /// allocators give back what was needed for a moment over some ten seconds.
@@ -39,6 +40,8 @@ pub struct Settings {
     pub data_bytes: usize,
     /// The processes that serve, if they are on this machine.
     pub pids: Vec<u32>,
+    /// Where it says how it goes.
+    pub shown: Shown,
     /// The command as it was typed, without secrets.
     pub command: String,
 }
@@ -63,6 +66,10 @@ pub struct Run {
     /// Whether errors and connections that end are part of the play.
     expects_endings: bool,
     watch: Watch,
+    phase: Phase,
+    progress: Progress,
+    /// Memory of this process before there were clients.
+    own_bytes: u64,
 }
 
 impl Run {
@@ -84,6 +91,9 @@ impl Run {
         let outcome = Outcome::new(play, about, settings.command);
         let load = Load::start(settings.load)?;
         let watch = Watch::start(server.clone(), Arc::new(load.counter()), load.clock())?;
+        let phase = Phase::default();
+        let look = look(&load, server.clone(), phase.clone(), settings.clients);
+        let progress = Progress::start(look, settings.shown).context("a thread that shows progress")?;
         Ok(Self {
             load,
             clients: settings.clients,
@@ -94,11 +104,15 @@ impl Run {
             outcome,
             expects_endings: false,
             watch,
+            phase,
+            progress,
+            own_bytes: Meter::own().resident_bytes()?,
         })
     }
 
     /// The play goes on to something else, in a few words.
     pub fn phase(&mut self, text: &str) {
+        self.phase.set(text);
         let at = self.load.clock().now();
         self.outcome.marks.push(Mark { at, kind: MarkKind::Phase, text: text.to_owned() });
     }
@@ -218,6 +232,7 @@ impl Run {
     pub(super) async fn finish(mut self) -> Result<Outcome> {
         let counts = self.load.counts();
         let watched = self.watch.stop();
+        drop(self.progress);
         self.outcome.seconds = self.load.clock().now().as_secs_f64();
         let publications = self.published.total();
         if publications > 0 {
@@ -227,9 +242,27 @@ impl Run {
         note_counts(&mut self.outcome, &counts, &findings, self.expects_endings);
         note_findings(&mut self.outcome, findings);
         note_watched(&mut self.outcome, watched);
-        note_memory(&mut self.outcome, counts.get(Event::Connected))?;
+        note_memory(&mut self.outcome, self.own_bytes, counts.get(Event::Connected))?;
         self.outcome.compute();
         Ok(self.outcome)
+    }
+}
+
+/// What is to be seen of a run while it runs, whenever somebody looks.
+fn look(load: &Load, server: Meter, phase: Phase, clients: u32) -> impl Fn() -> Now + Send + 'static {
+    let counter = load.counter();
+    move || {
+        let counts = counter();
+        Now {
+            phase: phase.read(),
+            wanted: clients.into(),
+            connected: counts.open(),
+            deliveries: counts.get(Event::Delivered),
+            errors: counts.get(Event::Ended) + counts.get(Event::Failed),
+            wrong: counts.faults(),
+            p99_micros: Some(counts.p99_micros).filter(|micros| *micros > 0),
+            server_bytes: server.resident_bytes().ok().filter(|bytes| *bytes > 0),
+        }
     }
 }
 
@@ -275,12 +308,13 @@ fn note_watched(outcome: &mut Outcome, watched: Option<Watched>) {
     }
 }
 
-fn note_memory(outcome: &mut Outcome, clients: u64) -> Result<()> {
-    let bytes = Meter::own().peak_bytes()? as f64;
+fn note_memory(outcome: &mut Outcome, before: u64, clients: u64) -> Result<()> {
+    let peak = Meter::own().peak_bytes()?;
+    let (bytes, grown) = (peak as f64, peak.saturating_sub(before) as f64);
     let own = |value: f64| Quantity::own(value);
     let peak = Source::Quantity(own(bytes / 1e6));
     outcome.figures.push(Figure::new("memory of swarm at its peak", "MB", peak));
-    let each = Source::Quotient { numerator: own(bytes / 1e3), denominator: own(clients as f64) };
+    let each = Source::Quotient { numerator: own(grown / 1e3), denominator: own(clients as f64) };
     outcome.figures.push(Figure::new("memory of swarm per client", "KB", each));
     Ok(())
 }

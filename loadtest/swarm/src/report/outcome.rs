@@ -159,9 +159,9 @@ pub(super) mod tests {
 
     use super::*;
     use crate::mark::{Mark, MarkKind};
-    use crate::outcome::figure::{Quantity, Source};
+    use crate::outcome::figure::{Quantity, Rule, Source};
     use crate::outcome::ramp::tests::{ramp, step};
-    use crate::outcome::series::Series;
+    use crate::outcome::series::{Series, unit};
     use crate::outcome::timeline::Timeline;
     use crate::report::environment::Environment;
 
@@ -180,7 +180,7 @@ pub(super) mod tests {
         outcome.figures.push(Figure::new("p99 delay", "µs", p99).reaching(Reach::AtMost(100.0)));
         let mut delay = Distribution::of_times();
         let mut timeline = Timeline::new(outcome.started());
-        let mut connections = Series::connections();
+        let mut connections = Series::new("connections", unit::CONNECTIONS, Rule::Sum);
         for second in 0..12_u64 {
             connections.record(Duration::from_secs(second), (second * 100) as f64);
             for micros in [100, 200, 400 + second * 10] {

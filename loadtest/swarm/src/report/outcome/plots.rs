@@ -155,8 +155,8 @@ fn shares(one_in: f64) -> impl Iterator<Item = f64> {
 
 /// Units of series, each once, in the order of the page.
 fn units(outcome: &Outcome) -> Vec<&str> {
-    let first = [unit::CONNECTIONS, unit::DELIVERIES, unit::CORES, unit::BYTES, unit::FILES, unit::ERRORS]
-        .into_iter();
+    let first =
+        [unit::CONNECTIONS, unit::RATE, unit::CORES, unit::BYTES, unit::FILES, unit::ERRORS].into_iter();
     let mut units: Vec<&str> = Vec::new();
     let known = first.filter(|unit| outcome.series.iter().any(|series| series.unit == *unit));
     for unit in known.chain(outcome.series.iter().map(|series| series.unit.as_str())) {
@@ -175,9 +175,10 @@ fn series(page: &mut Page, outcome: &Outcome, unit: &str, flags: &[Flag]) {
         let points = series.points().iter();
         points.map(|point| (point.ms as f64 / 1000.0, point.value / divisor)).collect()
     };
+    let (mut others, mut swarms) = ((0..4).cycle(), [4, 6, 5].into_iter().cycle());
+    let mut color = |name: &str| if is_of_swarm(name) { swarms.next() } else { others.next() };
     let lines: Vec<Series> = of_unit()
-        .enumerate()
-        .map(|(index, series)| line(&series.name, color(&series.name, index), Shape::Steps, own(series)))
+        .map(|series| line(&series.name, color(&series.name).unwrap_or(0), Shape::Steps, own(series)))
         .collect();
     let (title, note) = about(unit);
     let alone = match lines.as_slice() {
@@ -196,9 +197,9 @@ fn series(page: &mut Page, outcome: &Outcome, unit: &str, flags: &[Flag]) {
     page.plot(note, &plot);
 }
 
-/// The load generator has the same colour in every plot, and no server has it.
-fn color(name: &str, index: usize) -> usize {
-    if name == "swarm itself" { 4 } else { index % 4 }
+/// The load generator has colours of its own in every plot, which no server has.
+fn is_of_swarm(name: &str) -> bool {
+    name.contains("swarm")
 }
 
 /// A heading and a sentence for series of this unit.
@@ -209,10 +210,10 @@ fn about(of: &str) -> (&'static str, &'static str) {
             "How many connections were open. Look for a fall that the play does not explain: those are connections that \
              were lost.",
         ),
-        unit::DELIVERIES => (
-            "Deliveries",
-            "Publications that reached a client, in each second. A dip is a pause of the server, of the load generator, or \
-             of the play.",
+        unit::RATE => (
+            "Rates",
+            "How often it happened in a second; deliveries are publications that reached a client. A dip is a pause of the \
+             server, of the load generator, or of the play.",
         ),
         unit::CORES => (
             "CPU",
@@ -263,7 +264,9 @@ mod tests {
         use crate::outcome::figure::Rule;
         use crate::outcome::series::Series;
         outcome.series.insert(0, Series::new("rooms", "rooms", Rule::Sum));
-        outcome.series.extend([Series::server_cpu(None), Series::own_cpu()]);
+        for name in ["CPU of the server", "CPU of swarm"] {
+            outcome.series.push(Series::new(name, unit::CORES, Rule::Max));
+        }
         assert_eq!(units(&outcome), ["connections", "cores", "rooms"]);
     }
 }
