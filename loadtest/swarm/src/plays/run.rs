@@ -117,6 +117,11 @@ impl Run {
         self.outcome.marks.push(Mark { at, kind: MarkKind::Phase, text: text.to_owned() });
     }
 
+    /// As [`phase`](Self::phase), for whoever watches only.
+    pub fn show(&self, text: &str) {
+        self.phase.set(text);
+    }
+
     /// Something happened at a moment of the load's clock.
     pub fn mark(&mut self, at: Duration, kind: MarkKind, text: String) {
         self.outcome.marks.push(Mark { at, kind, text });

@@ -93,6 +93,7 @@ impl Storm {
     }
 
     async fn rounds(self, run: &Run, returns: &Arc<Returns>) -> Result<Rounds> {
+        run.show("calm before the storm");
         sleep(self.calm).await;
         let memory = || (!run.server.is_empty()).then(|| run.server.resident_bytes()).transpose();
         let cpu = || (!run.server.is_empty()).then(|| run.server.cpu()).transpose();
@@ -100,7 +101,8 @@ impl Storm {
         let highest_before = highest(run)?;
         let clients = run.load.counts().open();
         let mut rounds = Vec::new();
-        for _ in 0..self.rounds {
+        for number in 1..=self.rounds {
+            run.show(&format!("storm {number} of {}", self.rounds));
             let round = self.round(&run.load, returns, clients).await?;
             let is_whole = round.back == clients;
             rounds.push(round);
@@ -110,6 +112,7 @@ impl Storm {
         }
         let used = cpu()?.zip(cpu_before).map(|(after, before): (Cpu, Cpu)| after.since(&before));
         let peak = highest(run)?.filter(|peak| Some(*peak) > highest_before);
+        run.show("settling");
         sleep(self.settle).await;
         let memory = before.zip(memory()?).map(|(before, after)| {
             // What is highest of all may have been before this run.

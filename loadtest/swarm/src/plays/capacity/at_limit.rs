@@ -75,8 +75,7 @@ impl Used {
             format!("a thread of the server, on a CPU for {:.0} % of the time", busiest * 100.0)
         } else {
             format!(
-                "no CPU: the server used {all:.2} cores of {cpus}, its busiest thread {:.0} % of one; it waited for something \
-                 else",
+                "nothing that is seen from here: the server used {all:.2} cores of {cpus}, its busiest thread {:.0} % of one",
                 busiest * 100.0
             )
         })
@@ -107,7 +106,7 @@ mod tests {
         let words = |server, own| used(server, own).at_limit_of(2).unwrap();
         assert!(words(Some([1500, 800]), [450, 400]).contains("machine"));
         assert!(words(Some([1000, 950]), [100, 100]).contains("a thread of the server"));
-        assert!(words(Some([10, 10]), [100, 100]).contains("no CPU"));
+        assert!(words(Some([10, 10]), [100, 100]).contains("nothing that is seen"));
         assert_eq!(used(None, [100, 100]).at_limit_of(2), None);
     }
 }

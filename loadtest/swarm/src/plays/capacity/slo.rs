@@ -87,8 +87,8 @@ fn too_long(
     }
     let value = times.quantile(of_those_there);
     (value > micros(most)).then(|| {
-        let value = humantime::format_duration(Duration::from_micros(value)).to_string();
-        format!("{what} {name} was {value}, above {}", humantime::format_duration(most))
+        let value = value as f64 / 1e3;
+        format!("{what} {name} was {value:.1} ms, above {}", humantime::format_duration(most))
     })
 }
 
@@ -188,7 +188,7 @@ mod tests {
     fn what_holds_is_told_from_what_does_not() {
         assert_eq!(slo("p99=100ms").broken(&measured()), None);
         let why = slo("p99=50ms").broken(&measured()).unwrap();
-        assert!(why.contains("p99 was 99ms") && why.contains("above 50ms"), "{why}");
+        assert!(why.contains("p99 was 99.0 ms") && why.contains("above 50ms"), "{why}");
         assert_eq!(slo("connect_p99=1ms").broken(&measured()), None, "nobody connected");
         let faulty = Measured { missing: 1, faults: 2, errors: 4, ..measured() };
         assert_eq!(slo("loss=3").broken(&faulty), None);
