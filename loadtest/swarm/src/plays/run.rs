@@ -249,7 +249,9 @@ fn note_counts(outcome: &mut Outcome, counts: &Counts, findings: &Findings) {
     verdict.lost = findings.lost;
     verdict.repeated = counts.get(Event::Repeat);
     verdict.reordered = counts.get(Event::Late);
-    let mut others = vec![("errors", findings.errors.values().sum())];
+    // Who did not get in is counted among errors as well, by kind.
+    let errors: u64 = findings.errors.values().sum();
+    let mut others = vec![("errors", errors.saturating_sub(counts.get(Event::Failed)))];
     let of_counts = [Event::OffsetBreak, Event::Ended, Event::Failed];
     others.extend(of_counts.map(|event| (event.name(), counts.get(event))));
     verdict.others.extend(others.into_iter().map(|(name, count)| (name.to_owned(), count)));
