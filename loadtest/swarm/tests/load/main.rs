@@ -1,5 +1,7 @@
 //! Plays with a load, against a server that does something wrong: it must be found.
 
+#![expect(clippy::unwrap_used, reason = "what does not work here fails the test, as it should")]
+
 mod server;
 
 use std::process::Output;
