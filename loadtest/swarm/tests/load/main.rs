@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 use swarm::load::tokens::{TokenPlace, Tokens};
-use swarm::load::{DELAY, LoadSettings};
+use swarm::load::{DELAY, LoadSettings, Numbering};
 use swarm::outcome::Outcome;
 use swarm::plays::{Play, Settings, burst, connect, fan, play, rate};
 use swarm::progress::Shown;
@@ -31,6 +31,8 @@ fn settings(server: &Server, channels: u32) -> Settings {
         channels: (0..channels).map(|channel| format!("swarm-{channel}")).collect(),
         is_recoverable: false,
         is_hearing: false,
+        numbering: Numbering::Channel,
+        data_bytes: 128,
         threads: 2,
         handshakes_max: 4,
         connects_per_second: None,
