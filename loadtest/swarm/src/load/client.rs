@@ -21,9 +21,8 @@ use super::tokens::TokenPlace;
 use super::trouble::Trouble;
 use crate::client::protocol::{self, Command, Connect, Incoming, Message, Refusal, Subscribe, Subscribed};
 
-/// The command `connect`; that of a subscription is its index and [`SUBSCRIBE_ID`].
+/// The command `connect`. Subscriptions have the numbers after it, each one of its own.
 const CONNECT_ID: u32 = 1;
-const SUBSCRIBE_ID: u32 = 2;
 /// Commands whose answer makes no difference.
 const OTHER_ID: u32 = u32::MAX;
 
@@ -45,6 +44,8 @@ struct State {
     /// The start of a frame whose rest has not arrived; mostly empty.
     partial: Vec<u8>,
     subscriptions: Vec<Subscription>,
+    /// Of the last subscription.
+    last_id: u32,
     /// Answers that [`Client::connect`] still waits for.
     awaited: usize,
     /// Whether the server wants its pings answered.
@@ -54,6 +55,8 @@ struct State {
 /// What a client has of one channel.
 #[derive(Debug)]
 struct Subscription {
+    /// Of the command that asks for it, in every connection.
+    id: u32,
     /// The number of the channel in the list of the load.
     channel: u32,
     sequence: Sequence,
@@ -64,8 +67,16 @@ struct Subscription {
 
 impl Client {
     pub(super) fn new(thread: Rc<Thread>, number: u32, channels: impl IntoIterator<Item = u32>) -> Self {
-        let subscriptions = channels.into_iter().map(|channel| Subscription::new(channel, &thread)).collect();
-        let state = State { partial: Vec::new(), subscriptions, awaited: 0, answers_pings: false };
+        let mut state = State {
+            partial: Vec::new(),
+            subscriptions: Vec::new(),
+            last_id: CONNECT_ID,
+            awaited: 0,
+            answers_pings: false,
+        };
+        for channel in channels {
+            state.add(channel, &thread);
+        }
         Self {
             number,
             thread,
@@ -140,9 +151,7 @@ impl Client {
     /// There is no connection, or it takes nothing more.
     pub fn subscribe(&self, channel: u32) -> Result<(), Trouble> {
         let mut state = self.state.borrow_mut();
-        state.subscriptions.push(Subscription::new(channel, &self.thread));
-        let index = state.subscriptions.len() - 1;
-        let line = self.subscribe_line(index, &state.subscriptions[index]);
+        let line = self.subscribe_line(state.add(channel, &self.thread));
         self.write(Opcode::Text, line.as_bytes())
     }
 
@@ -152,7 +161,6 @@ impl Client {
     /// There is no connection, or it takes nothing more.
     pub fn unsubscribe(&self, channel: u32) -> Result<(), Trouble> {
         let mut state = self.state.borrow_mut();
-        // The last one moves to its place; its reply, if that is still to come, is then taken for one of nobody.
         state.subscriptions.retain(|subscription| subscription.channel != channel);
         let line = protocol::unsubscribe_line(OTHER_ID, self.thread.channel(channel));
         self.write(Opcode::Text, line.as_bytes())
@@ -199,14 +207,14 @@ impl Client {
         state.awaited = 1 + state.subscriptions.len();
         let connect = Connect { token, name: "swarm" };
         let mut lines = Command { id: CONNECT_ID, connect: Some(connect), subscribe: None }.line();
-        for (index, subscription) in state.subscriptions.iter().enumerate() {
+        for subscription in &state.subscriptions {
             lines.push('\n');
-            lines.push_str(&self.subscribe_line(index, subscription));
+            lines.push_str(&self.subscribe_line(subscription));
         }
         lines
     }
 
-    fn subscribe_line(&self, index: usize, subscription: &Subscription) -> String {
+    fn subscribe_line(&self, subscription: &Subscription) -> String {
         let is_recoverable = self.thread.settings().is_recoverable;
         let since = subscription.epoch.as_deref().filter(|_| is_recoverable);
         let subscribe = Subscribe {
@@ -218,8 +226,7 @@ impl Client {
             epoch: since,
             offset: since.and(subscription.offset),
         };
-        let id = SUBSCRIBE_ID + u32::try_from(index).expect("a client has few subscriptions");
-        Command { id, connect: None, subscribe: Some(subscribe) }.line()
+        Command { id: subscription.id, connect: None, subscribe: Some(subscribe) }.line()
     }
 
     /// Takes in what the next read of this connection brings. The buffer is borrowed within one poll only, so one serves
@@ -356,8 +363,11 @@ impl Client {
 
     fn subscribed(&self, state: &mut State, id: u32, subscribed: &Subscribed<'_>, now_ns: u64) {
         state.awaited = state.awaited.saturating_sub(1);
-        let index = usize::try_from(id.wrapping_sub(SUBSCRIBE_ID)).unwrap_or(usize::MAX);
-        let Some(subscription) = state.subscriptions.get_mut(index) else { return };
+        // It may have been ended since.
+        let Some(subscription) = state.subscriptions.iter_mut().find(|subscription| subscription.id == id)
+        else {
+            return;
+        };
         self.thread.tally().add(Event::Subscribed, 1);
         let was_here = self.thread.settings().is_recoverable && subscription.epoch.is_some();
         if was_here && subscribed.recovered {
@@ -396,11 +406,21 @@ impl Client {
     }
 }
 
-impl Subscription {
-    fn new(channel: u32, thread: &Thread) -> Self {
-        Self { channel, sequence: thread.new_sequence(), offset: None, epoch: None }
+impl State {
+    fn add(&mut self, channel: u32, thread: &Thread) -> &Subscription {
+        self.last_id += 1;
+        let subscription = Subscription {
+            id: self.last_id,
+            channel,
+            sequence: thread.new_sequence(),
+            offset: None,
+            epoch: None,
+        };
+        self.subscriptions.push_mut(subscription)
     }
+}
 
+impl Subscription {
     /// Begins where the server says; nothing before that is owed.
     fn begin(&mut self, subscribed: &Subscribed<'_>, thread: &Thread) {
         let has_history = !subscribed.epoch.is_empty();
