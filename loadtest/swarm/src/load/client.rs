@@ -22,11 +22,8 @@ use super::tokens::TokenPlace;
 use super::trouble::Trouble;
 use crate::client::protocol::{self, Command, Connect, Incoming, Message, Refusal, Subscribe, Subscribed};
 
-/// The command `connect`; that of a subscription is its index and [`SUBSCRIBE_ID`].
+/// The command `connect`. Subscriptions have the numbers after it, each one of its own.
 const CONNECT_ID: u32 = 1;
-const SUBSCRIBE_ID: u32 = 2;
-/// The first of what it publishes; the next has the next.
-const PUBLISH_ID: u32 = 1 << 30;
 /// Commands whose answer makes no difference.
 const OTHER_ID: u32 = u32::MAX;
 
@@ -48,25 +45,21 @@ struct State {
     /// The start of a frame whose rest has not arrived; mostly empty.
     partial: Vec<u8>,
     subscriptions: Vec<Subscription>,
+    /// Of the last subscription.
+    last_id: u32,
     /// Answers that [`Client::connect`] still waits for.
     awaited: usize,
     /// Whether the server wants its pings answered.
     answers_pings: bool,
-    /// What it publishes; most clients do not.
-    speech: Option<Box<Speech>>,
-}
-
-/// What a client publishes.
-#[derive(Debug)]
-struct Speech {
-    next_id: u32,
-    /// Not answered yet: command, channel and number.
+    /// What it has published and the server has not answered: command, channel and number.
     unanswered: Vec<(u32, u32, u64)>,
 }
 
 /// What a client has of one channel.
 #[derive(Debug)]
 struct Subscription {
+    /// Of the command that asks for it, in every connection.
+    id: u32,
     /// The number of the channel in the list of the load.
     channel: u32,
     heard: Heard,
@@ -79,9 +72,17 @@ struct Subscription {
 
 impl Client {
     pub(super) fn new(thread: Rc<Thread>, number: u32, channels: impl IntoIterator<Item = u32>) -> Self {
-        let subscriptions = channels.into_iter().map(|channel| Subscription::new(channel, &thread)).collect();
-        let state =
-            State { partial: Vec::new(), subscriptions, awaited: 0, answers_pings: false, speech: None };
+        let mut state = State {
+            partial: Vec::new(),
+            subscriptions: Vec::new(),
+            last_id: CONNECT_ID,
+            awaited: 0,
+            answers_pings: false,
+            unanswered: Vec::new(),
+        };
+        for channel in channels {
+            state.add(channel, &thread);
+        }
         Self {
             number,
             thread,
@@ -161,9 +162,7 @@ impl Client {
     /// There is no connection, or it takes nothing more.
     pub fn subscribe(&self, channel: u32) -> Result<(), Trouble> {
         let mut state = self.state.borrow_mut();
-        state.subscriptions.push(Subscription::new(channel, &self.thread));
-        let index = state.subscriptions.len() - 1;
-        let line = self.subscribe_line(index, &state.subscriptions[index]);
+        let line = self.subscribe_line(state.add(channel, &self.thread));
         self.write(Opcode::Text, line.as_bytes())
     }
 
@@ -175,7 +174,6 @@ impl Client {
         let mut state = self.state.borrow_mut();
         let missing = self.missing_of(&state, channel);
         self.thread.talk().missed.extend(missing);
-        // The last one moves to its place; its reply, if that is still to come, is then taken for one of nobody.
         state.subscriptions.retain(|subscription| subscription.channel != channel);
         let line = protocol::unsubscribe_line(OTHER_ID, self.thread.channel(channel));
         self.write(Opcode::Text, line.as_bytes())
@@ -190,12 +188,8 @@ impl Client {
         let data = stamp.data(self.thread.settings().data_bytes);
         let id = {
             let mut state = self.state.borrow_mut();
-            let speech = state
-                .speech
-                .get_or_insert_with(|| Box::new(Speech { next_id: PUBLISH_ID, unanswered: Vec::new() }));
-            let id = speech.next_id;
-            speech.next_id += 1;
-            speech.unanswered.push((id, channel, stamp.number));
+            let id = state.next_id();
+            state.unanswered.push((id, channel, stamp.number));
             id
         };
         let line = protocol::publish_line(id, self.thread.channel(channel), &data);
@@ -205,8 +199,7 @@ impl Client {
     /// What it published and the server has not answered: channel and number.
     pub(super) fn unanswered(&self) -> Vec<(u32, u64)> {
         let state = self.state.borrow();
-        let unanswered = state.speech.iter().flat_map(|speech| &speech.unanswered);
-        unanswered.map(|(_, channel, number)| (*channel, *number)).collect()
+        state.unanswered.iter().map(|(_, channel, number)| (*channel, *number)).collect()
     }
 
     /// Of what was `said` in the channels that it is subscribed to, what it has not heard, by channel and number. What was
@@ -272,14 +265,14 @@ impl Client {
         state.awaited = 1 + state.subscriptions.len();
         let connect = Connect { token, name: "swarm" };
         let mut lines = Command { id: CONNECT_ID, connect: Some(connect), subscribe: None }.line();
-        for (index, subscription) in state.subscriptions.iter().enumerate() {
+        for subscription in &state.subscriptions {
             lines.push('\n');
-            lines.push_str(&self.subscribe_line(index, subscription));
+            lines.push_str(&self.subscribe_line(subscription));
         }
         lines
     }
 
-    fn subscribe_line(&self, index: usize, subscription: &Subscription) -> String {
+    fn subscribe_line(&self, subscription: &Subscription) -> String {
         let is_recoverable = self.thread.settings().is_recoverable;
         let since = subscription.epoch.as_deref().filter(|_| is_recoverable);
         let subscribe = Subscribe {
@@ -291,8 +284,7 @@ impl Client {
             epoch: since,
             offset: since.and(subscription.offset),
         };
-        let id = SUBSCRIBE_ID + u32::try_from(index).expect("a client has few subscriptions");
-        Command { id, connect: None, subscribe: Some(subscribe) }.line()
+        Command { id: subscription.id, connect: None, subscribe: Some(subscribe) }.line()
     }
 
     /// Takes in what the next read of this connection brings. The buffer is borrowed within one poll only, so one serves
@@ -416,12 +408,13 @@ impl Client {
     }
 
     fn refused(&self, state: &mut State, id: u32, refusal: &Refusal<'_>) -> Result<(), Trouble> {
-        let command = match id {
-            CONNECT_ID => "connect",
-            PUBLISH_ID.. => "publish",
-            _ => "subscribe",
+        let published = state.answered(id);
+        let command = match published {
+            Some(_) => "publish",
+            None if id == CONNECT_ID => "connect",
+            None => "subscribe",
         };
-        if let Some((channel, number)) = state.answered(id) {
+        if let Some((channel, number)) = published {
             self.thread.doubt(channel, number);
         }
         let trouble =
@@ -437,8 +430,11 @@ impl Client {
 
     fn subscribed(&self, state: &mut State, id: u32, subscribed: &Subscribed<'_>, now_ns: u64) {
         state.awaited = state.awaited.saturating_sub(1);
-        let index = usize::try_from(id.wrapping_sub(SUBSCRIBE_ID)).unwrap_or(usize::MAX);
-        let Some(subscription) = state.subscriptions.get_mut(index) else { return };
+        // It may have been ended since.
+        let Some(subscription) = state.subscriptions.iter_mut().find(|subscription| subscription.id == id)
+        else {
+            return;
+        };
         self.thread.tally().add(Event::Subscribed, 1);
         subscription.since_ns = now_ns.max(1);
         let was_here = self.thread.settings().is_recoverable && subscription.epoch.is_some();
@@ -479,20 +475,32 @@ impl Client {
 }
 
 impl State {
+    fn add(&mut self, channel: u32, thread: &Thread) -> &Subscription {
+        let subscription = Subscription {
+            id: self.next_id(),
+            channel,
+            heard: thread.nothing_heard(),
+            since_ns: 0,
+            offset: None,
+            epoch: None,
+        };
+        self.subscriptions.push_mut(subscription)
+    }
+
+    fn next_id(&mut self) -> u32 {
+        self.last_id += 1;
+        self.last_id
+    }
+
     /// What a command has published that is answered now: channel and number; `None` if it has published nothing.
     fn answered(&mut self, id: u32) -> Option<(u32, u64)> {
-        let unanswered = &mut self.speech.as_mut()?.unanswered;
-        let index = unanswered.iter().position(|(of, ..)| *of == id)?;
-        let (_, channel, number) = unanswered.swap_remove(index);
+        let index = self.unanswered.iter().position(|(of, ..)| *of == id)?;
+        let (_, channel, number) = self.unanswered.swap_remove(index);
         Some((channel, number))
     }
 }
 
 impl Subscription {
-    fn new(channel: u32, thread: &Thread) -> Self {
-        Self { channel, heard: thread.nothing_heard(), since_ns: 0, offset: None, epoch: None }
-    }
-
     /// Begins where the server says; nothing before that is owed.
     fn begin(&mut self, subscribed: &Subscribed<'_>, thread: &Thread) {
         let has_history = !subscribed.epoch.is_empty();
