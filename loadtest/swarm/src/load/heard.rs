@@ -134,7 +134,9 @@ mod tests {
     #[test]
     fn a_gap_between_words_of_a_speaker_is_missing() {
         let mut heard = Heard::Speakers(BTreeMap::new());
-        [voice(7, 1), voice(7, 4)].map(|number| heard.see(number));
+        for number in [voice(7, 1), voice(7, 4)] {
+            heard.see(number);
+        }
         assert_eq!(heard.missing(0), [voice(7, 2), voice(7, 3)]);
         assert!(heard.words(voice(7, 2)).contains("2 of client 7"));
     }

@@ -2,7 +2,10 @@
 
 #![expect(clippy::unwrap_used, reason = "what does not work here fails the test, as it should")]
 
+mod capacity;
+mod chat;
 mod server;
+mod storm;
 
 use std::process::Output;
 use std::rc::Rc;

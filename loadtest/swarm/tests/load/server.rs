@@ -42,11 +42,30 @@ pub(crate) enum Fault {
     Refuse(u16),
     /// Subscriptions are answered with this error.
     Forbid(u32),
+    /// It is not in the history: who was away does not get it, and is told that it has everything.
+    Forget(u64),
+    /// Nobody who was away gets anything, and is told so.
+    Unrecoverable,
+    /// Channels have no history.
+    Unpositioned,
+    /// After so many upgrades so many are answered with 503, with these seconds of `Retry-After` if there are any.
+    Busy(u64, u64, Option<u64>),
+    /// Every second connection gets the next one in its place, and it in the place of the next.
+    Fork(u64),
 }
 
 #[derive(Clone, Debug)]
 enum Act {
-    Say { channel: String, line: String },
+    /// One line for each of two kinds of connections.
+    Say {
+        channel: String,
+        offset: u64,
+        lines: [String; 2],
+    },
+    Notice {
+        channel: String,
+        line: String,
+    },
     Ping,
     Close(u16),
     Drop,
@@ -68,6 +87,9 @@ pub(crate) struct Server {
 struct State {
     published: u64,
     offsets: BTreeMap<String, u64>,
+    /// Offset and JSON of everything that was published, by channel.
+    history: BTreeMap<String, Vec<(u64, String)>>,
+    upgrades: u64,
     held: Option<Act>,
     /// Targets of handshakes, as they came.
     targets: Vec<String>,
@@ -171,20 +193,23 @@ impl Server {
 
     async fn publish(&self, request: &Value) -> Result<Value, Value> {
         let channel = request["channel"].as_str().unwrap().to_owned();
+        // In the order of the protocol, in which the library does not keep it.
+        let data = in_order(&request["data"]);
         let (number, offset) = self.change(|state| {
             state.published += 1;
             let offset = state.offsets.entry(channel.clone()).or_default();
             *offset += if self.fault == Fault::Skip(state.published) { 2 } else { 1 };
+            if self.fault != Fault::Forget(state.published) {
+                let publication = format!(r#"{{"data":{data},"offset":{offset}}}"#);
+                state.history.entry(channel.clone()).or_default().push((*offset, publication));
+            }
             (state.published, *offset)
         });
-        // In the order of the protocol, in which the library does not keep it.
-        let data = &request["data"];
-        let line = format!(
-            r#"{{"push":{{"channel":{},"pub":{{"data":{},"offset":{offset}}}}}}}"#,
-            Value::from(channel.as_str()),
-            in_order(data)
-        );
-        let say = Act::Say { channel, line };
+        let line = |data: &str| {
+            let channel = Value::from(channel.as_str());
+            format!(r#"{{"push":{{"channel":{channel},"pub":{{"data":{data},"offset":{offset}}}}}}}"#)
+        };
+        let say = Act::Say { channel: channel.clone(), offset, lines: [line(&data), line(&data)] };
         match self.fault {
             Fault::Lose(which) if which == number => {}
             Fault::Swap(which) if which == number => self.change(|state| state.held = Some(say)),
@@ -198,9 +223,11 @@ impl Server {
                 tokio::time::sleep(time).await;
                 self.act(say);
             }
+            Fault::Fork(which) if which == number => self.change(|state| state.held = Some(say)),
+            Fault::Fork(which) if which + 1 == number => self.fork(say),
             _ => self.act(say),
         }
-        if self.fault != Fault::Swap(number)
+        if !matches!(self.fault, Fault::Swap(which) | Fault::Fork(which) if which == number)
             && let Some(held) = self.change(|state| state.held.take())
         {
             self.act(held);
@@ -216,12 +243,38 @@ impl Server {
         }
     }
 
+    /// Says what is held and then this, to every second connection with what they say in each other's place.
+    fn fork(&self, next: Act) {
+        let held = self.change(|state| state.held.take());
+        let (
+            Some(Act::Say { channel, offset: one, lines: [held, _] }),
+            Act::Say { offset: two, lines: [next, _], .. },
+        ) = (held, next)
+        else {
+            panic!("what is published is said")
+        };
+        let at = |line: &str, from: u64, to: u64| {
+            line.replace(&format!(r#""offset":{from}"#), &format!(r#""offset":{to}"#))
+        };
+        let lines = [held.clone(), at(&next, two, one)];
+        self.act(Act::Say { channel: channel.clone(), offset: one, lines });
+        let lines = [next, at(&held, one, two)];
+        self.act(Act::Say { channel, offset: two, lines });
+    }
+
     async fn serve(self, stream: TcpStream) {
         #[expect(clippy::result_large_err, reason = "the library has it so")]
         let answer = |request: &Request, response: Response| {
-            self.change(|state| state.targets.push(request.uri().to_string()));
+            let number = self.change(|state| {
+                state.targets.push(request.uri().to_string());
+                state.upgrades += 1;
+                state.upgrades
+            });
             match self.fault {
-                Fault::Refuse(status) => Err(refused(status)),
+                Fault::Refuse(status) => Err(refused(status, None)),
+                Fault::Busy(after, count, seconds) if (after + 1..=after + count).contains(&number) => {
+                    Err(refused(503, seconds))
+                }
                 _ => Ok(response),
             }
         };
@@ -230,7 +283,8 @@ impl Server {
         let config = WebSocketConfig::default().read_buffer_size(1_024).write_buffer_size(0);
         let accepting = tokio_tungstenite::accept_hdr_async_with_config(stream, answer, Some(config));
         let Ok(mut socket) = accepting.await else { return };
-        let mut channels = Vec::new();
+        let mut channels = BTreeMap::new();
+        let kind = self.change(|state| state.upgrades % 2);
         loop {
             tokio::select! {
                 message = socket.next() => match message {
@@ -239,8 +293,13 @@ impl Server {
                     Some(Err(_)) | None => return,
                 },
                 act = acts.recv() => match act.expect("no test says so much at once") {
-                    Act::Say { channel, line } if channels.contains(&channel) => send(&mut socket, line).await,
-                    Act::Say { .. } => {}
+                    // What was in the history when the client subscribed it has already.
+                    Act::Say { channel, offset, lines } => match channels.get(&channel) {
+                        Some(top) if *top < offset => send(&mut socket, lines[kind as usize].clone()).await,
+                        _ => {}
+                    },
+                    Act::Notice { channel, line } if channels.contains_key(&channel) => send(&mut socket, line).await,
+                    Act::Notice { .. } => {}
                     Act::Ping => send(&mut socket, "{}".to_owned()).await,
                     Act::Close(code) => {
                         let frame = CloseFrame { code: code.into(), reason: "told to".into() };
@@ -252,7 +311,12 @@ impl Server {
         }
     }
 
-    async fn answer(&self, socket: &mut WebSocketStream<TcpStream>, channels: &mut Vec<String>, text: &str) {
+    async fn answer(
+        &self,
+        socket: &mut WebSocketStream<TcpStream>,
+        channels: &mut BTreeMap<String, u64>,
+        text: &str,
+    ) {
         let mut replies = Vec::new();
         for line in text.split('\n') {
             let command: Value = serde_json::from_str(line).unwrap();
@@ -260,31 +324,61 @@ impl Server {
             if let Some(connect) = command.get("connect") {
                 let token = connect["token"].as_str().unwrap_or_default().to_owned();
                 self.change(|state| state.tokens.push(token));
-                replies.push(json!({"id": id, "connect": {"client": "c", "ping": 25, "pong": true}}));
+                let connected = json!({"id": id, "connect": {"client": "c", "ping": 25, "pong": true}});
+                replies.push(connected.to_string());
             } else if let Some(subscribe) = command.get("subscribe") {
-                let channel = subscribe["channel"].as_str().unwrap();
+                let channel = subscribe["channel"].as_str().unwrap().to_owned();
+                let (top, reply) = self.subscribe(&channel, subscribe);
                 replies.push(match self.fault {
                     Fault::Forbid(code) => {
-                        json!({"id": id, "error": {"code": code, "message": "permission denied"}})
+                        json!({"id": id, "error": {"code": code, "message": "permission denied"}}).to_string()
                     }
-                    _ => json!({"id": id, "subscribe": {"epoch": "e", "offset": self.offset(channel)}}),
+                    _ => format!(r#"{{"id":{id},"subscribe":{reply}}}"#),
                 });
-                channels.push(channel.to_owned());
+                if subscribe["join_leave"] == true {
+                    let push =
+                        json!({"push": {"channel": channel, "join": {"info": {"client": "c", "user": ""}}}});
+                    self.act(Act::Notice { channel: channel.clone(), line: push.to_string() });
+                }
+                channels.insert(channel, top);
             } else if let Some(unsubscribe) = command.get("unsubscribe") {
-                channels.retain(|channel| *channel != unsubscribe["channel"]);
-                replies.push(json!({"id": id, "unsubscribe": {}}));
+                channels.remove(unsubscribe["channel"].as_str().unwrap());
+                replies.push(json!({"id": id, "unsubscribe": {}}).to_string());
+            } else if let Some(publish) = command.get("publish") {
+                let _turn = self.turn.lock().await;
+                replies.push(match self.publish(publish).await {
+                    Ok(_) => json!({"id": id, "publish": {}}).to_string(),
+                    Err(error) => json!({"id": id, "error": error}).to_string(),
+                });
             } else if command == json!({}) {
                 self.change(|state| state.pongs += 1);
             }
         }
         if !replies.is_empty() {
-            let lines: Vec<String> = replies.iter().map(ToString::to_string).collect();
-            send(socket, lines.join("\n")).await;
+            send(socket, replies.join("\n")).await;
         }
     }
 
-    fn offset(&self, channel: &str) -> u64 {
-        self.change(|state| state.offsets.get(channel).copied().unwrap_or(0))
+    /// The top of the history, and the answer to a subscription.
+    fn subscribe(&self, channel: &str, subscribe: &Value) -> (u64, String) {
+        self.change(|state| {
+            let top = state.offsets.get(channel).copied().unwrap_or(0);
+            let answer = match subscribe["offset"].as_u64().filter(|_| subscribe["recover"] == true) {
+                _ if self.fault == Fault::Unpositioned => "{}".to_owned(),
+                Some(_) if self.fault == Fault::Unrecoverable => {
+                    format!(r#"{{"epoch":"e","offset":{top},"recovered":false}}"#)
+                }
+                Some(since) => {
+                    let history = state.history.get(channel).map(Vec::as_slice).unwrap_or_default();
+                    let missed = history.iter().filter(|(offset, _)| *offset > since);
+                    let missed: Vec<&str> = missed.map(|(_, publication)| publication.as_str()).collect();
+                    let missed = missed.join(",");
+                    format!(r#"{{"epoch":"e","offset":{since},"recovered":true,"publications":[{missed}]}}"#)
+                }
+                None => format!(r#"{{"epoch":"e","offset":{top}}}"#),
+            };
+            (top, answer)
+        })
     }
 }
 
@@ -300,8 +394,12 @@ fn in_order(data: &Value) -> String {
     )
 }
 
-fn refused(status: u16) -> ErrorResponse {
-    Response::builder().status(status).body(None).unwrap()
+fn refused(status: u16, retry_after: Option<u64>) -> ErrorResponse {
+    let mut response = Response::builder().status(status);
+    if let Some(seconds) = retry_after {
+        response = response.header("Retry-After", seconds);
+    }
+    response.body(None).unwrap()
 }
 
 /// Whether the client is still there makes no difference.

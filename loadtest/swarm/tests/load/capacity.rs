@@ -1,0 +1,93 @@
+//! Ramps, up to a server that is slow or loses something on purpose.
+
+use std::time::Duration;
+
+use swarm::outcome::Outcome;
+use swarm::plays::capacity::ladder::{Climb, Stride};
+use swarm::plays::capacity::{Capacity, Grows};
+use swarm::plays::{Play, play};
+
+use super::server::{Fault, Server};
+use super::{CLIENTS, settings};
+
+fn capacity(grows: Grows, to: u64, slos: &[&str]) -> Capacity {
+    Capacity {
+        grows,
+        climb: Climb { from: 20, to, stride: Stride::By(20), refine: 0 },
+        slos: slos.iter().map(|slo| slo.parse().unwrap()).collect(),
+        hold: Duration::from_secs(1),
+        rate: 20.0,
+        limit: Duration::from_secs(60),
+    }
+}
+
+async fn climbed(fault: Fault, capacity: Capacity) -> Outcome {
+    let server = Server::start(fault).await;
+    let mut settings = settings(&server, 2);
+    settings.load.patience = Duration::from_secs(1);
+    play(&Play::Capacity(capacity), settings).await.unwrap()
+}
+
+fn loads(outcome: &Outcome) -> Vec<u64> {
+    outcome.ramp.as_ref().unwrap().steps.iter().map(|step| step.load as u64).collect()
+}
+
+#[tokio::test]
+async fn a_server_that_stands_still_is_found_at_its_knee() {
+    // 20 in the first step; the 30th holds everything up for 900 ms.
+    let fault = Fault::Stall(30, Duration::from_millis(900));
+    let outcome = climbed(fault, capacity(Grows::Rate, 100, &["p90=300ms", "loss=0"])).await;
+    assert!(outcome.passed(), "{:?} {:?}", outcome.verdict, outcome.wrong);
+    let ramp = outcome.ramp.as_ref().unwrap();
+    assert_eq!((loads(&outcome), ramp.knee()), (vec![20, 40], Some(20.0)));
+    assert!(ramp.steps[1].broken.as_ref().unwrap().contains("delay p90 was"), "{:?}", ramp.steps[1].broken);
+    assert_eq!(ramp.steps[0].deliveries, 20 * u64::from(CLIENTS) / 2);
+    assert!(ramp.at_limit.is_some());
+    let knee = outcome.figures.iter().find(|figure| figure.name == "knee").unwrap();
+    assert_eq!((knee.value, knee.unit.as_str()), (Some(20.0), "publications/s"));
+}
+
+#[tokio::test]
+async fn a_loss_ends_the_ramp_and_fails_the_run() {
+    let outcome = climbed(Fault::Lose(30), capacity(Grows::Rate, 100, &["loss=0"])).await;
+    assert!(!outcome.passed() && outcome.verdict.lost > 0);
+    let ramp = outcome.ramp.as_ref().unwrap();
+    assert_eq!((loads(&outcome), ramp.knee()), (vec![20, 40], Some(20.0)));
+    assert!(ramp.steps[1].broken.as_ref().unwrap().contains("lost"));
+    assert_eq!(ramp.steps[1].lost, outcome.verdict.lost);
+}
+
+/// What never comes is later than any limit, whether loss is asked for or not.
+#[tokio::test]
+async fn what_never_comes_is_later_than_anything() {
+    let outcome = climbed(Fault::Lose(30), capacity(Grows::Rate, 60, &["max=1h"])).await;
+    let broken = outcome.ramp.as_ref().unwrap().steps[1].broken.clone().unwrap();
+    assert!(broken.contains("did not come"), "{broken}");
+}
+
+#[tokio::test]
+async fn connections_grow_and_shrink_as_the_steps_want() {
+    // From the 41st upgrade on the server refuses: with 40 all is well, with 60 it is not, and between it is looked at.
+    let refuses = Fault::Busy(40, 1_000_000, None);
+    let mut capacity = capacity(Grows::Connections, 100, &["errors=0", "connect_p99=10s"]);
+    capacity.climb.refine = 2;
+    let outcome = climbed(refuses, capacity).await;
+    assert!(outcome.passed(), "{:?} {:?}", outcome.verdict, outcome.wrong);
+    let ramp = outcome.ramp.as_ref().unwrap();
+    assert_eq!((loads(&outcome), ramp.knee()), (vec![20, 40, 45, 50, 60], Some(40.0)));
+    let connections: Vec<u64> = ramp.steps.iter().map(|step| step.connections).collect();
+    assert_eq!(connections, [20, 40, 40, 40, 40]);
+    assert_eq!(ramp.steps[4].errors, 20);
+    assert!(!ramp.steps[1].connect.is_empty() && ramp.steps[4].connect.is_empty());
+}
+
+#[tokio::test]
+async fn a_ramp_without_a_knee_says_so_and_a_limit_ends_it() {
+    let outcome = climbed(Fault::Nothing, capacity(Grows::Rate, 40, &["loss=0"])).await;
+    assert_eq!((loads(&outcome), outcome.ramp.as_ref().unwrap().knee()), (vec![20, 40], None));
+    let mut short = capacity(Grows::Rate, 40, &["loss=0"]);
+    short.limit = Duration::from_millis(500);
+    let outcome = climbed(Fault::Nothing, short).await;
+    assert_eq!(loads(&outcome), [20]);
+    assert!(outcome.warnings.first[0].contains("before 40 publications/s"), "{:?}", outcome.warnings);
+}
