@@ -128,7 +128,7 @@ mod tests {
     #[test]
     fn bad_arguments_say_what_and_where() {
         for (arguments, word) in [
-            ("--churn -1", "--churn"),
+            ("--churn=-1", "--churn"),
             ("--talk 0", "--talk"),
             ("--through air", "--through"),
             ("--rooms 0", "--rooms"),

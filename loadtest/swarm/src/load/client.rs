@@ -172,8 +172,9 @@ impl Client {
     /// There is no connection, or it takes nothing more.
     pub fn unsubscribe(&self, channel: u32) -> Result<(), Trouble> {
         let mut state = self.state.borrow_mut();
-        let missing = self.missing_of(&state, channel);
-        self.thread.talk().missed.extend(missing);
+        // Nobody looks at it again.
+        let gaps = self.gaps_of(&state, channel);
+        self.thread.talk().missed.extend(gaps);
         state.subscriptions.retain(|subscription| subscription.channel != channel);
         let line = protocol::unsubscribe_line(OTHER_ID, self.thread.channel(channel));
         self.write(Opcode::Text, line.as_bytes())
@@ -218,10 +219,10 @@ impl Client {
         of_each.collect()
     }
 
-    fn missing_of(&self, state: &State, channel: u32) -> Vec<(u32, u32, u64)> {
+    fn gaps_of(&self, state: &State, channel: u32) -> Vec<(u32, u32, u64)> {
         let subscription = state.subscriptions.iter().find(|subscription| subscription.channel == channel);
-        let missing = subscription.map(|subscription| subscription.heard.missing(0)).unwrap_or_default();
-        missing.into_iter().map(|number| (self.number, channel, number)).collect()
+        let gaps = subscription.map(|subscription| subscription.heard.gaps()).unwrap_or_default();
+        gaps.into_iter().map(|number| (self.number, channel, number)).collect()
     }
 
     /// What it was not given, by channel and number, when `published` says how many there are of each channel.

@@ -64,18 +64,23 @@ impl Heard {
         }
     }
 
-    /// What is missing, given that everything up to `last` was published. Of speakers only what is missing between
-    /// numbers that were given: how often each has spoken is not known here.
+    /// What is missing, given that everything up to `last` was published. How often speakers have spoken is not known
+    /// here: of them nothing is missing.
     pub(super) fn missing(&self, last: u64) -> Vec<u64> {
         match self {
             Self::Channel(sequence) => sequence.missing(last).flatten().collect(),
+            Self::Speakers(_) => Vec::new(),
+        }
+    }
+
+    /// What is missing between numbers that were given.
+    pub(super) fn gaps(&self) -> Vec<u64> {
+        match self {
+            Self::Channel(sequence) => sequence.missing(0).flatten().collect(),
             Self::Speakers(speakers) => {
                 let of_each = speakers.iter().flat_map(|(speaker, sequence)| {
-                    let counts = sequence.missing(0).flatten();
-                    counts.filter_map(|count| {
-                        let count = u32::try_from(count).ok()?;
-                        Some(Voice { speaker: *speaker, count }.number())
-                    })
+                    let counts = sequence.missing(0).flatten().filter_map(|count| u32::try_from(count).ok());
+                    counts.map(|count| Voice { speaker: *speaker, count }.number())
                 });
                 of_each.collect()
             }
@@ -125,7 +130,7 @@ mod tests {
         let seen = [voice(7, 3), voice(8, 1), voice(7, 4), voice(8, 3), voice(8, 2), voice(7, 4)]
             .map(|number| heard.see(number).0);
         assert_eq!(seen, [Seen::Next, Seen::Next, Seen::Next, Seen::Gap(1), Seen::Late, Seen::Repeat]);
-        assert_eq!(heard.missing(u64::MAX), [0_u64; 0]);
+        assert_eq!(heard.gaps(), [0_u64; 0]);
         assert!(heard.has(voice(8, 2)) && !heard.has(voice(9, 1)) && !heard.has(voice(7, 5)));
         // It was not there for it.
         assert!(!heard.has(voice(7, 2)));
@@ -137,7 +142,8 @@ mod tests {
         for number in [voice(7, 1), voice(7, 4)] {
             heard.see(number);
         }
-        assert_eq!(heard.missing(0), [voice(7, 2), voice(7, 3)]);
+        assert_eq!(heard.gaps(), [voice(7, 2), voice(7, 3)]);
+        assert_eq!(heard.missing(u64::MAX), [0_u64; 0], "nobody here knows how often they spoke");
         assert!(heard.words(voice(7, 2)).contains("2 of client 7"));
     }
 }

@@ -112,9 +112,9 @@ Not everything is as it must be: publications lost 1.
         let steps = vec![step(1000.0, &[3], None), step(2000.0, &[90], Some("p99 was 90 ms"))];
         let text = text(&Outcome { ramp: Some(ramp(steps)), ..outcome() });
         let expected = "
-clients  deliveries/s      p50      p99       server  swarm itself  verdict
-  1,000             0  3.00 ms  3.00 ms  0.100 cores   0.100 cores  holds
-  2,000             0  90.0 ms  90.0 ms  0.200 cores   0.100 cores  p99 was 90 ms
+clients  deliveries/s      p50      p99      max       server  per delivery  per connection  swarm itself  verdict
+  1,000             0  3.00 ms  3.00 ms  3.00 ms  0.100 cores        500 ms                   0.100 cores  holds
+  2,000             0  90.0 ms  90.0 ms  90.0 ms  0.200 cores           1 s                   0.100 cores  p99 was 90 ms
 ";
         assert!(text.contains(expected), "{text}");
         assert!(text.contains("The knee is at 1,000 clients"));
