@@ -137,10 +137,9 @@ async fn serve(arguments: &Arguments) -> anyhow::Result<()> {
     let options = Options {
         tls: None,
         header_timeout: Duration::from_secs(5),
-        send_buffer_bytes: 64 << 10,
         admission: Admission::new(limits, metrics),
     };
-    let listener = accept::bind(arguments.listen, false)?;
+    let listener = accept::bind(arguments.listen, false, Some(64 << 10))?;
     let router = Router::new().fallback(echo);
     accept::run_on_shard(listener, router, shard, options, || false, std::future::pending()).await;
     Ok(())

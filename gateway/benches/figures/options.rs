@@ -152,6 +152,10 @@ pub(crate) enum Question {
     Api,
     /// What a delivery costs, one publication at a time and several per API call.
     Delivery,
+    /// How late deliveries are that come at a rate.
+    Rate,
+    /// What becomes dearer when there is more of everything.
+    Growth,
     /// What it costs when all subscribers come back at once and catch up.
     Recovery,
     /// How much memory a kept publication takes.

@@ -290,6 +290,7 @@ impl Parts {
         let client = &config.client;
         Plan {
             address: SocketAddr::new(config.public.address, config.public.port),
+            send_buffer_bytes: client.send_buffer_bytes,
             count: self.shards,
             router,
             node: Arc::clone(&self.node),
@@ -327,12 +328,7 @@ impl Parts {
     }
 
     fn options(&self, config: &Config, tls: Option<Arc<Keeper>>) -> Options {
-        Options {
-            header_timeout: config.public.header_timeout,
-            send_buffer_bytes: config.client.send_buffer_bytes,
-            admission: Arc::clone(&self.admission),
-            tls,
-        }
+        Options { header_timeout: config.public.header_timeout, admission: Arc::clone(&self.admission), tls }
     }
 
     /// Has the node join its cluster, so that whoever connects finds it knowing what was revoked. If that takes long it
@@ -358,7 +354,7 @@ impl Parts {
         let address = SocketAddr::new(config.internal.address, config.internal.port);
         let tls = self.keeper(Listener::Internal, config.internal.tls.files(), backbone)?;
         let _entered = backbone.enter();
-        let listener = accept::bind(address, false)
+        let listener = accept::bind(address, false, None)
             .and_then(|listener: TcpListener| Ok((listener.local_addr()?, listener)))
             .map_err(|error| listen_error(address, "internal.port", error));
         let (address, listener) = listener?;

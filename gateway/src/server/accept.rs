@@ -49,8 +49,6 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 pub struct Options {
     /// How long a client may take to send the head of its request.
     pub header_timeout: Duration,
-    /// `SO_SNDBUF` of client connections, in bytes.
-    pub send_buffer_bytes: usize,
     /// Who is let in, and how the rest is told.
     pub admission: Arc<Admission>,
     /// What the listener shows; `None` if it does not speak TLS.
@@ -95,16 +93,20 @@ impl Options {
 /// Binds `address`; with `shared`, beside other sockets of this process that do the same.
 ///
 /// What is accepted there has `TCP_NODELAY`. Without it whatever follows the first delivery after a client's frame, an
-/// answer to a ping say, waits for the client's delayed acknowledgement: up to 40 ms.
+/// answer to a ping say, waits for the client's delayed acknowledgement: up to 40 ms. With `send_buffer_bytes` it has a send
+/// buffer of that size: the kernel's default would hide megabytes of a stalled client.
 ///
 /// # Errors
 /// What the system says, as that the port is in use.
-pub fn bind(address: SocketAddr, shared: bool) -> io::Result<TcpListener> {
+pub fn bind(address: SocketAddr, shared: bool, send_buffer_bytes: Option<usize>) -> io::Result<TcpListener> {
     let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
     socket.set_reuseaddr(true)?;
     socket.set_reuseport(shared)?;
-    // Linux hands it on to what is accepted: no system call for each.
+    // Linux hands both on to what is accepted: no system call for each.
     socket.set_nodelay(true)?;
+    if let Some(bytes) = send_buffer_bytes {
+        rustix::net::sockopt::set_socket_send_buffer_size(&socket, bytes)?;
+    }
     socket.bind(address)?;
     socket.listen(BACKLOG)
 }
@@ -141,7 +143,6 @@ async fn serve_visit(
 ) {
     let visit = Rc::new(visit);
     let is_protected = options.tls.is_some();
-    let send_buffer_bytes = options.send_buffer_bytes;
     let service = service_fn(|mut request: Request<Incoming>| {
         let upgrade = hyper::upgrade::on(&mut request);
         request.extensions_mut().insert(accepted_at);
@@ -153,13 +154,7 @@ async fn serve_visit(
             let mut response = answer(router, request).await;
             if let Some(acceptance) = response.extensions_mut().remove::<websocket::Acceptance>() {
                 let permit = visit.take_permit();
-                tokio::task::spawn_local(websocket::upgrade(
-                    shard,
-                    upgrade,
-                    acceptance,
-                    send_buffer_bytes,
-                    permit,
-                ));
+                tokio::task::spawn_local(websocket::upgrade(shard, upgrade, acceptance, permit));
             }
             Ok::<_, Infallible>(response)
         }
@@ -358,13 +353,15 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn what_is_accepted_does_not_wait_for_acknowledgements() {
+    async fn what_is_accepted_is_as_its_listener() {
         for shared in [false, true] {
-            let listener = bind(SocketAddr::from(([127, 0, 0, 1], 0)), shared).unwrap();
+            let listener = bind(SocketAddr::from(([127, 0, 0, 1], 0)), shared, Some(8192)).unwrap();
             let (client, accepted) =
                 tokio::join!(TcpStream::connect(listener.local_addr().unwrap()), listener.accept());
             let (accepted, _) = accepted.unwrap();
-            assert!(accepted.nodelay().unwrap());
+            assert!(accepted.nodelay().unwrap(), "it does not wait for acknowledgements");
+            // The kernel counts what it needs itself as well (socket(7)).
+            assert_eq!(rustix::net::sockopt::socket_send_buffer_size(&accepted).unwrap(), 2 * 8192);
             drop(client.unwrap());
         }
     }

@@ -314,7 +314,7 @@ impl Tally {
                 self.dropped += run.count;
                 Reach::Dropped
             }
-            Offer::Closed if link.closing() == Some(CloseReason::SlowConsumer) => {
+            Offer::Closed if link.closing() == Some(&CloseReason::SlowConsumer) => {
                 self.dropped += run.count;
                 Reach::Dropped
             }

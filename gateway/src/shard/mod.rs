@@ -131,6 +131,7 @@ impl Shard {
     /// A shard without connections.
     pub fn new(id: ShardId, node: Arc<Node>, settings: Settings, budget: Arc<Budget>) -> Rc<Self> {
         let metrics = Arc::clone(node.metrics());
+        let started_at = Instant::now();
         Rc::new(Self {
             id,
             node,
@@ -140,11 +141,11 @@ impl Shard {
             table: RefCell::default(),
             hub: RefCell::default(),
             users: RefCell::default(),
-            wheel: RefCell::new(Wheel::new(Instant::now())),
+            wheel: RefCell::new(Wheel::new(started_at)),
             read_buffer: RefCell::new(vec![0; READ_BUFFER_BYTES].into()),
             slots: RandomState::new(),
             connections: Cell::new(0),
-            started_at: Instant::now(),
+            started_at,
             stopping: Cell::new(false),
             cut: Cell::new(0),
             emptied: Notify::new(),
@@ -270,7 +271,7 @@ impl Shard {
             Alarm::Stale => {}
             Alarm::Expiry if self.is_due(&link.expiry, key, alarm) => link.close(CloseReason::Expired),
             Alarm::Reminder if self.is_due(&link.reminder, key, alarm) => {
-                link.reminder.at.set(None);
+                link.reminder.at.set(Deadline::NEVER);
                 link.is_reminded.set(true);
                 link.wake();
             }
@@ -332,15 +333,13 @@ impl Shard {
 
     /// Moves the deadline to where `after` has passed; `None`: it never comes.
     fn move_deadline(&self, deadline: &Deadline, key: Key, alarm: Alarm, after: Option<Duration>) {
-        let now = Instant::now();
-        // What is too far away for the clock never comes.
-        deadline.at.set(after.and_then(|after| now.checked_add(after)));
+        deadline.at.set(after.map_or(Deadline::NEVER, |after| self.ticks_after(after)));
         self.watch(deadline, key, alarm);
     }
 
     /// Whether the deadline whose alarm came has come; else it is watched on.
     fn is_due(&self, deadline: &Deadline, key: Key, alarm: Alarm) -> bool {
-        let is_due = deadline.at.get().is_some_and(|at| at <= Instant::now());
+        let is_due = deadline.at.get() <= self.ticks();
         if !is_due {
             self.watch(deadline, key, alarm);
         }
@@ -350,14 +349,17 @@ impl Shard {
     /// Sees to it that an alarm comes when the deadline does, or before. However often a client moves it, alarms do
     /// not pile up in the wheel: one that comes first, or with the same tick, is enough.
     fn watch(&self, deadline: &Deadline, key: Key, alarm: Alarm) {
-        let Some(at) = deadline.at.get() else { return };
-        let now = Instant::now();
-        let look_at = at.min(now + DEADLINE_LOOK);
-        if deadline.looked_at.get().is_some_and(|known| now < known && known <= look_at + TICK) {
+        let at = deadline.at.get();
+        if at == Deadline::NEVER {
             return;
         }
-        deadline.looked_at.set(Some(look_at));
-        self.wheel.borrow_mut().set(look_at, key, alarm);
+        let look_at = at.min(self.ticks_after(DEADLINE_LOOK));
+        let known = deadline.looked_at.get();
+        if self.ticks() < known && known <= look_at.saturating_add(1) {
+            return;
+        }
+        deadline.looked_at.set(look_at);
+        self.wheel.borrow_mut().set(self.started_at + TICK * look_at, key, alarm);
     }
 
     fn on_write_alarm(&self, key: Key, link: &Link) {

@@ -11,8 +11,9 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use rustix::net::Shutdown;
+use rustix::net::{RecvFlags, Shutdown};
 use rustls::ServerConnection;
+use tokio::io::Interest;
 use tokio::net::TcpStream;
 
 use super::outbox::{Budget, Charge};
@@ -95,7 +96,7 @@ impl Socket {
     /// `WouldBlock` if there is nothing, `Interrupted` if there may be and others should have their turn first.
     pub(super) fn try_read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         match &mut self.session {
-            None => self.stream.try_read(buffer),
+            None => read_whole(&self.stream, buffer),
             Some(session) => session.read(&self.stream, buffer),
         }
     }
@@ -134,6 +135,22 @@ impl Socket {
         // An error means that the peer is gone already.
         let _gone = rustix::net::shutdown(&*self.stream, Shutdown::Write);
     }
+}
+
+/// Reads what there is. If that leaves room in `buffer` there is no more, and nobody asks again: the kernel says when there
+/// is (epoll(7), question 9 on edge-triggered events).
+fn read_whole(stream: &TcpStream, buffer: &mut [u8]) -> io::Result<usize> {
+    let mut read = None;
+    let outcome = stream.try_io(Interest::READABLE, || {
+        let count = rustix::net::recv(stream, &mut *buffer, RecvFlags::empty())?.0;
+        if 0 < count && count < buffer.len() {
+            read = Some(count);
+            // The runtime's word for it.
+            return Err(ErrorKind::WouldBlock.into());
+        }
+        Ok(count)
+    });
+    read.map_or(outcome, Ok)
 }
 
 impl Session {

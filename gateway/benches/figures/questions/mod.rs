@@ -2,10 +2,12 @@
 
 mod connections;
 mod delivery;
+mod growth;
 mod history;
 mod notices;
 mod outage;
 mod presence;
+mod rate;
 mod recovery;
 mod relay;
 mod resubscription;
@@ -25,6 +27,8 @@ pub(crate) fn answer(question: Question, options: &Options) -> Result<Vec<Figure
         Question::Connections => connections::measure(options),
         Question::Api => delivery::measure_api(options).map(|figure| vec![figure]),
         Question::Delivery => delivery::measure(options),
+        Question::Rate => rate::measure(options),
+        Question::Growth => growth::measure(options),
         Question::Recovery => recovery::measure(options),
         Question::History => history::measure(options),
         Question::Expiry => history::measure_expiry(options),

@@ -3,20 +3,22 @@
 //! This file owns what waits and what is under way. What a command means is in `session/`: how a session opens,
 //! subscriptions, and requests that leave them as they are.
 
+mod by_channel;
 mod flood;
 mod opening;
 mod requests;
 mod subscriptions;
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Instant;
 
+use self::by_channel::ByChannel;
 use self::flood::Flood;
 use self::opening::Opening;
 pub use self::opening::all_wanted;
 pub use self::subscriptions::Admitted;
-use self::subscriptions::{Subscription, one};
+use self::subscriptions::one;
 use super::Codec;
 use super::code::{self, Error};
 use super::command::{Command, Request};
@@ -54,14 +56,18 @@ pub struct Session {
     identity: Identity,
     manner: Manner,
     codec: Codec,
-    subscriptions: HashMap<Channel, Subscription>,
-    pending: Option<Pending>,
+    subscriptions: ByChannel,
+    /// Boxed: mostly there is none.
+    pending: Option<Box<Pending>>,
     waiting: VecDeque<Job>,
     waiting_bytes: usize,
     errors: Flood,
     /// There may be another subscription that ends first.
     expiries_changed: bool,
 }
+
+// One of the allocator's places; the next larger is of 256 bytes.
+const _: () = assert!(size_of::<Session>() <= 224);
 
 /// What is to be done, in the order in which it came.
 #[derive(Debug)]
@@ -156,7 +162,7 @@ impl Session {
             identity,
             manner,
             codec,
-            subscriptions: HashMap::new(),
+            subscriptions: ByChannel::default(),
             pending: None,
             waiting: VecDeque::new(),
             waiting_bytes: 0,
@@ -274,7 +280,7 @@ impl Session {
         let mut outcome = "ok";
         match self.answer(request, ticket) {
             Ok(Answer::Wait(pending, effect)) => {
-                self.pending = Some(pending);
+                self.pending = Some(Box::new(pending));
                 effects.push(effect);
                 return;
             }
@@ -341,7 +347,7 @@ impl Session {
 
     /// A slow effect has ended: answers its command, then goes on with what waits.
     pub fn on_outcome(&mut self, outcome: Outcome, effects: &mut Vec<Effect>) {
-        match (self.pending.take(), outcome) {
+        match (self.pending.take().map(|pending| *pending), outcome) {
             (Some(Pending::Opening(opening)), Outcome::Subscribed(results)) => {
                 self.opened_with(opening, results, effects);
             }

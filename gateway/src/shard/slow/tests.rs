@@ -232,7 +232,7 @@ async fn what_is_not_of_the_channel_stays_and_closes_the_connection_if_it_does_n
         assert_eq!(bench.shard.offer(peer.key, &bench.shard.ping(Heartbeat::Text("{}"))), Offer::Queued);
     }
     publish(&mut bench, "b", (500..520).map(publication)).await;
-    assert_eq!(peer.link.closing(), Some(CloseReason::SlowConsumer));
+    assert_eq!(peer.link.closing(), Some(&CloseReason::SlowConsumer));
 }
 
 #[tokio::test]

@@ -9,7 +9,7 @@ use crate::plays::{Play, connect};
 /// Open connections, each subscribed to a channel, and say what one costs
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  \
-    swarm connect --url ws://127.0.0.1:8000/connection/websocket --clients 10000 --nap 1ms --pid $(pidof clarion)")]
+    swarm connect --url ws://127.0.0.1:8000/connection/websocket --clients 10000 --pid $(pidof clarion)")]
 pub(super) struct Connect {
     /// How many clients
     #[arg(long, value_name = "N", default_value_t = 1000, value_parser = value_parser!(u32).range(1..))]

@@ -40,6 +40,8 @@ pub(crate) enum Fault {
     Deny(u64),
     /// Upgrades are answered with this status.
     Refuse(u16),
+    /// Upgrades are refused once there were so many.
+    Full(usize),
     /// Subscriptions are answered with this error.
     Forbid(u32),
     /// It is not in the history: who was away does not get it, and is told that it has everything.
@@ -271,6 +273,7 @@ impl Server {
                 state.upgrades
             });
             match self.fault {
+                Fault::Full(most) if number > most as u64 => Err(refused(503, None)),
                 Fault::Refuse(status) => Err(refused(status, None)),
                 Fault::Busy(after, count, seconds) if (after + 1..=after + count).contains(&number) => {
                     Err(refused(503, seconds))
