@@ -2,8 +2,15 @@
 //!
 //! 0: everything that was promised holds. 1: something does not, or the run failed. 2: it was used wrongly.
 
+mod burst;
+mod connect;
+mod fan;
+mod idle;
+mod limits;
+mod load;
 mod merge;
 mod noon;
+mod rate;
 mod telling;
 mod written;
 
@@ -26,6 +33,11 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Connect(connect::Connect),
+    Idle(idle::Idle),
+    Fan(fan::Fan),
+    Rate(rate::Rate),
+    Burst(burst::Burst),
     Noon(noon::Noon),
     Merge(merge::Merge),
 }
@@ -55,6 +67,11 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Err(error) => return show(&error),
     };
     let outcome = match parsed.command {
+        Command::Connect(connect) => connect.run(command),
+        Command::Idle(idle) => idle.run(command),
+        Command::Fan(fan) => fan.run(command),
+        Command::Rate(rate) => rate.run(command),
+        Command::Burst(burst) => burst.run(command),
         Command::Noon(noon) => noon.run(command),
         Command::Merge(merge) => merge.run(),
     };

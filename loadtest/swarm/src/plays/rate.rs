@@ -1,0 +1,86 @@
+//! How late deliveries are at a steady rate, whatever the server does meanwhile.
+
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+
+use super::run::{DELAYS, Run, micros};
+use crate::load::open_loop::{self, OpenLoop, Timetable};
+
+/// What comes before the first publication is due.
+const HEAD_START: Duration = Duration::from_millis(200);
+const LATENESS: &str = "publishing late";
+const CALL_TIME: &str = "API call";
+
+/// Publishes by a timetable to all channels in turn.
+#[derive(Clone, Copy, Debug)]
+pub struct Rate {
+    /// Publications per second, in all channels together.
+    pub rate: f64,
+    /// How long.
+    pub time: Duration,
+}
+
+impl Rate {
+    pub(super) async fn play(self, run: &mut Run) -> Result<()> {
+        run.connect().await?;
+        let before = if run.server.is_empty() { None } else { Some(run.server.settled().await?) };
+        run.phase("publishing");
+        let begun = run.load.clock().now();
+        let published = self.publish(run).await?;
+        let time = run.load.clock().now() - begun;
+        let total = published.published.total();
+        self.note(run, published);
+        let everything = self.owed(run);
+        run.load.wait_delivered(everything).await?;
+        if let Some(before) = before {
+            let used = run.server.settled().await?.since(&before);
+            run.share("CPU of the server per delivery", "µs", micros(used), everything as f64);
+        }
+        run.per_second("publications", total as f64, time);
+        run.per_second("deliveries", everything as f64, time);
+        for what in [DELAYS, LATENESS, CALL_TIME] {
+            run.quantiles(what);
+        }
+        Ok(())
+    }
+
+    async fn publish(self, run: &mut Run) -> Result<OpenLoop> {
+        let back_end = run.back_end.clone().context("this play publishes, and so needs --api")?;
+        let start = run.load.clock().now() + HEAD_START;
+        let count = (self.rate * self.time.as_secs_f64()).round().max(1.0) as u64;
+        let timetable = Timetable { start, rate: self.rate, count };
+        open_loop::publish(&run.load, &back_end, timetable, run.api_connections).await
+    }
+
+    /// Deliveries of everything that was published for sure.
+    fn owed(self, run: &Run) -> u64 {
+        let channels = run.load.settings().channels.len() as u64;
+        let subscribers = |channel: u64| {
+            let clients = u64::from(run.clients);
+            clients / channels + u64::from(channel < clients % channels)
+        };
+        let numbers = (0..channels).map(|channel| {
+            let number = u32::try_from(channel).expect("channels are numbered");
+            run.published.certain(number) * subscribers(channel)
+        });
+        numbers.sum()
+    }
+
+    fn note(self, run: &mut Run, published: OpenLoop) {
+        let OpenLoop { published, lateness, call_time, skipped, failed } = published;
+        run.published = published;
+        let outcome = &mut run.outcome;
+        outcome.distributions.insert(LATENESS.to_owned(), lateness);
+        outcome.distributions.insert(CALL_TIME.to_owned(), call_time);
+        for (name, count) in [("publications not sent", skipped), ("publications failed", failed.total)] {
+            outcome.verdict.others.insert(name.to_owned(), count);
+        }
+        if skipped > 0 {
+            outcome.wrong.say(format!(
+                "{skipped} publications were not sent, because too many waited for the API already: it does not keep up"
+            ));
+        }
+        failed.first.into_iter().for_each(|sentence| outcome.wrong.say(format!("publishing: {sentence}")));
+    }
+}
