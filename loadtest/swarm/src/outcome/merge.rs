@@ -6,8 +6,9 @@ use super::figure::{Figure, Quantity, Source};
 use super::{FORMAT, Outcome, SENTENCES_MAX, Sentences, Verdict};
 use crate::report::environment::Environment;
 
-/// Flags of a command that may differ between processes of one run: where each is and what it writes, not what it plays.
-const OWN_FLAGS: [&str; 4] = ["--source", "--pid", "--report", "--output"];
+/// Flags of a command that may differ between processes of one run: where each is, which channels and tokens are its own,
+/// and what it writes; not what it plays.
+const OWN_FLAGS: [&str; 6] = ["--source", "--channel", "--token", "--pid", "--report", "--output"];
 
 /// Why two outcomes are not of one run.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -80,6 +81,12 @@ impl Outcome {
         }
         if in_common(&other.command) != in_common(&self.command) {
             return different("command", &other.command, &self.command);
+        }
+        for (name, distribution) in &other.distributions {
+            let own = self.distributions.get(name).filter(|own| own.unit != distribution.unit);
+            if let Some(own) = own {
+                return different(&format!("distributions.{name}.unit"), &distribution.unit, &own.unit);
+            }
         }
         let unit = |outcome: &Self| outcome.ramp.as_ref().map_or("nothing", |ramp| &ramp.unit).to_owned();
         if unit(other) != unit(self) {
@@ -195,3 +202,6 @@ fn words(command: &str) -> Vec<&str> {
     };
     command.split(is_between).filter(|word| !word.is_empty()).collect()
 }
+
+#[cfg(test)]
+mod tests;

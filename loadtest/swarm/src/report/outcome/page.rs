@@ -47,7 +47,10 @@ fn figures(page: &mut Page, outcome: &Outcome) {
     if outcome.figures.is_empty() {
         return;
     }
-    page.add("<table>\n<tr><th>Figure<th class=\"number\">Measured<th class=\"number\">Reach<th>");
+    let reach = if outcome.figures.iter().any(|figure| figure.reach.is_some()) { "Reach" } else { "" };
+    page.add(&format!(
+        "<table>\n<tr><th>Figure<th class=\"number\">Measured<th class=\"number\">{reach}<th>"
+    ));
     for row in &outcome.figures {
         let class = if row.is_met() == Some(false) { "missed" } else { "holds" };
         let [name, value, reach, verdict] = figure(row).map(|cell| escaped(&cell));
@@ -64,7 +67,7 @@ fn figures(page: &mut Page, outcome: &Outcome) {
 fn ramp(page: &mut Page, outcome: &Outcome) {
     let steps = steps(outcome);
     let Some((heading, steps)) = steps.split_first() else { return };
-    page.heading("Steps", "Each load was held for a while; the ramp ended with the first that was too much.");
+    page.heading("Steps", "Each load was held for a while; a ramp ends with the first that is too much.");
     table(page, heading, steps, 6);
 }
 
