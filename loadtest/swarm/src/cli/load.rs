@@ -18,6 +18,7 @@ use crate::load::target::{Api, Target};
 use crate::load::tokens::{TokenPlace, Tokens};
 use crate::load::{LoadSettings, Secret};
 use crate::plays::{self, Play, Settings};
+use crate::progress::Shown;
 
 /// Files that a run needs beside the sockets of its clients.
 const OTHER_FILES: u64 = 200;
@@ -141,23 +142,24 @@ pub(super) fn rate(text: &str) -> Result<f64> {
 impl LoadArguments {
     /// Plays with so many clients on so many channels, and says what came of it; answers whether it was a success.
     pub(super) fn run(
-        &self,
+        self,
         play: &Play,
         clients: u32,
         channels: u32,
         command: String,
     ) -> Result<bool, Failure> {
         self.telling.check().map_err(Failure::Usage)?;
+        let telling = self.telling.clone();
         let settings = self.settings(clients, channels, command).map_err(Failure::Usage)?;
         let runtime =
             tokio::runtime::Builder::new_current_thread().enable_all().build().context("a runtime")?;
         let outcome = runtime.block_on(plays::play(play, settings))?;
-        self.telling.tell(&outcome)?;
+        telling.tell(&outcome)?;
         Ok(outcome.passed())
     }
 
     /// What can be wrong is found before anything is started.
-    fn settings(&self, clients: u32, channels: u32, command: String) -> Result<Settings> {
+    fn settings(self, clients: u32, channels: u32, command: String) -> Result<Settings> {
         let tokens = self.tokens()?;
         let sources: Vec<IpAddr> = self.source.iter().flat_map(|sources| &sources.0).copied().collect();
         limits::raise_open_files(&format!("--clients {clients}"), u64::from(clients) + OTHER_FILES)?;
@@ -189,11 +191,11 @@ impl LoadArguments {
             load,
             clients,
             api,
-            api_key: self.api_key.clone(),
+            api_key: self.api_key,
             api_connections: self.api_connections.into(),
             data_bytes: self.payload_bytes,
-            pids: self.pid.clone(),
-            shown: self.telling.progress(),
+            pids: self.pid,
+            shown: Shown::choose(!self.telling.is_text()),
             command,
         })
     }
@@ -225,8 +227,6 @@ impl LoadArguments {
 /// Reads a URL. What is wrong with one is told without what may be secret in it.
 fn parsed<T: FromStr<Err = anyhow::Error>>(flag: &str, url: &str) -> Result<T> {
     let shown = masked(url);
-    // Who writes a password there has it told in words, not shown.
-    let shown = shown.rsplit_once('@').map_or(&*shown, |(_, host)| host);
     url.parse().with_context(|| format!("{flag} {shown}"))
 }
 

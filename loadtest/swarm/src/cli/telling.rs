@@ -9,11 +9,10 @@ use anyhow::{Context as _, Result, bail, ensure};
 use clap::{Args, ValueEnum};
 
 use crate::outcome::Outcome;
-use crate::progress::Shown;
 use crate::report::outcome::{page, table};
 
 /// How a run says what came of it.
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 pub(super) struct Telling {
     /// Write a page with plots, one HTML file
     #[arg(long, value_name = "FILE.html")]
@@ -41,11 +40,6 @@ impl Telling {
     /// Whether the output is for somebody who reads it.
     pub(super) fn is_text(&self) -> bool {
         self.output == Output::Text
-    }
-
-    /// Where progress is shown.
-    pub(super) fn progress(&self) -> Shown {
-        Shown::choose(!self.is_text())
     }
 
     /// Says what came of a play.

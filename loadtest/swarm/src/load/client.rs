@@ -414,7 +414,7 @@ impl Subscription {
             let last = self.offset.replace(offset);
             if let Some(last) = last.filter(|last| last + 1 != offset) {
                 let words = || format!("offset {offset} came where {} was due", last + 1);
-                thread.fault(Event::OffsetBreak, 1, || self.words(client, words()));
+                thread.fault(Event::OffsetBreak, 1, || self.words(client, &words()));
             }
         }
         let Some(stamp) = stamp.filter(|stamp| thread.is_ours(stamp)) else {
@@ -422,23 +422,23 @@ impl Subscription {
         };
         let (number, due) = (stamp.number, self.sequence.due());
         let seen = self.sequence.see(number);
-        let words = |what: String| self.words(client, what);
+        let words = |what: &str| self.words(client, what);
         match seen {
             Seen::Next => {}
             Seen::Gap(missing) => thread.fault(Event::Gap, missing, || {
-                words(format!("publication {number} came where {due} was due"))
+                words(&format!("publication {number} came where {due} was due"))
             }),
             Seen::Late => thread.fault(Event::Late, 1, || {
-                words(format!("publication {number} came after later ones; {due} was due"))
+                words(&format!("publication {number} came after later ones; {due} was due"))
             }),
             Seen::Repeat => {
-                return thread.fault(Event::Repeat, 1, || words(format!("publication {number} came again")));
+                return thread.fault(Event::Repeat, 1, || words(&format!("publication {number} came again")));
             }
         }
         thread.delivered(&stamp, now_ns);
     }
 
-    fn words(&self, client: &Client, what: String) -> String {
+    fn words(&self, client: &Client, what: &str) -> String {
         format!("client {}, {}: {what}", client.number, client.thread.channel(self.channel))
     }
 }

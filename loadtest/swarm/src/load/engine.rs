@@ -246,6 +246,7 @@ impl Worker {
             let Ok(runtime) = runtime else { return };
             runtime.block_on(async {
                 let thread = Rc::new(Thread::new(index, shared, own));
+                thread.spawn(Rc::clone(&thread).tell_delays());
                 while let Some(job) = orders.recv().await {
                     job(Rc::clone(&thread));
                 }

@@ -81,7 +81,14 @@ fn check(head: &str) -> Result<(), Trouble> {
 
 #[cfg(test)]
 mod tests {
+    use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
+
     use super::*;
+
+    #[test]
+    fn the_key_is_answered_as_a_library_would() {
+        assert_eq!(derive_accept_key(KEY.as_bytes()), ACCEPT);
+    }
 
     #[test]
     fn an_upgrade_that_is_granted_is_told_from_one_that_is_not() {

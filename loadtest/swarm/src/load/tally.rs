@@ -68,11 +68,14 @@ const EVENTS: usize = Event::ALL.len();
 /// A line of the cache and its neighbour are its own, so that threads do not slow each other down.
 #[derive(Debug)]
 #[repr(align(128))]
-pub struct Tally([AtomicU64; EVENTS]);
+pub struct Tally {
+    events: [AtomicU64; EVENTS],
+    p99_micros: AtomicU64,
+}
 
 impl Default for Tally {
     fn default() -> Self {
-        Self([const { AtomicU64::new(0) }; EVENTS])
+        Self { events: [const { AtomicU64::new(0) }; EVENTS], p99_micros: AtomicU64::new(0) }
     }
 }
 
@@ -80,24 +83,33 @@ impl Tally {
     /// Counts `count` more; only from the thread that it belongs to.
     pub(crate) fn add(&self, event: Event, count: u64) {
         // One writer, so that nothing is lost between the two, and no lock is taken on the bus.
-        let counter = &self.0[event as usize];
+        let counter = &self.events[event as usize];
         counter.store(counter.load(Ordering::Relaxed) + count, Ordering::Relaxed);
     }
 
     /// How many there were.
     pub fn get(&self, event: Event) -> u64 {
-        self.0[event as usize].load(Ordering::Relaxed)
+        self.events[event as usize].load(Ordering::Relaxed)
+    }
+
+    /// The 99th percentile of delays so far, for the eye.
+    pub(crate) fn set_p99(&self, micros: u64) {
+        self.p99_micros.store(micros, Ordering::Relaxed);
     }
 }
 
 /// The counts of all threads at one time.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Counts([u64; EVENTS]);
+pub struct Counts {
+    events: [u64; EVENTS],
+    /// The 99th percentile of delays so far, in microseconds: that of the thread where it is worst, a second ago at most.
+    pub p99_micros: u64,
+}
 
 impl Counts {
     /// How many there were.
     pub fn get(&self, event: Event) -> u64 {
-        self.0[event as usize]
+        self.events[event as usize]
     }
 
     /// Connections that are there.
@@ -119,9 +131,10 @@ impl<'a> FromIterator<&'a Tally> for Counts {
     fn from_iter<T: IntoIterator<Item = &'a Tally>>(tallies: T) -> Self {
         let mut sum = Self::default();
         for tally in tallies {
-            for (event, total) in Event::ALL.iter().zip(&mut sum.0) {
+            for (event, total) in Event::ALL.iter().zip(&mut sum.events) {
                 *total += tally.get(*event);
             }
+            sum.p99_micros = sum.p99_micros.max(tally.p99_micros.load(Ordering::Relaxed));
         }
         sum
     }

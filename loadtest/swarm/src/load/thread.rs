@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, interval, sleep_until};
 
 use super::client::Client;
 use super::engine::Shared;
@@ -19,6 +19,7 @@ use super::tally::{Event, Tally};
 use super::trouble::Trouble;
 
 const READ_BUFFER_BYTES: usize = 64 * 1024;
+const TELL_INTERVAL: Duration = Duration::from_secs(1);
 /// What a thread of the load has, and what its clients found. Everything of it is used on its thread only.
 #[derive(Debug)]
 pub struct Thread {
@@ -242,6 +243,17 @@ impl Thread {
         tasks.shutdown().await;
         // They hold on to the thread, and the thread to them.
         self.clients.take();
+    }
+
+    /// Says again and again what the worst delays are, for whoever looks.
+    pub(super) async fn tell_delays(self: Rc<Self>) {
+        let mut interval = interval(TELL_INTERVAL);
+        loop {
+            interval.tick().await;
+            let findings = self.findings.borrow();
+            let p99 = findings.times.get(DELAY).map_or(0, |times| times.distribution.quantile(0.99));
+            self.tally.set_p99(p99);
+        }
     }
 
     fn took_at(&self, what: &'static str, at: Duration, time: Duration) {

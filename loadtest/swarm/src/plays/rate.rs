@@ -26,9 +26,9 @@ impl Rate {
         run.connect().await?;
         let before = if run.server.is_empty() { None } else { Some(run.server.settled().await?) };
         run.phase("publishing");
-        let begun = run.load.clock().now();
-        let published = self.publish(run).await?;
-        let time = run.load.clock().now() - begun;
+        let start = run.load.clock().now() + HEAD_START;
+        let published = self.publish(run, start).await?;
+        let time = run.load.clock().now() - start;
         let total = published.published.total();
         self.note(run, published);
         let everything = self.owed(run);
@@ -45,9 +45,8 @@ impl Rate {
         Ok(())
     }
 
-    async fn publish(self, run: &mut Run) -> Result<OpenLoop> {
+    async fn publish(self, run: &Run, start: Duration) -> Result<OpenLoop> {
         let back_end = run.back_end.clone().context("this play publishes, and so needs --api")?;
-        let start = run.load.clock().now() + HEAD_START;
         let count = (self.rate * self.time.as_secs_f64()).round().max(1.0) as u64;
         let timetable = Timetable { start, rate: self.rate, count };
         open_loop::publish(&run.load, &back_end, timetable, run.api_connections).await

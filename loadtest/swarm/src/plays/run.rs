@@ -10,7 +10,7 @@ use crate::load::process::Meter;
 use crate::load::stamp::Stamp;
 use crate::load::tally::{Counts, Event};
 use crate::load::target::Api;
-use crate::load::watch::{Counter, Watch, Watched};
+use crate::load::watch::{Watch, Watched};
 use crate::load::{BackEnd, CONNECT_TIME, DELAY, Findings, Load, LoadSettings, Published, Secret};
 use crate::mark::{Mark, MarkKind};
 use crate::outcome::Outcome;
@@ -40,10 +40,10 @@ pub struct Settings {
     pub data_bytes: usize,
     /// The processes that serve, if they are on this machine.
     pub pids: Vec<u32>,
+    /// Where it says how it goes.
+    pub shown: Shown,
     /// The command as it was typed, without secrets.
     pub command: String,
-    /// Where progress is shown.
-    pub shown: Shown,
 }
 
 /// A load, with everything around it. A play drives it, and puts what it finds into `outcome`.
@@ -66,6 +66,8 @@ pub struct Run {
     watch: Watch,
     phase: Phase,
     progress: Progress,
+    /// Memory of this process before there were clients.
+    own_bytes: u64,
 }
 
 impl Run {
@@ -86,11 +88,10 @@ impl Run {
         let published = Published::new(settings.load.channels.len());
         let outcome = Outcome::new(play, about, settings.command);
         let load = Load::start(settings.load)?;
-        let counter: Counter = Arc::new(load.counter());
-        let watch = Watch::start(server.clone(), Arc::clone(&counter), load.clock())?;
+        let watch = Watch::start(server.clone(), Arc::new(load.counter()), load.clock())?;
         let phase = Phase::default();
-        let look = look(counter, settings.clients, server.clone(), phase.clone());
-        let progress = Progress::start(look, settings.shown)?;
+        let look = look(&load, server.clone(), phase.clone(), settings.clients);
+        let progress = Progress::start(look, settings.shown).context("a thread that shows progress")?;
         Ok(Self {
             load,
             clients: settings.clients,
@@ -102,6 +103,7 @@ impl Run {
             watch,
             phase,
             progress,
+            own_bytes: Meter::own().resident_bytes()?,
         })
     }
 
@@ -216,14 +218,15 @@ impl Run {
         note_counts(&mut self.outcome, &counts, &findings);
         note_findings(&mut self.outcome, findings);
         note_watched(&mut self.outcome, watched);
-        note_memory(&mut self.outcome, counts.get(Event::Connected))?;
+        note_memory(&mut self.outcome, self.own_bytes, counts.get(Event::Connected))?;
         self.outcome.compute();
         Ok(self.outcome)
     }
 }
 
-/// What a display reads, from a thread of its own.
-fn look(counter: Counter, clients: u32, server: Meter, phase: Phase) -> impl Fn() -> Now + Send + 'static {
+/// What is to be seen of a run while it runs, whenever somebody looks.
+fn look(load: &Load, server: Meter, phase: Phase, clients: u32) -> impl Fn() -> Now + Send + 'static {
+    let counter = load.counter();
     move || {
         let counts = counter();
         Now {
@@ -231,10 +234,10 @@ fn look(counter: Counter, clients: u32, server: Meter, phase: Phase) -> impl Fn(
             wanted: clients.into(),
             connected: counts.open(),
             deliveries: counts.get(Event::Delivered),
-            errors: counts.get(Event::Failed) + counts.get(Event::Ended),
+            errors: counts.get(Event::Ended) + counts.get(Event::Failed),
             wrong: counts.faults(),
-            p99_micros: None,
-            server_bytes: if server.is_empty() { None } else { server.resident_bytes().ok() },
+            p99_micros: Some(counts.p99_micros).filter(|micros| *micros > 0),
+            server_bytes: server.resident_bytes().ok().filter(|bytes| *bytes > 0),
         }
     }
 }
@@ -279,12 +282,13 @@ fn note_watched(outcome: &mut Outcome, watched: Option<Watched>) {
     }
 }
 
-fn note_memory(outcome: &mut Outcome, clients: u64) -> Result<()> {
-    let bytes = Meter::own().peak_bytes()? as f64;
+fn note_memory(outcome: &mut Outcome, before: u64, clients: u64) -> Result<()> {
+    let peak = Meter::own().peak_bytes()?;
+    let (bytes, grown) = (peak as f64, peak.saturating_sub(before) as f64);
     let own = |value: f64| Quantity::own(value);
     let peak = Source::Quantity(own(bytes / 1e6));
     outcome.figures.push(Figure::new("memory of swarm at its peak", "MB", peak));
-    let each = Source::Quotient { numerator: own(bytes / 1e3), denominator: own(clients as f64) };
+    let each = Source::Quotient { numerator: own(grown / 1e3), denominator: own(clients as f64) };
     outcome.figures.push(Figure::new("memory of swarm per client", "KB", each));
     Ok(())
 }
