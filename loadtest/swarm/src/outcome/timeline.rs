@@ -209,7 +209,7 @@ mod tests {
         let (long, short) = ((0..400).map(|index| (index * 1000, index)), [(70_130, 7), (70_260, 8)]);
         let together = timeline(long.clone().chain(short));
         for (mut first, second) in
-            [(timeline(long.clone()), timeline(short)), (timeline(short), timeline(long.clone()))]
+            [(timeline(long.clone()), timeline(short)), (timeline(short), timeline(long))]
         {
             assert_ne!(first.width(), second.width());
             first.add(&second);
