@@ -3,6 +3,7 @@
 //! 0: everything that was promised holds. 1: something does not, or the run failed. 2: it was used wrongly.
 
 mod burst;
+mod capacity;
 mod connect;
 mod fan;
 mod idle;
@@ -11,6 +12,7 @@ mod load;
 mod merge;
 mod noon;
 mod rate;
+mod storm;
 mod telling;
 mod written;
 
@@ -38,6 +40,8 @@ enum Command {
     Fan(fan::Fan),
     Rate(rate::Rate),
     Burst(burst::Burst),
+    Storm(storm::Storm),
+    Capacity(capacity::Capacity),
     Noon(noon::Noon),
     Merge(merge::Merge),
 }
@@ -72,6 +76,8 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Fan(fan) => fan.run(command),
         Command::Rate(rate) => rate.run(command),
         Command::Burst(burst) => burst.run(command),
+        Command::Storm(storm) => storm.run(command),
+        Command::Capacity(capacity) => capacity.run(command),
         Command::Noon(noon) => noon.run(command),
         Command::Merge(merge) => merge.run(),
     };

@@ -200,6 +200,11 @@ impl LoadArguments {
         })
     }
 
+    /// For a play whose clients recover, whether that is said or not.
+    pub(super) fn recovering(self) -> Self {
+        Self { recoverable: true, ..self }
+    }
+
     /// For a play that publishes.
     pub(super) fn needs_api(&self) -> Result<(), Failure> {
         match self.api {

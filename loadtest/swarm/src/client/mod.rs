@@ -1,6 +1,6 @@
 //! One client of a crowd: it connects, subscribes, listens, and comes back, as the SDKs do.
 
-mod backoff;
+pub(crate) mod backoff;
 pub(crate) mod protocol;
 mod session;
 mod socket;

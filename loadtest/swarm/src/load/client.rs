@@ -130,6 +130,11 @@ impl Client {
         self.stream.borrow().is_some()
     }
 
+    /// Whether it knows its place in the history of every channel that it is subscribed to, and so can recover.
+    pub fn has_positions(&self) -> bool {
+        self.state.borrow().subscriptions.iter().all(|subscription| subscription.epoch.is_some())
+    }
+
     /// Subscribes to one more channel, by its number. The answer is not waited for: it is counted
     /// ([`Event::Subscribed`]), and a refusal is told as an error.
     ///

@@ -4,11 +4,12 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, anyhow, ensure};
 use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::{mpsc, oneshot};
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 use super::clock::LoadClock;
 use super::findings::Findings;
@@ -18,9 +19,12 @@ use super::settings::LoadSettings;
 use super::tally::{Counts, Event, Tally};
 use super::thread::Thread;
 use super::trouble::Trouble;
+use crate::outcome::distribution::Distribution;
 
 /// Orders that wait for a thread; there are seldom two.
 const JOBS_MAX: usize = 8;
+/// How often clients are asked whether they have everything.
+const ASK_AGAIN: Duration = Duration::from_millis(100);
 
 /// What a thread is told to do.
 type Job = Box<dyn FnOnce(Rc<Thread>) + Send>;
@@ -186,6 +190,44 @@ impl Load {
             humantime::format_duration(patience)
         );
         Ok(())
+    }
+
+    /// Waits until every client that is connected has what was `published`, or nothing of it has come for the patience of
+    /// the settings; answers how many deliveries are missing. Cancel safe.
+    ///
+    /// It asks all clients again and again, so this is for when everything is published.
+    ///
+    /// # Errors
+    /// A thread broke down.
+    pub async fn wait_given(&self, published: &Published) -> Result<u64> {
+        let published = Arc::new(published.clone());
+        let (mut delivered, mut last) = (self.delivered(), Instant::now());
+        loop {
+            let asked = Arc::clone(&published);
+            let count = move |thread: Rc<Thread>| {
+                let asked = Arc::clone(&asked);
+                async move { thread.missing(&asked).len() as u64 }
+            };
+            let missing: u64 = self.on_each(count).await?.into_iter().sum();
+            if self.delivered() > delivered {
+                (delivered, last) = (self.delivered(), Instant::now());
+            }
+            if missing == 0 || last.elapsed() > self.settings().patience {
+                return Ok(missing);
+            }
+            sleep(ASK_AGAIN).await;
+        }
+    }
+
+    /// How long something took so far, by the name that it was taken down by, in all threads.
+    ///
+    /// # Errors
+    /// A thread broke down.
+    pub async fn distribution(&self, what: &'static str) -> Result<Distribution> {
+        let of_each = self.on_each(move |thread| async move { thread.distribution(what) }).await?;
+        let mut all = Distribution::of_times();
+        of_each.iter().for_each(|one| all.add(one));
+        Ok(all)
     }
 
     /// Judges whether clients have what was `published`, ends all connections, and says what was found.

@@ -60,6 +60,31 @@ pub struct OpenLoop {
     pub failed: Sentences,
 }
 
+impl OpenLoop {
+    /// Nothing yet, after what was `published` before.
+    pub fn new(published: Published) -> Self {
+        Self {
+            published,
+            lateness: Distribution::of_times(),
+            call_time: Distribution::of_times(),
+            skipped: 0,
+            failed: Sentences::default(),
+        }
+    }
+
+    /// Goes on with the next, which began with what was published by this one.
+    pub fn add(&mut self, next: Self) {
+        let Self { published, lateness, call_time, skipped, failed } = next;
+        self.published = published;
+        self.lateness.add(&lateness);
+        self.call_time.add(&call_time);
+        self.skipped += skipped;
+        let unsaid = failed.total - failed.first.len() as u64;
+        failed.first.into_iter().for_each(|sentence| self.failed.say(sentence));
+        self.failed.total += unsaid;
+    }
+}
+
 /// A publication that is due.
 #[derive(Clone, Copy, Debug)]
 struct Due {
@@ -70,7 +95,7 @@ struct Due {
 
 /// Publishes by the timetable, to all channels of the load in turn, over `connections`, and waits for all answers.
 ///
-/// A channel belongs to one connection, so its publications have an order. Dropped before its end it stops soon.
+/// Numbers go on from what was `published` before. A channel belongs to one connection, so its publications have an order. Dropped before its end it stops soon.
 ///
 /// # Errors
 /// There is no thread to keep time.
@@ -79,6 +104,7 @@ pub async fn publish(
     back_end: &Arc<BackEnd>,
     timetable: Timetable,
     connections: usize,
+    published: Published,
 ) -> Result<OpenLoop> {
     let channels = load.settings().channels.len();
     let mut lanes = JoinSet::new();
@@ -89,7 +115,7 @@ pub async fn publish(
         lanes.spawn(Lane::new(load, back_end).run(rx));
     }
     load.publishing();
-    let (mut published, skipped) = keep_time(load.clock(), timetable, channels, senders).await?;
+    let (mut published, skipped) = keep_time(load.clock(), timetable, published, senders).await?;
     let mut all = Lane::new(load, back_end);
     while let Some(lane) = lanes.join_next().await {
         all.add(lane.context("a connection of the back end broke down")?);
@@ -106,7 +132,7 @@ pub async fn publish(
 async fn keep_time(
     clock: LoadClock,
     timetable: Timetable,
-    channels: usize,
+    published: Published,
     lanes: Vec<mpsc::Sender<Due>>,
 ) -> Result<(Published, u64)> {
     let (tx, rx) = oneshot::channel();
@@ -114,7 +140,7 @@ async fn keep_time(
     let work = move || {
         // Without it every publication is some 50 µs later, which is no fault of the server.
         let _: rustix::io::Result<()> = rustix::thread::set_current_timer_slack(Some(TIMER_SLACK));
-        let _: Result<(), _> = tx.send(hand_out(timetable, start, channels, &lanes));
+        let _: Result<(), _> = tx.send(hand_out(timetable, start, published, &lanes));
     };
     thread::Builder::new().name("timetable".to_owned()).spawn(work)?;
     rx.await.context("the thread that keeps time broke down")
@@ -123,10 +149,10 @@ async fn keep_time(
 fn hand_out(
     timetable: Timetable,
     start: Instant,
-    channels: usize,
+    mut published: Published,
     lanes: &[mpsc::Sender<Due>],
 ) -> (Published, u64) {
-    let (mut published, mut skipped) = (Published::new(channels), 0);
+    let (channels, mut skipped) = (published.channels(), 0);
     for turn in 0..timetable.count {
         let at = timetable.due(turn);
         thread::sleep((start + (at - timetable.start)).saturating_duration_since(Instant::now()));
@@ -217,7 +243,7 @@ mod tests {
     fn who_cannot_keep_up_is_told_so_and_skips_no_number() {
         let (tx, mut rx) = mpsc::channel(2);
         let timetable = Timetable { start: Duration::ZERO, rate: 1e6, count: 5 };
-        let (published, skipped) = hand_out(timetable, Instant::now(), 1, &[tx]);
+        let (published, skipped) = hand_out(timetable, Instant::now(), Published::new(1), &[tx]);
         assert_eq!((published.last(0), skipped), (2, 3));
         let numbers: Vec<u64> = std::iter::from_fn(|| rx.try_recv().ok()).map(|due| due.number).collect();
         assert_eq!(numbers, [1, 2]);
@@ -227,7 +253,7 @@ mod tests {
     fn channels_have_their_turn_and_numbers_of_their_own() {
         let (tx, mut rx) = mpsc::channel(10);
         let timetable = Timetable { start: Duration::ZERO, rate: 1e6, count: 5 };
-        let (published, _) = hand_out(timetable, Instant::now(), 2, &[tx]);
+        let (published, _) = hand_out(timetable, Instant::now(), Published::new(2), &[tx]);
         assert_eq!((published.last(0), published.last(1), published.total()), (3, 2, 5));
         let given: Vec<_> =
             std::iter::from_fn(|| rx.try_recv().ok()).map(|due| (due.channel, due.number)).collect();

@@ -16,6 +16,11 @@ impl Published {
         Self { last: vec![0; channels], uncertain: HashSet::new() }
     }
 
+    /// How many channels there are.
+    pub fn channels(&self) -> usize {
+        self.last.len()
+    }
+
     /// The number of the next publication of a channel, which counts as published from now on. The first one is 1.
     ///
     /// # Panics

@@ -17,6 +17,7 @@ use super::settings::LoadSettings;
 use super::stamp::Stamp;
 use super::tally::{Event, Tally};
 use super::trouble::Trouble;
+use crate::outcome::distribution::Distribution;
 
 const READ_BUFFER_BYTES: usize = 64 * 1024;
 const TELL_INTERVAL: Duration = Duration::from_secs(1);
@@ -220,19 +221,37 @@ impl Thread {
         self.buffer.borrow_mut()
     }
 
+    /// Ends the connection of a client, and forgets it: it is owed nothing any more.
+    pub fn dismiss(&self, client: &Rc<Client>) {
+        client.leave();
+        self.clients.borrow_mut().retain(|one| !Rc::ptr_eq(one, client));
+    }
+
+    /// How long something took so far, by the name that it was [taken](Self::took) down by.
+    pub fn distribution(&self, what: &str) -> Distribution {
+        let findings = self.findings.borrow();
+        findings.times.get(what).map_or_else(Distribution::of_times, |times| times.distribution.clone())
+    }
+
+    /// What clients were not given of what was published, for sure: client, channel and number.
+    ///
+    /// Who has no connection is owed nothing: that it ended is counted on its own.
+    pub(super) fn missing(&self, published: &Published) -> Vec<(u32, u32, u64)> {
+        let clients = self.clients.borrow();
+        let of_each = clients.iter().filter(|client| client.is_connected()).flat_map(|client| {
+            let missing = client.missing(|channel| published.last(channel));
+            missing.into_iter().map(|(channel, number)| (client.number(), channel, number))
+        });
+        of_each.filter(|(_, channel, number)| !published.is_uncertain(*channel, *number)).collect()
+    }
+
     /// Judges what clients were not given, and hands over everything that was found.
     pub(super) fn judge(&self, published: &Published) -> Findings {
-        for client in &*self.clients.borrow() {
-            let missing = client.missing(|channel| published.last(channel));
-            let lost = missing.iter().filter(|(channel, number)| !published.is_uncertain(*channel, *number));
-            for (channel, number) in lost {
-                let mut findings = self.findings.borrow_mut();
-                findings.lost += 1;
-                let (client, channel) = (client.number(), self.channel(*channel));
-                findings
-                    .wrong
-                    .say(format!("client {client} was not given publication {number} of {channel}"));
-            }
+        for (client, channel, number) in self.missing(published) {
+            let mut findings = self.findings.borrow_mut();
+            findings.lost += 1;
+            let channel = self.channel(channel);
+            findings.wrong.say(format!("client {client} was not given publication {number} of {channel}"));
         }
         self.findings.take()
     }

@@ -51,6 +51,14 @@ impl Distribution {
         add(&mut self.histogram, &other.histogram);
     }
 
+    /// What was recorded after `earlier`, which was this distribution once.
+    #[must_use]
+    pub fn since(&self, earlier: &Self) -> Self {
+        let mut later = self.clone();
+        later.histogram.subtract(&earlier.histogram).expect("what was recorded once is still there");
+        later
+    }
+
     /// The value that this share of values (0 to 1) does not exceed; 0 if there are none.
     pub fn quantile(&self, quantile: f64) -> u64 {
         self.histogram.value_at_quantile(quantile)
@@ -162,6 +170,17 @@ mod tests {
             let off = distribution.max().abs_diff(value);
             assert!(off <= value / 1000, "{value}: {}", distribution.max());
         }
+    }
+
+    #[test]
+    fn what_came_later_is_told_apart() {
+        let mut distribution = Distribution::of_times();
+        (1..=1000).for_each(|value| distribution.record(value));
+        let earlier = distribution.clone();
+        [5_000, 6_000].into_iter().for_each(|value| distribution.record(value));
+        let later = distribution.since(&earlier);
+        assert_eq!((later.len(), later.quantile(0.0) / 100, later.max() / 100), (2, 50, 60));
+        assert!(distribution.since(&distribution).is_empty());
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! One outcome of several: what a number of processes found that played the same together.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use super::figure::{Figure, Quantity, Source};
 use super::{FORMAT, Outcome, SENTENCES_MAX, Sentences, Verdict};
@@ -31,7 +32,8 @@ impl Outcome {
     pub fn merge(&mut self, mut other: Self) -> Result<(), Different> {
         self.compare(&other)?;
         self.align(&mut other);
-        self.processes += other.processes;
+        let processes = (self.processes, other.processes);
+        self.processes = self.processes.saturating_add(other.processes);
         if self.command != other.command {
             self.command = in_common(&self.command);
         }
@@ -62,7 +64,7 @@ impl Outcome {
         self.marks.sort();
         self.marks.dedup();
         if let (Some(own), Some(other)) = (&mut self.ramp, &other.ramp) {
-            own.add(other);
+            own.add(other, processes);
         }
         figures(&mut self.figures, other.figures);
         self.compute();
@@ -111,13 +113,13 @@ impl Outcome {
             series.shift(earlier_ms);
         }
         for mark in &mut self.marks {
-            mark.at += std::time::Duration::from_millis(earlier_ms);
+            mark.at = mark.at.saturating_add(Duration::from_millis(earlier_ms));
         }
     }
 
     fn merge_words(&mut self, wrong: Sentences, warnings: Sentences) {
         for (to, from) in [(&mut self.wrong, wrong), (&mut self.warnings, warnings)] {
-            to.total += from.total;
+            to.total = to.total.saturating_add(from.total);
             to.first.extend(from.first);
             to.first.sort();
             to.first.dedup();
@@ -128,17 +130,18 @@ impl Outcome {
 
 impl Verdict {
     fn add(&mut self, other: &Self) {
-        self.lost += other.lost;
-        self.repeated += other.repeated;
-        self.reordered += other.reordered;
-        self.forked += other.forked;
+        self.lost = self.lost.saturating_add(other.lost);
+        self.repeated = self.repeated.saturating_add(other.repeated);
+        self.reordered = self.reordered.saturating_add(other.reordered);
+        self.forked = self.forked.saturating_add(other.forked);
         add(&mut self.others, other.others.clone());
     }
 }
 
 fn add(to: &mut BTreeMap<String, u64>, from: BTreeMap<String, u64>) {
     for (name, count) in from {
-        *to.entry(name).or_default() += count;
+        let sum = to.entry(name).or_default();
+        *sum = sum.saturating_add(count);
     }
 }
 

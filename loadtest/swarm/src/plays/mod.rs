@@ -3,13 +3,16 @@
 //! [`play`] does what all of them have in common: it starts the load, looks at server and swarm meanwhile, has the play
 //! played, judges what clients were given, and makes one [`Outcome`] of it.
 
+mod background;
 pub mod burst;
+pub mod capacity;
 mod closed_loop;
 pub mod connect;
 pub mod fan;
 pub mod idle;
 pub mod rate;
 mod run;
+pub mod storm;
 
 use anyhow::Result;
 use tokio::signal::unix::{SignalKind, signal};
@@ -31,6 +34,10 @@ pub enum Play {
     Rate(rate::Rate),
     /// Publishes many things at a time to all.
     Burst(burst::Burst),
+    /// Cuts all lines at once.
+    Storm(storm::Storm),
+    /// Grows until something breaks.
+    Capacity(capacity::Capacity),
 }
 
 impl Play {
@@ -42,6 +49,8 @@ impl Play {
             Self::Fan(_) => "fan",
             Self::Rate(_) => "rate",
             Self::Burst(_) => "burst",
+            Self::Storm(_) => "storm",
+            Self::Capacity(_) => "capacity",
         }
     }
 
@@ -59,6 +68,8 @@ impl Play {
                 format!("{crowd}, {} publications per second for {time}", rate.rate)
             }
             Self::Burst(burst) => format!("{crowd}, {} bursts of {} publications", burst.bursts, burst.size),
+            Self::Storm(storm) => storm.about(&crowd),
+            Self::Capacity(capacity) => capacity.about(&crowd),
         }
     }
 
@@ -69,6 +80,8 @@ impl Play {
             Self::Fan(fan) => fan.play(run).await,
             Self::Rate(rate) => rate.play(run).await,
             Self::Burst(burst) => burst.play(run).await,
+            Self::Storm(storm) => storm.play(run).await,
+            Self::Capacity(capacity) => capacity.play(run).await,
         }
     }
 }

@@ -4,13 +4,9 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 
+use super::background::{self, CALL_TIME, HEAD_START, LATENESS};
 use super::run::{DELAYS, Run, micros};
 use crate::load::open_loop::{self, OpenLoop, Timetable};
-
-/// What comes before the first publication is due.
-const HEAD_START: Duration = Duration::from_millis(200);
-const LATENESS: &str = "publishing late";
-const CALL_TIME: &str = "API call";
 
 /// Publishes by a timetable to all channels in turn.
 #[derive(Clone, Copy, Debug)]
@@ -30,7 +26,7 @@ impl Rate {
         let published = self.publish(run, start).await?;
         let time = run.load.clock().now() - start;
         let total = published.published.total();
-        self.note(run, published);
+        background::note(run, published);
         let everything = self.owed(run);
         run.load.wait_delivered(everything).await?;
         if let Some(before) = before {
@@ -49,7 +45,8 @@ impl Rate {
         let back_end = run.back_end.clone().context("this play publishes, and so needs --api")?;
         let count = (self.rate * self.time.as_secs_f64()).round().max(1.0) as u64;
         let timetable = Timetable { start, rate: self.rate, count };
-        open_loop::publish(&run.load, &back_end, timetable, run.api_connections).await
+        let published = run.published.clone();
+        open_loop::publish(&run.load, &back_end, timetable, run.api_connections, published).await
     }
 
     /// Deliveries of everything that was published for sure.
@@ -64,22 +61,5 @@ impl Rate {
             run.published.certain(number) * subscribers(channel)
         });
         numbers.sum()
-    }
-
-    fn note(self, run: &mut Run, published: OpenLoop) {
-        let OpenLoop { published, lateness, call_time, skipped, failed } = published;
-        run.published = published;
-        let outcome = &mut run.outcome;
-        outcome.distributions.insert(LATENESS.to_owned(), lateness);
-        outcome.distributions.insert(CALL_TIME.to_owned(), call_time);
-        for (name, count) in [("publications not sent", skipped), ("publications failed", failed.total)] {
-            outcome.verdict.others.insert(name.to_owned(), count);
-        }
-        if skipped > 0 {
-            outcome.wrong.say(format!(
-                "{skipped} publications were not sent, because too many waited for the API already: it does not keep up"
-            ));
-        }
-        failed.first.into_iter().for_each(|sentence| outcome.wrong.say(format!("publishing: {sentence}")));
     }
 }

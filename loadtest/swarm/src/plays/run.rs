@@ -63,6 +63,8 @@ pub struct Run {
     pub published: Published,
     /// What it comes to.
     pub outcome: Outcome,
+    /// Whether errors and connections that end are part of the play.
+    expects_endings: bool,
     watch: Watch,
     phase: Phase,
     progress: Progress,
@@ -100,6 +102,7 @@ impl Run {
             server,
             published,
             outcome,
+            expects_endings: false,
             watch,
             phase,
             progress,
@@ -112,6 +115,27 @@ impl Run {
         self.phase.set(text);
         let at = self.load.clock().now();
         self.outcome.marks.push(Mark { at, kind: MarkKind::Phase, text: text.to_owned() });
+    }
+
+    /// As [`phase`](Self::phase), for whoever watches only.
+    pub fn show(&self, text: &str) {
+        self.phase.set(text);
+    }
+
+    /// Something happened at a moment of the load's clock.
+    pub fn mark(&mut self, at: Duration, kind: MarkKind, text: String) {
+        self.outcome.marks.push(Mark { at, kind, text });
+    }
+
+    /// The play goes to where a server refuses and closes: that is counted from now on, and fails no run. What is lost in
+    /// silence does.
+    pub fn endings_are_expected(&mut self) {
+        self.expects_endings = true;
+    }
+
+    /// Whether [errors and connections that end](Self::endings_are_expected) are part of the play.
+    pub fn expects_endings(&self) -> bool {
+        self.expects_endings
     }
 
     /// Connects all clients.
@@ -176,7 +200,12 @@ impl Run {
     /// A figure that says how much of something that all processes of a run see, such as CPU of the server, there is
     /// for each of something that every process has for itself.
     pub fn share(&mut self, name: &str, unit: &str, of_all: f64, own: f64) {
-        let from = Source::Quotient { numerator: Quantity::shared(of_all), denominator: Quantity::own(own) };
+        self.quotient(name, unit, Quantity::shared(of_all), Quantity::own(own));
+    }
+
+    /// A figure that is one quantity by another.
+    pub fn quotient(&mut self, name: &str, unit: &str, numerator: Quantity, denominator: Quantity) {
+        let from = Source::Quotient { numerator, denominator };
         self.outcome.figures.push(Figure::new(name, unit, from));
     }
 
@@ -215,7 +244,7 @@ impl Run {
             self.outcome.counts.insert("publications".to_owned(), publications);
         }
         let findings = self.load.finish(self.published).await?;
-        note_counts(&mut self.outcome, &counts, &findings);
+        note_counts(&mut self.outcome, &counts, &findings, self.expects_endings);
         note_findings(&mut self.outcome, findings);
         note_watched(&mut self.outcome, watched);
         note_memory(&mut self.outcome, self.own_bytes, counts.get(Event::Connected))?;
@@ -242,16 +271,18 @@ fn look(load: &Load, server: Meter, phase: Phase, clients: u32) -> impl Fn() -> 
     }
 }
 
-fn note_counts(outcome: &mut Outcome, counts: &Counts, findings: &Findings) {
+fn note_counts(outcome: &mut Outcome, counts: &Counts, findings: &Findings, expects_endings: bool) {
     let seen = Event::ALL.iter().filter(|event| counts.get(**event) > 0);
     outcome.counts.extend(seen.map(|event| (event.name().to_owned(), counts.get(*event))));
     let verdict = &mut outcome.verdict;
-    verdict.lost = findings.lost;
+    verdict.lost += findings.lost;
     verdict.repeated = counts.get(Event::Repeat);
     verdict.reordered = counts.get(Event::Late);
-    let mut others = vec![("errors", findings.errors.values().sum())];
-    let of_counts = [Event::OffsetBreak, Event::Ended, Event::Failed];
-    others.extend(of_counts.map(|event| (event.name(), counts.get(event))));
+    let mut others = vec![(Event::OffsetBreak.name(), counts.get(Event::OffsetBreak))];
+    if !expects_endings {
+        others.push(("errors", findings.errors.values().sum()));
+        others.extend([Event::Ended, Event::Failed].map(|event| (event.name(), counts.get(event))));
+    }
     verdict.others.extend(others.into_iter().map(|(name, count)| (name.to_owned(), count)));
 }
 

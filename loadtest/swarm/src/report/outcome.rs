@@ -8,6 +8,7 @@ use super::number::{amount, grouped};
 use crate::outcome::Outcome;
 use crate::outcome::distribution::Distribution;
 use crate::outcome::figure::{Figure, Reach};
+use crate::outcome::ramp::Step;
 
 /// The verdict in one sentence.
 pub fn headline(outcome: &Outcome) -> String {
@@ -84,47 +85,70 @@ fn counts(outcome: &Outcome) -> Vec<[String; 2]> {
     done.chain(verdict).chain(closings).chain(errors).collect()
 }
 
-/// What is said of the steps of a ramp: load, deliveries, p50, p99, CPU of the server, own CPU, verdict.
-fn steps(outcome: &Outcome) -> Vec<[String; 7]> {
+/// How many columns [`steps`] have; the last one is in words.
+const STEP_COLUMNS: usize = 10;
+
+/// What is said of the steps of a ramp: load, deliveries, p50, p99, max, CPU of the server, also for each delivery, its
+/// memory for each connection, own CPU, verdict.
+fn steps(outcome: &Outcome) -> Vec<[String; STEP_COLUMNS]> {
     let Some(ramp) = &outcome.ramp else { return Vec::new() };
-    let heading = [ramp.unit.as_str(), "deliveries/s", "p50", "p99", "server", "swarm itself", "verdict"]
-        .map(str::to_owned);
+    let heading = [
+        ramp.unit.as_str(),
+        "deliveries/s",
+        "p50",
+        "p99",
+        "max",
+        "server",
+        "per delivery",
+        "per connection",
+        "swarm itself",
+        "verdict",
+    ];
     let rows = ramp.steps.iter().map(|step| {
-        let delay = |quantile| amount(step.delay.quantile(quantile) as f64, &step.delay.unit);
+        let delay = |value: u64| amount(value as f64, &step.delay.unit);
+        let some = |value: Option<f64>, unit| value.map_or_else(String::new, |value| amount(value, unit));
         [
             amount(step.load, ""),
             amount((step.deliveries as f64 / step.seconds.max(1e-3)).round(), ""),
-            delay(0.5),
-            delay(0.99),
-            step.server_cores.map_or_else(String::new, |cores| amount(cores, "cores")),
+            delay(step.delay.quantile(0.5)),
+            delay(step.delay.quantile(0.99)),
+            delay(step.delay.max()),
+            some(step.server_cores, "cores"),
+            some(step.server_micros_per_delivery(), "µs"),
+            some(ramp.server_bytes_per_connection(step), "bytes"),
             amount(step.own_cores, "cores"),
-            step.broken.clone().unwrap_or_else(|| "holds".into()),
+            step.verdict(),
         ]
     });
-    std::iter::once(heading).chain(rows).collect()
+    std::iter::once(heading.map(str::to_owned)).chain(rows).collect()
 }
 
 /// What a ramp found, in a sentence.
 fn knee(outcome: &Outcome) -> Option<String> {
     let ramp = outcome.ramp.as_ref()?;
     let asked = &ramp.asked;
-    let last = ramp.steps.last()?;
-    Some(match (ramp.knee(), &last.broken) {
-        (Some(knee), _) => {
-            let broken = ramp.steps.iter().find(|step| step.broken.is_some()).unwrap_or(last);
-            let why = broken.broken.as_deref().unwrap_or_default();
-            let beyond = amount(broken.load, &ramp.unit);
+    let load = |step: &Step| amount(step.load, &ramp.unit);
+    let why = |step: &Step| step.broken.clone().unwrap_or_default();
+    let limit =
+        ramp.at_limit.as_ref().map_or_else(String::new, |limit| format!(" At its limit was {limit}."));
+    Some(match (ramp.knee_step(), ramp.first_broken(), ramp.steps.last()?) {
+        (Some(knee), Some(broken), _) => format!(
+            "The knee is at {}: {asked} held there, and not at {} ({}).{limit}",
+            load(knee),
+            load(broken),
+            why(broken)
+        ),
+        (None, Some(broken), _) => {
+            format!("No step held, the first was {}: {asked} ({}).{limit}", load(broken), why(broken))
+        }
+        (_, None, last) if last.own_limit.is_some() => {
             format!(
-                "The knee is at {}: {asked} held there, and not at {beyond} ({why}).",
-                amount(knee, &ramp.unit)
+                "No knee was found: swarm itself was at its limit at {}, and the server was not.",
+                load(last)
             )
         }
-        (None, Some(why)) => {
-            let first = amount(ramp.steps[0].load, &ramp.unit);
-            format!("No step held, the first was {first}: {asked} ({why}).")
-        }
-        (None, None) => {
-            format!("No knee was found: {asked} held up to {}, the last step.", amount(last.load, &ramp.unit))
+        (_, None, last) => {
+            format!("No knee was found: {asked} held up to {}, the last step.", load(last))
         }
     })
 }

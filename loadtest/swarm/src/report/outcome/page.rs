@@ -1,9 +1,14 @@
 //! What came of a play as a page: for somebody who was not there, and needs nothing but a browser.
 
-use super::{QUANTILES, counts, distribution, figure, headline, knee, missed, plots, size, steps};
+use super::{
+    QUANTILES, STEP_COLUMNS, counts, distribution, figure, headline, knee, missed, plots, size, steps,
+};
 use crate::outcome::Outcome;
 use crate::report::html::{self, Page, code, escaped};
 use crate::report::number::grouped;
+
+/// Tables with more columns than this are set smaller.
+const DENSE: usize = 8;
 
 /// The page.
 pub fn html(outcome: &Outcome) -> String {
@@ -68,7 +73,7 @@ fn ramp(page: &mut Page, outcome: &Outcome) {
     let steps = steps(outcome);
     let Some((heading, steps)) = steps.split_first() else { return };
     page.heading("Steps", "Each load was held for a while; a ramp ends with the first that is too much.");
-    table(page, heading, steps, 6);
+    table(page, heading, steps, STEP_COLUMNS - 1);
 }
 
 fn distributions(page: &mut Page, outcome: &Outcome) {
@@ -95,12 +100,12 @@ fn counted(page: &mut Page, outcome: &Outcome) {
 /// A table of numbers, but for one column of words.
 fn table<const N: usize>(page: &mut Page, heading: &[String; N], rows: &[[String; N]], words: usize) {
     let row = |cell: &str, cells: &[String; N]| {
-        let class = |column| if column == words { "" } else { " class=\"number\"" };
+        let class = |column| if column == words { " class=\"words\"" } else { " class=\"number\"" };
         let cells = cells.iter().enumerate();
         let cells = cells.map(|(column, text)| format!("<{cell}{}>{}", class(column), escaped(text)));
         format!("<tr>{}", cells.collect::<String>())
     };
-    page.add("<table>");
+    page.add(if N > DENSE { "<table class=\"dense\">" } else { "<table>" });
     page.add(&row("th", heading));
     for cells in rows {
         page.add(&row("td", cells));

@@ -14,6 +14,9 @@ use crate::report::plot::{Across, COLORS, Flag, Plot, Scale, Series, Shape, flag
 /// Points for each nine of a distribution: enough that a curve is one.
 const POINTS_PER_NINE: f64 = 40.0;
 
+/// What has fewer slices than this was over at once: there is no line to draw, and its percentiles are drawn anyway.
+const SLICES_MIN: usize = 3;
+
 /// All of them.
 pub(super) fn plots(page: &mut Page, outcome: &Outcome) {
     if let Some(ramp) = &outcome.ramp {
@@ -94,7 +97,7 @@ fn ramp_cpu(page: &mut Page, ramp: &Ramp) {
     let server = ramp.steps.iter().filter_map(|step| Some((step.load, step.server_cores?))).collect();
     let own = ramp.steps.iter().map(|step| (step.load, step.own_cores)).collect();
     let series = [line("server", 0, Shape::Dots, server), line("swarm itself", 4, Shape::Dots, own)];
-    let note = "Cores that were busy during each step. A straight line through the origin means that each client costs the \
+    let note = "Cores that were busy during each step. A straight line through the origin means that each of them costs the \
                 same however many there are. If the load generator is as busy as the server, the knee may be its own.";
     let plot = Plot {
         title: "CPU against load",
@@ -132,6 +135,9 @@ fn over_time(
     is_first: bool,
 ) {
     let shown: Vec<Shown> = timeline.shown(outcome.started_unix_ms).collect();
+    if shown.len() < SLICES_MIN {
+        return;
+    }
     let points = |micros: fn(&Shown) -> u64| {
         shown.iter().map(|slice| (slice.second, micros(slice) as f64 / 1000.0)).collect()
     };

@@ -1,6 +1,6 @@
 //! What came of a play as text, for a terminal.
 
-use super::{QUANTILES, counts, distribution, figure, headline, knee, size, steps};
+use super::{QUANTILES, STEP_COLUMNS, counts, distribution, figure, headline, knee, size, steps};
 use crate::outcome::Outcome;
 use crate::report::table::{Side, aligned, line};
 
@@ -37,8 +37,8 @@ fn ramp(text: &mut String, outcome: &Outcome) {
         return;
     }
     text.push('\n');
-    let mut sides = [Side::Right; 7];
-    sides[6] = Side::Left;
+    let mut sides = [Side::Right; STEP_COLUMNS];
+    sides[STEP_COLUMNS - 1] = Side::Left;
     text.push_str(&aligned(&steps, sides));
 }
 
@@ -113,9 +113,9 @@ Not everything is as it must be: publications lost 1.
         let steps = vec![step(1000.0, &[3], None), step(2000.0, &[90], Some("p99 was 90 ms"))];
         let text = text(&Outcome { ramp: Some(ramp(steps)), ..outcome() });
         let expected = "
-clients  deliveries/s      p50      p99       server  swarm itself  verdict
-  1,000             0  3.00 ms  3.00 ms  0.100 cores   0.100 cores  holds
-  2,000             0  90.0 ms  90.0 ms  0.200 cores   0.100 cores  p99 was 90 ms
+clients  deliveries/s      p50      p99      max       server  per delivery  per connection  swarm itself  verdict
+  1,000             0  3.00 ms  3.00 ms  3.00 ms  0.100 cores        500 ms                   0.100 cores  holds
+  2,000             0  90.0 ms  90.0 ms  90.0 ms  0.200 cores           1 s                   0.100 cores  p99 was 90 ms
 ";
         assert!(text.contains(expected), "{text}");
         assert!(text.contains("The knee is at 1,000 clients"));
