@@ -94,8 +94,11 @@ impl Client {
         // The future is large, and is needed for a moment only.
         let opening = Box::pin(self.open());
         let outcome = timeout(patience, opening).await.unwrap_or(Err(Trouble::Silent(patience)));
-        if outcome.as_ref().is_err_and(|trouble| *trouble != Trouble::Left) {
-            self.stream.take();
+        match &outcome {
+            Ok(()) => self.thread.tally().add(Event::Connected, 1),
+            // Whoever made it leave has closed it, and there may be another connection already.
+            Err(Trouble::Left) => {}
+            Err(_) => _ = self.stream.take(),
         }
         outcome
     }
@@ -318,7 +321,6 @@ impl Client {
             Incoming::Connected(connected) => {
                 state.answers_pings = connected.pong;
                 state.awaited = state.awaited.saturating_sub(1);
-                self.thread.tally().add(Event::Connected, 1);
             }
             Incoming::Subscribed(subscribed) => self.subscribed(state, id, &subscribed, now_ns),
             Incoming::Refused(id, refusal) => self.refused(state, id, &refusal)?,

@@ -192,7 +192,19 @@ impl Load {
         Ok(())
     }
 
-    /// Waits until every client that is connected has what was `published`, or nothing of it has come for the patience of
+    /// Forgets all clients without a connection: they are owed nothing any more. That their connections ended is counted.
+    ///
+    /// # Errors
+    /// A thread broke down.
+    pub async fn forget_the_unconnected(&self) -> Result<()> {
+        let forget = |thread: Rc<Thread>| async move {
+            let clients = thread.clients().into_iter().filter(|client| !client.is_connected());
+            clients.for_each(|client| thread.dismiss(&client));
+        };
+        self.on_each(forget).await.map(|_| ())
+    }
+
+    /// Waits until every client has what was `published`, or nothing of it has come for the patience of
     /// the settings; answers how many deliveries are missing. Cancel safe.
     ///
     /// It asks all clients again and again, so this is for when everything is published.

@@ -27,7 +27,7 @@ macro_rules! events {
 events! {
     /// A client began to connect.
     Handshake = "handshakes",
-    /// A client is connected: its `connect` was answered.
+    /// A client is connected, and subscribed to what it was made for.
     Connected = "connected",
     /// A subscription was answered.
     Subscribed = "subscribed",

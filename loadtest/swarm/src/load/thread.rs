@@ -234,11 +234,9 @@ impl Thread {
     }
 
     /// What clients were not given of what was published, for sure: client, channel and number.
-    ///
-    /// Who has no connection is owed nothing: that it ended is counted on its own.
     pub(super) fn missing(&self, published: &Published) -> Vec<(u32, u32, u64)> {
         let clients = self.clients.borrow();
-        let of_each = clients.iter().filter(|client| client.is_connected()).flat_map(|client| {
+        let of_each = clients.iter().flat_map(|client| {
             let missing = client.missing(|channel| published.last(channel));
             missing.into_iter().map(|(channel, number)| (client.number(), channel, number))
         });

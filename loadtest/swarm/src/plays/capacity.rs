@@ -136,6 +136,8 @@ impl Capacity {
         let holding = Usage::begin(run)?;
         self.hold(run, climbing, rate).await?;
         let holding = holding.end(run)?;
+        // Whom the server cut off it has told so; that is an error, and not many losses.
+        run.load.forget_the_unconnected().await?;
         let missing = run.load.wait_given(&climbing.publishing.published).await?;
         let after = Look::at(run, &climbing.publishing).await?;
         let newly_missing = missing.saturating_sub(climbing.missing);

@@ -280,7 +280,9 @@ fn note_counts(outcome: &mut Outcome, counts: &Counts, findings: &Findings, expe
     verdict.reordered = counts.get(Event::Late);
     let mut others = vec![(Event::OffsetBreak.name(), counts.get(Event::OffsetBreak))];
     if !expects_endings {
-        others.push(("errors", findings.errors.values().sum()));
+        // Who did not get in is counted among errors as well, by kind.
+        let errors: u64 = findings.errors.values().sum();
+        others.push(("errors", errors.saturating_sub(counts.get(Event::Failed))));
         others.extend([Event::Ended, Event::Failed].map(|event| (event.name(), counts.get(event))));
     }
     verdict.others.extend(others.into_iter().map(|(name, count)| (name.to_owned(), count)));

@@ -87,6 +87,8 @@ impl Storm {
         };
         let (rounds, published) = tokio::join!(rounds, publishing.until(&run.load, &is_over));
         let (rounds, published) = (rounds?, published?);
+        // Who is not back is counted as such, and not as many losses.
+        run.load.forget_the_unconnected().await?;
         run.load.wait_given(&published.published).await?;
         self.tell(run, &returns, rounds, published);
         Ok(())
