@@ -4,6 +4,7 @@
 
 mod burst;
 mod capacity;
+mod chat;
 mod connect;
 mod fan;
 mod idle;
@@ -41,6 +42,7 @@ enum Command {
     Rate(rate::Rate),
     Burst(burst::Burst),
     Storm(storm::Storm),
+    Chat(chat::Chat),
     Capacity(capacity::Capacity),
     Noon(noon::Noon),
     Merge(merge::Merge),
@@ -77,6 +79,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Rate(rate) => rate.run(command),
         Command::Burst(burst) => burst.run(command),
         Command::Storm(storm) => storm.run(command),
+        Command::Chat(chat) => chat.run(command),
         Command::Capacity(capacity) => capacity.run(command),
         Command::Noon(noon) => noon.run(command),
         Command::Merge(merge) => merge.run(),

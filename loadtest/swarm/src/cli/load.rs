@@ -16,7 +16,7 @@ use super::{Failure, limits};
 use crate::load::stamp::DATA_BYTES_MIN;
 use crate::load::target::{Api, Target};
 use crate::load::tokens::{TokenPlace, Tokens};
-use crate::load::{LoadSettings, Secret};
+use crate::load::{LoadSettings, Numbering, Secret};
 use crate::plays::{self, Play, Settings};
 use crate::progress::Shown;
 
@@ -181,6 +181,8 @@ impl LoadArguments {
             channels: (0..channels).map(|number| format!("{}-{number}", self.channel)).collect(),
             is_recoverable: self.recoverable,
             is_hearing: false,
+            numbering: Numbering::Channel,
+            data_bytes: self.payload_bytes,
             threads: self.threads.map_or_else(spare_threads, usize::from),
             handshakes_max: self.handshakes.into(),
             connects_per_second: self.connects_per_second,
@@ -198,11 +200,6 @@ impl LoadArguments {
             shown: Shown::choose(!self.telling.is_text()),
             command,
         })
-    }
-
-    /// For a play whose clients recover, whether that is said or not.
-    pub(super) fn recovering(self) -> Self {
-        Self { recoverable: true, ..self }
     }
 
     /// For a play that publishes.

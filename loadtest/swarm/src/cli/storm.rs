@@ -68,6 +68,6 @@ impl Storm {
             within: self.within,
             settle: self.settle,
         });
-        self.load.recovering().run(&play, self.clients, self.channels, command)
+        self.load.run(&play, self.clients, self.channels, command)
     }
 }

@@ -24,6 +24,12 @@ pub(crate) fn unsubscribe_line(id: u32, channel: &str) -> String {
     serde_json::json!({"id": id, "unsubscribe": {"channel": channel}}).to_string()
 }
 
+/// Publishes `data`, which is JSON; the command with this number.
+pub(crate) fn publish_line(id: u32, channel: &str, data: &str) -> String {
+    let channel = serde_json::Value::from(channel);
+    format!(r#"{{"id":{id},"publish":{{"channel":{channel},"data":{data}}}}}"#)
+}
+
 /// The first command.
 #[derive(Debug, Serialize)]
 pub(crate) struct Connect<'a> {
@@ -273,6 +279,12 @@ mod tests {
         let line = Command { id: 2, connect: None, subscribe: Some(subscribe) }.line();
         let expected = r#"{"id":2,"subscribe":{"channel":"noon:1","positioned":true,"recoverable":true,"recover":true,"epoch":"e","offset":0}}"#;
         assert_eq!(line, expected);
+    }
+
+    #[test]
+    fn what_is_published_is_written_as_it_is() {
+        let line = publish_line(7, "a\"b", r#"{"z":1,"a":2}"#);
+        assert_eq!(line, r#"{"id":7,"publish":{"channel":"a\"b","data":{"z":1,"a":2}}}"#);
     }
 
     #[test]

@@ -12,8 +12,9 @@ use tokio::time::timeout;
 
 use super::frame::{self, Frame, Opcode};
 use super::handshake;
+use super::heard::{Heard, Numbering};
 use super::message::{self, Stamped};
-use super::sequence::{Seen, Sequence};
+use super::sequence::Seen;
 use super::stamp::Stamp;
 use super::tally::Event;
 use super::thread::Thread;
@@ -21,9 +22,8 @@ use super::tokens::TokenPlace;
 use super::trouble::Trouble;
 use crate::client::protocol::{self, Command, Connect, Incoming, Message, Refusal, Subscribe, Subscribed};
 
-/// The command `connect`; that of a subscription is its index and [`SUBSCRIBE_ID`].
+/// The command `connect`. Subscriptions have the numbers after it, each one of its own.
 const CONNECT_ID: u32 = 1;
-const SUBSCRIBE_ID: u32 = 2;
 /// Commands whose answer makes no difference.
 const OTHER_ID: u32 = u32::MAX;
 
@@ -45,18 +45,26 @@ struct State {
     /// The start of a frame whose rest has not arrived; mostly empty.
     partial: Vec<u8>,
     subscriptions: Vec<Subscription>,
+    /// Of the last subscription.
+    last_id: u32,
     /// Answers that [`Client::connect`] still waits for.
     awaited: usize,
     /// Whether the server wants its pings answered.
     answers_pings: bool,
+    /// What it has published and the server has not answered: command, channel and number.
+    unanswered: Vec<(u32, u32, u64)>,
 }
 
 /// What a client has of one channel.
 #[derive(Debug)]
 struct Subscription {
+    /// Of the command that asks for it, in every connection.
+    id: u32,
     /// The number of the channel in the list of the load.
     channel: u32,
-    sequence: Sequence,
+    heard: Heard,
+    /// When the server has answered it, in nanoseconds of the clock of the load; 0 before.
+    since_ns: u64,
     /// The last one, once there was one; the channel has a history then.
     offset: Option<u64>,
     epoch: Option<Box<str>>,
@@ -64,8 +72,17 @@ struct Subscription {
 
 impl Client {
     pub(super) fn new(thread: Rc<Thread>, number: u32, channels: impl IntoIterator<Item = u32>) -> Self {
-        let subscriptions = channels.into_iter().map(|channel| Subscription::new(channel, &thread)).collect();
-        let state = State { partial: Vec::new(), subscriptions, awaited: 0, answers_pings: false };
+        let mut state = State {
+            partial: Vec::new(),
+            subscriptions: Vec::new(),
+            last_id: CONNECT_ID,
+            awaited: 0,
+            answers_pings: false,
+            unanswered: Vec::new(),
+        };
+        for channel in channels {
+            state.add(channel, &thread);
+        }
         Self {
             number,
             thread,
@@ -145,9 +162,7 @@ impl Client {
     /// There is no connection, or it takes nothing more.
     pub fn subscribe(&self, channel: u32) -> Result<(), Trouble> {
         let mut state = self.state.borrow_mut();
-        state.subscriptions.push(Subscription::new(channel, &self.thread));
-        let index = state.subscriptions.len() - 1;
-        let line = self.subscribe_line(index, &state.subscriptions[index]);
+        let line = self.subscribe_line(state.add(channel, &self.thread));
         self.write(Opcode::Text, line.as_bytes())
     }
 
@@ -157,18 +172,64 @@ impl Client {
     /// There is no connection, or it takes nothing more.
     pub fn unsubscribe(&self, channel: u32) -> Result<(), Trouble> {
         let mut state = self.state.borrow_mut();
-        // The last one moves to its place; its reply, if that is still to come, is then taken for one of nobody.
+        let missing = self.missing_of(&state, channel);
+        self.thread.talk().missed.extend(missing);
         state.subscriptions.retain(|subscription| subscription.channel != channel);
         let line = protocol::unsubscribe_line(OTHER_ID, self.thread.channel(channel));
         self.write(Opcode::Text, line.as_bytes())
+    }
+
+    /// Publishes to a channel, by its number. The answer is not waited for: a refusal is told as an error, and what was
+    /// refused is [doubtful](Thread::doubtful).
+    ///
+    /// # Errors
+    /// There is no connection, or it takes nothing more. Then it is doubtful, too.
+    pub fn publish(&self, channel: u32, stamp: Stamp) -> Result<(), Trouble> {
+        let data = stamp.data(self.thread.settings().data_bytes);
+        let id = {
+            let mut state = self.state.borrow_mut();
+            let id = state.next_id();
+            state.unanswered.push((id, channel, stamp.number));
+            id
+        };
+        let line = protocol::publish_line(id, self.thread.channel(channel), &data);
+        self.write(Opcode::Text, line.as_bytes())
+    }
+
+    /// What it published and the server has not answered: channel and number.
+    pub(super) fn unanswered(&self) -> Vec<(u32, u64)> {
+        let state = self.state.borrow();
+        state.unanswered.iter().map(|(_, channel, number)| (*channel, *number)).collect()
+    }
+
+    /// Of what was `said` in the channels that it is subscribed to, what it has not heard, by channel and number. What was
+    /// said before the server had answered its subscription it need not have heard.
+    ///
+    /// `said` has everything of a channel: its number, and when it was said at the earliest, in nanoseconds of the clock of
+    /// the load.
+    pub fn unheard<'a>(&self, said: impl Fn(u32) -> &'a [(u64, u64)]) -> Vec<(u32, u64)> {
+        let state = self.state.borrow();
+        let answered = state.subscriptions.iter().filter(|subscription| subscription.since_ns > 0);
+        let of_each = answered.flat_map(|subscription| {
+            let owed = said(subscription.channel).iter().filter(|(_, at_ns)| *at_ns > subscription.since_ns);
+            let unheard = owed.filter(|(number, _)| !subscription.heard.has(*number));
+            unheard.map(|(number, _)| (subscription.channel, *number))
+        });
+        of_each.collect()
+    }
+
+    fn missing_of(&self, state: &State, channel: u32) -> Vec<(u32, u32, u64)> {
+        let subscription = state.subscriptions.iter().find(|subscription| subscription.channel == channel);
+        let missing = subscription.map(|subscription| subscription.heard.missing(0)).unwrap_or_default();
+        missing.into_iter().map(|number| (self.number, channel, number)).collect()
     }
 
     /// What it was not given, by channel and number, when `published` says how many there are of each channel.
     pub(super) fn missing(&self, published: impl Fn(u32) -> u64) -> Vec<(u32, u64)> {
         let state = self.state.borrow();
         let of_each = state.subscriptions.iter().flat_map(|subscription| {
-            let missing = subscription.sequence.missing(published(subscription.channel));
-            missing.flatten().map(|number| (subscription.channel, number))
+            let missing = subscription.heard.missing(published(subscription.channel));
+            missing.into_iter().map(|number| (subscription.channel, number))
         });
         of_each.collect()
     }
@@ -204,14 +265,14 @@ impl Client {
         state.awaited = 1 + state.subscriptions.len();
         let connect = Connect { token, name: "swarm" };
         let mut lines = Command { id: CONNECT_ID, connect: Some(connect), subscribe: None }.line();
-        for (index, subscription) in state.subscriptions.iter().enumerate() {
+        for subscription in &state.subscriptions {
             lines.push('\n');
-            lines.push_str(&self.subscribe_line(index, subscription));
+            lines.push_str(&self.subscribe_line(subscription));
         }
         lines
     }
 
-    fn subscribe_line(&self, index: usize, subscription: &Subscription) -> String {
+    fn subscribe_line(&self, subscription: &Subscription) -> String {
         let is_recoverable = self.thread.settings().is_recoverable;
         let since = subscription.epoch.as_deref().filter(|_| is_recoverable);
         let subscribe = Subscribe {
@@ -223,8 +284,7 @@ impl Client {
             epoch: since,
             offset: since.and(subscription.offset),
         };
-        let id = SUBSCRIBE_ID + u32::try_from(index).expect("a client has few subscriptions");
-        Command { id, connect: None, subscribe: Some(subscribe) }.line()
+        Command { id: subscription.id, connect: None, subscribe: Some(subscribe) }.line()
     }
 
     /// Takes in what the next read of this connection brings. The buffer is borrowed within one poll only, so one serves
@@ -329,14 +389,15 @@ impl Client {
                 let channel = channel.unwrap_or_default();
                 self.publication(state, &channel, publication.offset, stamp, now_ns);
             }
-            Incoming::Joined | Incoming::Left(_) => self.thread.tally().add(Event::Notice, 1),
+            Incoming::Joined => self.thread.tally().add(Event::Joined, 1),
+            Incoming::Left(_) => self.thread.tally().add(Event::Parted, 1),
             Incoming::Unsubscribed(code) => {
                 let channel = channel.unwrap_or_default();
                 self.thread.error(&format!("unsubscribed by the server with {code}"), || {
                     format!("client {}: unsubscribed from {channel} with {code}", self.number)
                 });
             }
-            Incoming::Other => {}
+            Incoming::Other => _ = state.answered(id),
         }
         Ok(())
     }
@@ -346,8 +407,16 @@ impl Client {
         if state.answers_pings { self.write(Opcode::Text, protocol::PONG.as_bytes()) } else { Ok(()) }
     }
 
-    fn refused(&self, state: &State, id: u32, refusal: &Refusal<'_>) -> Result<(), Trouble> {
-        let command = if id == CONNECT_ID { "connect" } else { "subscribe" };
+    fn refused(&self, state: &mut State, id: u32, refusal: &Refusal<'_>) -> Result<(), Trouble> {
+        let published = state.answered(id);
+        let command = match published {
+            Some(_) => "publish",
+            None if id == CONNECT_ID => "connect",
+            None => "subscribe",
+        };
+        if let Some((channel, number)) = published {
+            self.thread.doubt(channel, number);
+        }
         let trouble =
             Trouble::Rejected { command, code: refusal.code, message: refusal.message.clone().into() };
         if state.awaited > 0 {
@@ -361,9 +430,13 @@ impl Client {
 
     fn subscribed(&self, state: &mut State, id: u32, subscribed: &Subscribed<'_>, now_ns: u64) {
         state.awaited = state.awaited.saturating_sub(1);
-        let index = usize::try_from(id.wrapping_sub(SUBSCRIBE_ID)).unwrap_or(usize::MAX);
-        let Some(subscription) = state.subscriptions.get_mut(index) else { return };
+        // It may have been ended since.
+        let Some(subscription) = state.subscriptions.iter_mut().find(|subscription| subscription.id == id)
+        else {
+            return;
+        };
         self.thread.tally().add(Event::Subscribed, 1);
+        subscription.since_ns = now_ns.max(1);
         let was_here = self.thread.settings().is_recoverable && subscription.epoch.is_some();
         if was_here && subscribed.recovered {
             self.thread.tally().add(Event::Recovered, 1);
@@ -401,17 +474,39 @@ impl Client {
     }
 }
 
-impl Subscription {
-    fn new(channel: u32, thread: &Thread) -> Self {
-        Self { channel, sequence: thread.new_sequence(), offset: None, epoch: None }
+impl State {
+    fn add(&mut self, channel: u32, thread: &Thread) -> &Subscription {
+        let subscription = Subscription {
+            id: self.next_id(),
+            channel,
+            heard: thread.nothing_heard(),
+            since_ns: 0,
+            offset: None,
+            epoch: None,
+        };
+        self.subscriptions.push_mut(subscription)
     }
 
+    fn next_id(&mut self) -> u32 {
+        self.last_id += 1;
+        self.last_id
+    }
+
+    /// What a command has published that is answered now: channel and number; `None` if it has published nothing.
+    fn answered(&mut self, id: u32) -> Option<(u32, u64)> {
+        let index = self.unanswered.iter().position(|(of, ..)| *of == id)?;
+        let (_, channel, number) = self.unanswered.swap_remove(index);
+        Some((channel, number))
+    }
+}
+
+impl Subscription {
     /// Begins where the server says; nothing before that is owed.
     fn begin(&mut self, subscribed: &Subscribed<'_>, thread: &Thread) {
         let has_history = !subscribed.epoch.is_empty();
         self.epoch = has_history.then(|| subscribed.epoch.as_ref().into());
         self.offset = has_history.then_some(subscribed.offset);
-        self.sequence = thread.new_sequence();
+        self.heard = thread.nothing_heard();
     }
 
     /// Takes one publication: its place in the history, and its number if it is of this run.
@@ -427,22 +522,37 @@ impl Subscription {
         let Some(stamp) = stamp.filter(|stamp| thread.is_ours(stamp)) else {
             return thread.tally().add(Event::Foreign, 1);
         };
-        let (number, due) = (stamp.number, self.sequence.due());
-        let seen = self.sequence.see(number);
-        let words = |what: &str| self.words(client, what);
+        let number = stamp.number;
+        let (seen, due) = self.heard.see(number);
+        let words = |what: &str| self.words(client, &format!("{} {what}", self.heard.words(number)));
+        if offset > 0 && thread.settings().numbering == Numbering::Speakers {
+            self.check_place(client, offset, number);
+        }
         match seen {
             Seen::Next => {}
-            Seen::Gap(missing) => thread.fault(Event::Gap, missing, || {
-                words(&format!("publication {number} came where {due} was due"))
-            }),
-            Seen::Late => thread.fault(Event::Late, 1, || {
-                words(&format!("publication {number} came after later ones; {due} was due"))
-            }),
+            Seen::Gap(missing) => {
+                thread.fault(Event::Gap, missing, || words(&format!("came where {due} was due")))
+            }
+            Seen::Late => {
+                thread.fault(Event::Late, 1, || words(&format!("came after later ones; {due} was due")))
+            }
             Seen::Repeat => {
-                return thread.fault(Event::Repeat, 1, || words(&format!("publication {number} came again")));
+                return thread.fault(Event::Repeat, 1, || words("came again"));
             }
         }
         thread.delivered(&stamp, now_ns);
+    }
+
+    /// Whether others were given the same at this place of the history.
+    fn check_place(&self, client: &Client, offset: u64, number: u64) {
+        let thread = &client.thread;
+        let is_same = thread.talk().place(self.channel, self.epoch.as_deref(), offset, number);
+        if !is_same {
+            let what = || {
+                format!("{} came at offset {offset}, and something else to others", self.heard.words(number))
+            };
+            thread.say(|| self.words(client, &what()));
+        }
     }
 
     fn words(&self, client: &Client, what: &str) -> String {

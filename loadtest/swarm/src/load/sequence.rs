@@ -10,6 +10,8 @@ const GAPS_MAX: usize = 64;
 pub struct Sequence {
     /// The next number; 0 as long as any may come.
     due: u64,
+    /// The first that was given, or must be.
+    first: u64,
     gaps: Vec<RangeInclusive<u64>>,
 }
 
@@ -34,7 +36,7 @@ impl Sequence {
 
     /// The first number is 1.
     pub fn from_the_first() -> Self {
-        Self { due: 1, gaps: Vec::new() }
+        Self { due: 1, first: 1, gaps: Vec::new() }
     }
 
     /// The next number that is due; 0 as long as any may come.
@@ -44,6 +46,9 @@ impl Sequence {
 
     /// Takes the next number that was given. Numbers begin with 1.
     pub fn see(&mut self, number: u64) -> Seen {
+        if self.due == 0 {
+            self.first = number;
+        }
         if self.due == 0 || number == self.due {
             self.due = number + 1;
             return Seen::Next;
@@ -52,6 +57,12 @@ impl Sequence {
             return self.skip(number);
         }
         if self.fill(number) { Seen::Late } else { Seen::Repeat }
+    }
+
+    /// Whether a number was given.
+    pub fn has(&self, number: u64) -> bool {
+        let is_missing = self.gaps.iter().any(|gap| gap.contains(&number));
+        self.first <= number && number < self.due && !is_missing
     }
 
     /// What is missing, given that everything up to `last` was published.

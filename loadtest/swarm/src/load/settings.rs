@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
+use super::heard::Numbering;
 use super::target::Target;
 use super::tokens::{TokenPlace, Tokens};
 
@@ -24,6 +25,10 @@ pub struct LoadSettings {
     pub is_recoverable: bool,
     /// Whether clients ask to be told of others' joining and leaving.
     pub is_hearing: bool,
+    /// Who numbers publications.
+    pub numbering: Numbering,
+    /// The size of the data of what clients publish themselves, in bytes.
+    pub data_bytes: usize,
     /// Threads that hold clients; at least 1. Client `i` is of the thread `i`, in turn.
     pub threads: usize,
     /// How many handshakes are under way at a time, in all threads together.

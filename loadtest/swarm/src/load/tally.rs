@@ -39,8 +39,10 @@ events! {
     Delivered = "deliveries",
     /// A publication came that others made.
     Foreign = "publications of others",
-    /// A join or a leave.
-    Notice = "joins and leaves",
+    /// A client was told of a join.
+    Joined = "joins heard",
+    /// A client was told of a leave.
+    Parted = "leaves heard",
     /// A ping of the server, which was answered if it wants that.
     Ping = "pings",
     /// Bytes that were read after the upgrade.

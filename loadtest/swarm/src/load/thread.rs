@@ -1,6 +1,7 @@
 //! One thread of a load: its clients, which are tasks, and one read buffer for all of them.
 
 use std::cell::{Cell, RefCell, RefMut};
+use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,10 +12,12 @@ use tokio::time::{Instant, interval, sleep_until};
 use super::client::Client;
 use super::engine::Shared;
 use super::findings::{CONNECT_TIME, DELAY, Findings, Times};
+use super::heard::{Heard, Numbering};
 use super::published::Published;
 use super::sequence::Sequence;
 use super::settings::LoadSettings;
 use super::stamp::Stamp;
+use super::talk::Talk;
 use super::tally::{Event, Tally};
 use super::trouble::Trouble;
 use crate::outcome::distribution::Distribution;
@@ -30,6 +33,7 @@ pub struct Thread {
     clients: RefCell<Vec<Rc<Client>>>,
     tasks: RefCell<JoinSet<()>>,
     findings: RefCell<Findings>,
+    talk: RefCell<Talk>,
     buffer: RefCell<Box<[u8]>>,
     /// Deliveries that were not added to those of all threads yet.
     unflushed: Cell<u64>,
@@ -44,6 +48,7 @@ impl Thread {
             clients: RefCell::default(),
             tasks: RefCell::default(),
             findings: RefCell::default(),
+            talk: RefCell::default(),
             buffer: RefCell::new(vec![0; READ_BUFFER_BYTES].into()),
             unflushed: Cell::new(0),
         }
@@ -187,6 +192,11 @@ impl Thread {
         findings.wrong.say(words());
     }
 
+    /// Something is wrong, in words.
+    pub(super) fn say(&self, words: impl FnOnce() -> String) {
+        self.findings.borrow_mut().wrong.say(words());
+    }
+
     pub(super) fn fault(&self, event: Event, count: u64, words: impl FnOnce() -> String) {
         self.tally.add(event, count);
         self.findings.borrow_mut().wrong.say(words());
@@ -197,8 +207,12 @@ impl Thread {
     }
 
     /// Of a subscription that begins now.
-    pub(super) fn new_sequence(&self) -> Sequence {
-        if self.shared.has_published() { Sequence::anywhere() } else { Sequence::from_the_first() }
+    pub(super) fn nothing_heard(&self) -> Heard {
+        match self.settings().numbering {
+            Numbering::Speakers => Heard::Speakers(BTreeMap::new()),
+            Numbering::Channel if self.shared.has_published() => Heard::Channel(Sequence::anywhere()),
+            Numbering::Channel => Heard::Channel(Sequence::from_the_first()),
+        }
     }
 
     /// A publication came to a client for the first time.
@@ -225,6 +239,33 @@ impl Thread {
     pub fn dismiss(&self, client: &Rc<Client>) {
         client.leave();
         self.clients.borrow_mut().retain(|one| !Rc::ptr_eq(one, client));
+    }
+
+    /// Nobody need have this: it was not published, or nobody knows.
+    pub fn doubt(&self, channel: u32, number: u64) {
+        self.talk.borrow_mut().doubtful.insert((channel, number));
+    }
+
+    /// What clients published and the server refused: channel and number.
+    pub fn doubtful(&self) -> Vec<(u32, u64)> {
+        self.talk.borrow().doubtful.iter().copied().collect()
+    }
+
+    /// What clients published and the server has not answered yet: channel and number.
+    pub fn unanswered(&self) -> Vec<(u32, u64)> {
+        self.clients.borrow().iter().flat_map(|client| client.unanswered()).collect()
+    }
+
+    /// Hands over what clients said and heard.
+    pub fn take_talk(&self) -> Talk {
+        let unanswered = self.unanswered();
+        let mut talk = self.talk.take();
+        talk.doubtful.extend(unanswered);
+        talk
+    }
+
+    pub(super) fn talk(&self) -> RefMut<'_, Talk> {
+        self.talk.borrow_mut()
     }
 
     /// How long something took so far, by the name that it was [taken](Self::took) down by.

@@ -6,6 +6,7 @@
 mod background;
 pub mod burst;
 pub mod capacity;
+pub mod chat;
 mod closed_loop;
 pub mod connect;
 pub mod fan;
@@ -19,6 +20,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 pub use self::run::{Run, Settings};
 use crate::load::tally::Event;
+use crate::load::{LoadSettings, Numbering};
 use crate::outcome::Outcome;
 
 /// One of the plays, with what it is told.
@@ -36,6 +38,8 @@ pub enum Play {
     Burst(burst::Burst),
     /// Cuts all lines at once.
     Storm(storm::Storm),
+    /// Fills rooms with people.
+    Chat(chat::Chat),
     /// Grows until something breaks.
     Capacity(capacity::Capacity),
 }
@@ -50,6 +54,7 @@ impl Play {
             Self::Rate(_) => "rate",
             Self::Burst(_) => "burst",
             Self::Storm(_) => "storm",
+            Self::Chat(_) => "chat",
             Self::Capacity(_) => "capacity",
         }
     }
@@ -69,7 +74,20 @@ impl Play {
             }
             Self::Burst(burst) => format!("{crowd}, {} bursts of {} publications", burst.bursts, burst.size),
             Self::Storm(storm) => storm.about(&crowd),
+            Self::Chat(chat) => chat.about(),
             Self::Capacity(capacity) => capacity.about(&crowd),
+        }
+    }
+
+    /// What clients must be for it.
+    fn shape(&self, load: &mut LoadSettings) {
+        match self {
+            Self::Storm(_) => load.is_recoverable = true,
+            Self::Chat(chat) => {
+                load.numbering = Numbering::Speakers;
+                load.is_hearing = chat.is_hearing;
+            }
+            _ => {}
         }
     }
 
@@ -81,6 +99,7 @@ impl Play {
             Self::Rate(rate) => rate.play(run).await,
             Self::Burst(burst) => burst.play(run).await,
             Self::Storm(storm) => storm.play(run).await,
+            Self::Chat(chat) => chat.play(run).await,
             Self::Capacity(capacity) => capacity.play(run).await,
         }
     }
@@ -90,7 +109,8 @@ impl Play {
 ///
 /// # Errors
 /// There was nothing to judge: the server API does not answer, or the very first client does not get in.
-pub async fn play(play: &Play, settings: Settings) -> Result<Outcome> {
+pub async fn play(play: &Play, mut settings: Settings) -> Result<Outcome> {
+    play.shape(&mut settings.load);
     let mut run = Run::start(play.name(), play.about(&settings), settings).await?;
     let played = tokio::select! {
         played = play.drive(&mut run) => played,

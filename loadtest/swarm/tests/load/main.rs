@@ -5,15 +5,19 @@
 mod server;
 
 use std::process::Output;
+use std::rc::Rc;
 use std::time::Duration;
 
 use serde_json::Value;
+use swarm::load::stamp::Stamp;
+use swarm::load::tally::Event;
 use swarm::load::tokens::{TokenPlace, Tokens};
-use swarm::load::{DELAY, LoadSettings};
+use swarm::load::{BackEnd, DELAY, Load, LoadSettings, Numbering, Published, Thread};
 use swarm::outcome::Outcome;
 use swarm::plays::{Play, Settings, burst, connect, fan, play, rate};
 use swarm::progress::Shown;
 use tokio::process::Command;
+use tokio::time::Instant;
 
 use self::server::{API_KEY, Fault, Server};
 
@@ -31,6 +35,8 @@ fn settings(server: &Server, channels: u32) -> Settings {
         channels: (0..channels).map(|channel| format!("swarm-{channel}")).collect(),
         is_recoverable: false,
         is_hearing: false,
+        numbering: Numbering::Channel,
+        data_bytes: 128,
         threads: 2,
         handshakes_max: 4,
         connects_per_second: None,
@@ -220,6 +226,75 @@ async fn tokens_are_shown_where_they_are_wanted() {
         assert_eq!(firsts(server.targets()), 3 * in_query);
         assert_eq!(firsts(server.tokens()), 3 * in_command);
     }
+}
+
+#[tokio::test]
+async fn clients_have_their_turn_at_targets_and_sources() {
+    let servers = [Server::start(Fault::Nothing).await, Server::start(Fault::Nothing).await];
+    let mut settings = settings(&servers[0], 1);
+    settings.load.targets.push(format!("ws://{}/c", servers[1].clients).parse().unwrap());
+    settings.load.sources = ["127.0.0.2", "127.0.0.3"].map(|address| address.parse().unwrap()).to_vec();
+    settings.clients = 8;
+    play(&Play::Connect(connect::Connect), settings).await.unwrap();
+    for server in servers {
+        let mut sources: Vec<String> = server.sources().iter().map(ToString::to_string).collect();
+        sources.sort_unstable();
+        assert_eq!(sources, ["127.0.0.2", "127.0.0.2", "127.0.0.3", "127.0.0.3"]);
+    }
+}
+
+#[tokio::test]
+async fn connects_keep_to_their_pace() {
+    let server = Server::start(Fault::Nothing).await;
+    let mut settings = settings(&server, 1);
+    settings.load.connects_per_second = Some(20.0);
+    settings.pids = Vec::new();
+    let outcome = play(&Play::Connect(connect::Connect), settings).await.unwrap();
+    // The first goes alone, and of the other four the last is due 150 ms after the first.
+    assert!(outcome.seconds >= 0.15, "{}", outcome.seconds);
+    assert_eq!(outcome.counts["connected"], u64::from(CLIENTS));
+}
+
+/// What plays do with clients themselves.
+#[tokio::test]
+async fn clients_come_and_go_and_change_what_they_listen_to() {
+    let server = Server::start(Fault::Nothing).await;
+    let settings = settings(&server, 2);
+    let load = Load::start(settings.load).unwrap();
+    load.open(4).await.unwrap();
+    let again = |thread: Rc<Thread>| async move {
+        for client in thread.clients() {
+            client.leave();
+            assert!(!client.is_connected());
+            thread.admit(client, Instant::now()).await.unwrap();
+        }
+    };
+    load.on_each(again).await.unwrap();
+    let counts = load.counts();
+    assert_eq!((counts.get(Event::Connected), counts.get(Event::Left), counts.open()), (8, 4, 4));
+    assert_eq!((counts.get(Event::Ended), counts.get(Event::Failed)), (0, 0));
+
+    // Everybody listens to the second channel instead, some of them already did.
+    let change = |thread: Rc<Thread>| async move {
+        for client in thread.clients() {
+            client.unsubscribe(client.number() % 2).unwrap();
+            client.subscribe(1).unwrap();
+        }
+    };
+    load.on_each(change).await.unwrap();
+    while load.counts().get(Event::Subscribed) < 12 {
+        tokio::task::yield_now().await;
+    }
+    load.publishing();
+    let back_end = BackEnd::new(settings.api.unwrap(), settings.api_key, 1, 128, PATIENCE);
+    let mut published = Published::new(2);
+    for channel in [0, 1, 1] {
+        let stamp = Stamp { run: load.run(), number: published.next(channel), at_ns: load.clock().now_ns() };
+        back_end.publish(&format!("swarm-{channel}"), stamp).await.unwrap();
+    }
+    load.wait_delivered(8).await.unwrap();
+    let findings = load.finish(published).await.unwrap();
+    assert_eq!((findings.lost, findings.wrong.total), (0, 0), "{:?}", findings.wrong);
 }
 
 /// Runs the program itself.

@@ -1,7 +1,7 @@
 //! A tiny server of the protocol with a tiny server API, which does wrong what a test tells it to.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -71,6 +71,8 @@ struct State {
     held: Option<Act>,
     /// Targets of handshakes, as they came.
     targets: Vec<String>,
+    /// Where connections came from.
+    sources: Vec<IpAddr>,
     /// Tokens of connect commands.
     tokens: Vec<String>,
     /// Pongs of clients.
@@ -91,7 +93,8 @@ impl Server {
         };
         let (for_clients, for_api) = (server.clone(), server.clone());
         tokio::spawn(async move {
-            while let Ok((stream, _)) = clients.accept().await {
+            while let Ok((stream, source)) = clients.accept().await {
+                for_clients.change(|state| state.sources.push(source.ip()));
                 tokio::spawn(for_clients.clone().serve(stream));
             }
         });
@@ -105,6 +108,10 @@ impl Server {
 
     pub(crate) fn targets(&self) -> Vec<String> {
         self.change(|state| state.targets.clone())
+    }
+
+    pub(crate) fn sources(&self) -> Vec<IpAddr> {
+        self.change(|state| state.sources.clone())
     }
 
     pub(crate) fn tokens(&self) -> Vec<String> {
@@ -263,6 +270,9 @@ impl Server {
                     _ => json!({"id": id, "subscribe": {"epoch": "e", "offset": self.offset(channel)}}),
                 });
                 channels.push(channel.to_owned());
+            } else if let Some(unsubscribe) = command.get("unsubscribe") {
+                channels.retain(|channel| *channel != unsubscribe["channel"]);
+                replies.push(json!({"id": id, "unsubscribe": {}}));
             } else if command == json!({}) {
                 self.change(|state| state.pongs += 1);
             }
