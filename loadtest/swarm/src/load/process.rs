@@ -138,6 +138,12 @@ fn ended(pid: u32) -> String {
 }
 
 impl Cpu {
+    /// Of one process, by thread.
+    #[cfg(test)]
+    pub(super) fn of(threads: &[(u32, u64)]) -> Self {
+        Self(threads.iter().map(|(thread, used)| ((1, *thread), *used)).collect())
+    }
+
     /// CPU time used between `earlier` and this.
     pub fn since(&self, earlier: &Self) -> Duration {
         Duration::from_nanos(self.by_thread(earlier).sum())
@@ -157,13 +163,9 @@ impl Cpu {
 mod tests {
     use super::*;
 
-    fn cpu(threads: &[(u32, u64)]) -> Cpu {
-        Cpu(threads.iter().map(|(thread, used)| ((1, *thread), *used)).collect())
-    }
-
     #[test]
     fn what_is_used_is_that_of_all_threads_old_and_new() {
-        let (before, after) = (cpu(&[(1, 100), (2, 50)]), cpu(&[(1, 130), (3, 40)]));
+        let (before, after) = (Cpu::of(&[(1, 100), (2, 50)]), Cpu::of(&[(1, 130), (3, 40)]));
         assert_eq!(after.since(&before), Duration::from_nanos(70));
         assert_eq!(after.busiest(&before), Duration::from_nanos(40));
     }

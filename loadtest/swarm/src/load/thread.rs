@@ -138,8 +138,10 @@ impl Thread {
                     let Some(number) = next else { return };
                     let due = thread.due(number - first, start).await;
                     let client = thread.client(number, number.checked_rem(channels));
-                    // It is counted, and the others go on.
-                    let _: Result<(), Trouble> = thread.admit(client, due).await;
+                    if thread.admit(Rc::clone(&client), due).await.is_err() {
+                        // It is counted, and the others go on. Who was never there is owed nothing.
+                        thread.clients.borrow_mut().retain(|one| !Rc::ptr_eq(one, &client));
+                    }
                 }
             });
         }

@@ -136,10 +136,10 @@ impl Looker {
         if passed.is_zero() {
             return;
         }
-        let per_second = |amount: f64| amount / passed.as_secs_f64();
         let delivered = counts.get(Event::Delivered);
         self.connections.record(at, counts.open() as f64);
-        self.deliveries.record(at, per_second((delivered - self.last.delivered) as f64));
+        let delivered_since = (delivered - self.last.delivered) as f64;
+        self.deliveries.record(at, delivered_since / passed.as_secs_f64());
         let errors = counts.get(Event::Failed) + counts.get(Event::Ended);
         self.errors.record(at, errors as f64);
         if !self.servers.is_empty()
@@ -149,15 +149,20 @@ impl Looker {
             self.lost = Some(format!("{error:#}"));
         }
         // This process is there as long as it looks.
-        let own = self.own.cpu().unwrap_or_default();
-        let busiest = per_second(own.busiest(&self.last.own).as_secs_f64());
-        self.own_cpu.record(at, per_second(own.since(&self.last.own).as_secs_f64()));
+        self.look_at_own(at, passed, self.own.cpu().unwrap_or_default());
+        (self.last.at, self.last.delivered) = (at, delivered);
+    }
+
+    fn look_at_own(&mut self, at: Duration, passed: Duration, own: Cpu) {
+        let cores = |used: Duration| used.as_secs_f64() / passed.as_secs_f64();
+        let busiest = cores(own.busiest(&self.last.own));
+        self.own_cpu.record(at, cores(own.since(&self.last.own)));
         self.own_busiest.record(at, busiest);
         self.own_bytes.record(at, self.own.resident_bytes().unwrap_or_default() as f64);
         if busiest > SATURATED {
             self.saturated += passed;
         }
-        (self.last.at, self.last.delivered, self.last.own) = (at, delivered, own);
+        self.last.own = own;
     }
 
     fn look_at_servers(&mut self, at: Duration, passed: Duration) -> Result<()> {
@@ -190,6 +195,20 @@ impl Looker {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Two threads that are half busy are not one that is at its limit.
+    #[test]
+    fn a_thread_at_its_limit_is_noticed_and_only_that() {
+        let nobody = Meter::new(&[]).unwrap();
+        let mut looker = Looker::new(nobody, Arc::new(Counts::default), LoadClock::start());
+        looker.last.own = Cpu::of(&[(1, 0), (2, 0)]);
+        let second = Duration::from_secs(1);
+        looker.look_at_own(second, second, Cpu::of(&[(1, 600_000_000), (2, 600_000_000)]));
+        assert_eq!(looker.saturated, Duration::ZERO);
+        looker.look_at_own(second * 2, second, Cpu::of(&[(1, 1_550_000_000), (2, 600_000_000)]));
+        assert_eq!(looker.saturated, second);
+        assert!((looker.own_cpu.max().unwrap() - 1.2).abs() < 1e-9);
+    }
 
     #[test]
     fn this_process_is_always_seen_and_a_server_if_there_is_one() {

@@ -20,10 +20,10 @@ impl Idle {
     pub(super) async fn play(self, run: &mut Run) -> Result<()> {
         connect::open(run).await?;
         self.keep(run).await?;
-        if run.back_end.is_some() && run.load.settings().channels.len() == 1 {
+        if run.back_end.is_some() {
             // The figures are void if these were no live subscribers.
             run.phase("one publication to all");
-            run.publish_and_wait(1).await.context("after the idle time")?;
+            run.publish_everywhere().await.context("after the idle time")?;
             run.quantiles(DELAYS);
         }
         Ok(())

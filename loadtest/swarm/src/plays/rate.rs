@@ -1,11 +1,13 @@
 //! How late deliveries are at a steady rate, whatever the server does meanwhile.
 
+use std::rc::Rc;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 
 use super::background::{self, CALL_TIME, HEAD_START, LATENESS};
 use super::run::{DELAYS, Run, micros};
+use crate::load::Thread;
 use crate::load::open_loop::{self, OpenLoop, Timetable};
 
 /// Publishes by a timetable to all channels in turn.
@@ -27,7 +29,7 @@ impl Rate {
         let time = run.load.clock().now() - start;
         let total = published.published.total();
         background::note(run, published);
-        let everything = self.owed(run);
+        let everything = self.owed(run).await?;
         run.load.wait_delivered(everything).await?;
         if let Some(before) = before {
             let used = run.server.settled().await?.since(&before);
@@ -49,17 +51,14 @@ impl Rate {
         open_loop::publish(&run.load, &back_end, timetable, run.api_connections, published).await
     }
 
-    /// Deliveries of everything that was published for sure.
-    fn owed(self, run: &Run) -> u64 {
-        let channels = run.load.settings().channels.len() as u64;
-        let subscribers = |channel: u64| {
-            let clients = u64::from(run.clients);
-            clients / channels + u64::from(channel < clients % channels)
+    /// Deliveries, to everybody who is connected, of everything that was published for sure.
+    async fn owed(self, run: &Run) -> Result<u64> {
+        let connected = |thread: Rc<Thread>| async move {
+            let clients = thread.clients().into_iter().filter(|client| client.is_connected());
+            clients.map(|client| client.number()).collect::<Vec<_>>()
         };
-        let numbers = (0..channels).map(|channel| {
-            let number = u32::try_from(channel).expect("channels are numbered");
-            run.published.certain(number) * subscribers(channel)
-        });
-        numbers.sum()
+        let channels = u32::try_from(run.load.settings().channels.len()).context("channels are numbered")?;
+        let clients = run.load.on_each(connected).await?.into_iter().flatten();
+        Ok(clients.map(|client| run.published.certain(client % channels)).sum())
     }
 }

@@ -175,6 +175,25 @@ impl Run {
         self.load.wait_delivered(owed).await.with_context(|| format!("after publication {number}"))
     }
 
+    /// Publishes one publication to each channel, and waits until every client that is connected has that of its own.
+    ///
+    /// # Errors
+    /// The back end is refused, or clients do not get them.
+    pub async fn publish_everywhere(&mut self) -> Result<()> {
+        self.load.publishing();
+        let back_end = self.back_end.as_ref().context("this play publishes, and so needs --api")?;
+        let owed = self.load.delivered() + self.load.counts().open();
+        for (channel, name) in (0..).zip(&self.load.settings().channels) {
+            let number = self.published.next(channel);
+            let stamp = Stamp { run: self.load.run(), number, at_ns: self.load.clock().now_ns() };
+            if let Err(error) = back_end.publish(name, stamp).await {
+                self.published.doubt(channel, number);
+                return Err(error);
+            }
+        }
+        self.load.wait_delivered(owed).await
+    }
+
     /// Resident memory of the server in bytes, once it no longer moves; `None` if there is none to look at.
     ///
     /// # Errors

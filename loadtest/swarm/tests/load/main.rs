@@ -14,7 +14,7 @@ use swarm::load::tally::Event;
 use swarm::load::tokens::{TokenPlace, Tokens};
 use swarm::load::{BackEnd, DELAY, Load, LoadSettings, Numbering, Published, Thread};
 use swarm::outcome::Outcome;
-use swarm::plays::{Play, Settings, burst, connect, fan, play, rate};
+use swarm::plays::{Play, Settings, burst, connect, fan, idle, play, rate};
 use swarm::progress::Shown;
 use tokio::process::Command;
 use tokio::time::Instant;
@@ -211,6 +211,29 @@ async fn who_is_not_let_in_says_by_whom_and_why() {
         let error = format!("{error:#}");
         assert!(error.contains(words) && error.contains(&server.clients.to_string()), "{error}");
     }
+}
+
+#[tokio::test]
+async fn who_never_got_in_is_counted_and_owed_nothing() {
+    let outcome = few(Fault::Full(3)).await;
+    assert_eq!((outcome.verdict.others["connects failed"], outcome.verdict.lost), (2, 0));
+    assert_eq!(outcome.errors["the upgrade was answered with 503"], 2);
+    assert_eq!((outcome.passed(), outcome.counts["deliveries"]), (false, 12 * 3));
+    assert!(!outcome.verdict.others.contains_key("plays broken off"), "{:?}", outcome.wrong);
+}
+
+#[tokio::test]
+async fn idle_clients_are_live_subscribers_at_the_end() {
+    let idle = Play::Idle(idle::Idle { time: Duration::from_millis(50) });
+    // Nobody waits for the memory of a server that is not known to be quiet.
+    let unwatched = |server: &Server| Settings { pids: Vec::new(), ..settings(server, 3) };
+    let server = Server::start(Fault::Nothing).await;
+    let outcome = play(&idle, unwatched(&server)).await.unwrap();
+    assert!(outcome.passed(), "{:?} {:?}", outcome.verdict, outcome.wrong);
+    assert_eq!((outcome.counts["publications"], outcome.counts["deliveries"]), (3, u64::from(CLIENTS)));
+    let server = Server::start(Fault::Lose(2)).await;
+    let outcome = play(&idle, unwatched(&server)).await.unwrap();
+    assert_eq!((outcome.passed(), outcome.verdict.lost), (false, 2), "{:?}", outcome.wrong);
 }
 
 #[tokio::test]

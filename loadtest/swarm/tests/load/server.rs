@@ -40,6 +40,8 @@ pub(crate) enum Fault {
     Deny(u64),
     /// Upgrades are answered with this status.
     Refuse(u16),
+    /// Upgrades are refused once there were so many.
+    Full(usize),
     /// Subscriptions are answered with this error.
     Forbid(u32),
 }
@@ -219,8 +221,12 @@ impl Server {
     async fn serve(self, stream: TcpStream) {
         #[expect(clippy::result_large_err, reason = "the library has it so")]
         let answer = |request: &Request, response: Response| {
-            self.change(|state| state.targets.push(request.uri().to_string()));
+            let targets = self.change(|state| {
+                state.targets.push(request.uri().to_string());
+                state.targets.len()
+            });
             match self.fault {
+                Fault::Full(most) if targets > most => Err(refused(503)),
                 Fault::Refuse(status) => Err(refused(status)),
                 _ => Ok(response),
             }
