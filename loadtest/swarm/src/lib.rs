@@ -6,7 +6,8 @@
 //! [`findings`].
 //!
 //! [`load`] is the other way to have clients, by the ten thousand: they are as lean as they can be, and [`load::Load`]
-//! drives them. [`plays`] are what is played with them, and an [`outcome::Outcome`] is what comes of it.
+//! drives them. [`plays`] are what is played with them, and an [`outcome::Outcome`] is what comes of it, which several
+//! processes can merge. [`progress`] shows how it goes meanwhile.
 //!
 //! A [`stage`] has a Redis, nodes and a load balancer of its own; [`noon`] plays a deploy or a fault on it, with a crowd
 //! and a publisher, and judges what was promised; [`report`] writes down what came of it. Enter by [`cli::run`].

@@ -14,11 +14,11 @@ pub(super) fn written(arguments: &[OsString]) -> String {
     for argument in arguments.iter().skip(1) {
         let word = argument.to_string_lossy();
         let flag = word.split_once('=').map(|(flag, _)| flag).filter(|flag| SECRET_FLAGS.contains(flag));
-        words.push(match flag {
+        words.push(quoted(&match flag {
             _ if is_secret => MASK.to_owned(),
             Some(flag) => format!("{flag}={MASK}"),
-            None => quoted(&masked(&word)),
-        });
+            None => masked(&word),
+        }));
         is_secret = !is_secret && SECRET_FLAGS.contains(&&*word);
     }
     words.join(" ")
@@ -34,7 +34,7 @@ pub(super) fn masked(word: &str) -> String {
 }
 
 fn quoted(word: &str) -> String {
-    let is_plain = |letter: char| letter.is_ascii_alphanumeric() || "-_=./,:+*@?".contains(letter);
+    let is_plain = |letter: char| letter.is_ascii_alphanumeric() || "-_=./,:+@".contains(letter);
     if !word.is_empty() && word.chars().all(is_plain) {
         word.to_owned()
     } else {
@@ -60,17 +60,17 @@ mod tests {
     fn no_secret_is_written() {
         let words =
             ["swarm", "fan", "--secret", "s3cret", "--api-key=s3cret", "--secret", "--secret", "--size", "9"];
-        assert_eq!(of(&words), "swarm fan --secret *** --api-key=*** --secret *** --size 9");
+        assert_eq!(of(&words), "swarm fan --secret '***' '--api-key=***' --secret '***' --size 9");
         let url = "wss://user:s3cret@example.com:8000/connection/websocket?token=s3cret";
-        let expected = "swarm idle --url wss://***@example.com:8000/connection/websocket?***";
+        let expected = "swarm idle --url 'wss://***@example.com:8000/connection/websocket?***'";
         assert_eq!(of(&["swarm", "idle", "--url", url]), expected);
-        assert_eq!(of(&["swarm", "idle", "--url=ws://s3cret@host"]), "swarm idle --url=ws://***@host");
+        assert_eq!(of(&["swarm", "idle", "--url=ws://s3cret@host"]), "swarm idle '--url=ws://***@host'");
         assert_eq!(of(&["swarm", "idle", "--url", "ws://host/a@b"]), "swarm idle --url ws://host/a@b");
     }
 
     #[test]
     fn a_secret_at_the_end_is_masked_too() {
         assert_eq!(of(&["swarm", "fan", "--secret"]), "swarm fan --secret");
-        assert_eq!(of(&["swarm", "fan", "--secret", "s3cret"]), "swarm fan --secret ***");
+        assert_eq!(of(&["swarm", "fan", "--secret", "s3cret"]), "swarm fan --secret '***'");
     }
 }

@@ -79,6 +79,7 @@ struct Looker {
     last: Look,
     connections: Series,
     deliveries: Series,
+    errors: Series,
     server_cpu: Series,
     server_bytes: Series,
     server_files: Series,
@@ -116,6 +117,7 @@ impl Looker {
             last,
             connections: Series::new("connections", "connections", Rule::Sum),
             deliveries: Series::new("deliveries", "per second", Rule::Sum),
+            errors: Series::new("connects failed and connections ended", "errors", Rule::Sum),
             server_cpu: shared("CPU of the server", "cores"),
             server_bytes: shared("memory of the server", "bytes"),
             server_files: shared("open files of the server", "files"),
@@ -138,6 +140,8 @@ impl Looker {
         self.connections.record(at, counts.open() as f64);
         let delivered_since = (delivered - self.last.delivered) as f64;
         self.deliveries.record(at, delivered_since / passed.as_secs_f64());
+        let errors = counts.get(Event::Failed) + counts.get(Event::Ended);
+        self.errors.record(at, errors as f64);
         if !self.servers.is_empty()
             && self.lost.is_none()
             && let Err(error) = self.look_at_servers(at, passed)
@@ -175,6 +179,7 @@ impl Looker {
         let all = [
             self.connections,
             self.deliveries,
+            self.errors,
             self.server_cpu,
             self.server_bytes,
             self.server_files,

@@ -1,13 +1,15 @@
 //! One outcome of several: what a number of processes found that played the same together.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use super::figure::{Figure, Quantity, Source};
 use super::{FORMAT, Outcome, SENTENCES_MAX, Sentences, Verdict};
 use crate::report::environment::Environment;
 
-/// Flags of a command that may differ between processes of one run: where each is and what it writes, not what it plays.
-const OWN_FLAGS: [&str; 4] = ["--source", "--pid", "--report", "--output"];
+/// Flags of a command that may differ between processes of one run: where each is, which channels and tokens are its own,
+/// and what it writes; not what it plays.
+const OWN_FLAGS: [&str; 6] = ["--source", "--channel", "--token", "--pid", "--report", "--output"];
 
 /// Why two outcomes are not of one run.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -30,7 +32,8 @@ impl Outcome {
     pub fn merge(&mut self, mut other: Self) -> Result<(), Different> {
         self.compare(&other)?;
         self.align(&mut other);
-        self.processes += other.processes;
+        let processes = (self.processes, other.processes);
+        self.processes = self.processes.saturating_add(other.processes);
         if self.command != other.command {
             self.command = in_common(&self.command);
         }
@@ -61,7 +64,7 @@ impl Outcome {
         self.marks.sort();
         self.marks.dedup();
         if let (Some(own), Some(other)) = (&mut self.ramp, &other.ramp) {
-            own.add(other);
+            own.add(other, processes);
         }
         figures(&mut self.figures, other.figures);
         self.compute();
@@ -80,6 +83,12 @@ impl Outcome {
         }
         if in_common(&other.command) != in_common(&self.command) {
             return different("command", &other.command, &self.command);
+        }
+        for (name, distribution) in &other.distributions {
+            let own = self.distributions.get(name).filter(|own| own.unit != distribution.unit);
+            if let Some(own) = own {
+                return different(&format!("distributions.{name}.unit"), &distribution.unit, &own.unit);
+            }
         }
         let unit = |outcome: &Self| outcome.ramp.as_ref().map_or("nothing", |ramp| &ramp.unit).to_owned();
         if unit(other) != unit(self) {
@@ -104,13 +113,13 @@ impl Outcome {
             series.shift(earlier_ms);
         }
         for mark in &mut self.marks {
-            mark.at += std::time::Duration::from_millis(earlier_ms);
+            mark.at = mark.at.saturating_add(Duration::from_millis(earlier_ms));
         }
     }
 
     fn merge_words(&mut self, wrong: Sentences, warnings: Sentences) {
         for (to, from) in [(&mut self.wrong, wrong), (&mut self.warnings, warnings)] {
-            to.total += from.total;
+            to.total = to.total.saturating_add(from.total);
             to.first.extend(from.first);
             to.first.sort();
             to.first.dedup();
@@ -121,17 +130,18 @@ impl Outcome {
 
 impl Verdict {
     fn add(&mut self, other: &Self) {
-        self.lost += other.lost;
-        self.repeated += other.repeated;
-        self.reordered += other.reordered;
-        self.forked += other.forked;
+        self.lost = self.lost.saturating_add(other.lost);
+        self.repeated = self.repeated.saturating_add(other.repeated);
+        self.reordered = self.reordered.saturating_add(other.reordered);
+        self.forked = self.forked.saturating_add(other.forked);
         add(&mut self.others, other.others.clone());
     }
 }
 
 fn add(to: &mut BTreeMap<String, u64>, from: BTreeMap<String, u64>) {
     for (name, count) in from {
-        *to.entry(name).or_default() += count;
+        let sum = to.entry(name).or_default();
+        *sum = sum.saturating_add(count);
     }
 }
 
@@ -195,3 +205,6 @@ fn words(command: &str) -> Vec<&str> {
     };
     command.split(is_between).filter(|word| !word.is_empty()).collect()
 }
+
+#[cfg(test)]
+mod tests;

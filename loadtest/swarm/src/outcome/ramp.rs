@@ -94,11 +94,19 @@ impl Ramp {
 
     /// What several processes did to the server together: loads add up, step by step, and a step holds if it holds for
     /// all. Steps that not all of them played are left out, since less than the whole load was there.
-    pub(super) fn add(&mut self, other: &Self) {
-        self.steps.truncate(other.steps.len());
-        for (step, other) in self.steps.iter_mut().zip(&other.steps) {
-            step.add(other);
+    ///
+    /// Steps are the same if each process had the same load. `processes` are how many are in this ramp and in the other.
+    pub(super) fn add(&mut self, other: &Self, processes: (u32, u32)) {
+        let (own, others) = (f64::from(processes.0), f64::from(processes.1));
+        let mut both = Vec::new();
+        for mut step in std::mem::take(&mut self.steps) {
+            let is_same = |other: &&Step| other.load / others == step.load / own;
+            if let Some(other) = other.steps.iter().find(is_same) {
+                step.add(other);
+                both.push(step);
+            }
         }
+        self.steps = both;
         self.base_bytes = larger(self.base_bytes, other.base_bytes);
         self.at_limit = smaller(self.at_limit.take(), other.at_limit.clone());
     }
@@ -128,12 +136,12 @@ impl Step {
     fn add(&mut self, other: &Self) {
         self.load += other.load;
         self.seconds = self.seconds.max(other.seconds);
-        self.connections += other.connections;
-        self.deliveries += other.deliveries;
+        self.connections = self.connections.saturating_add(other.connections);
+        self.deliveries = self.deliveries.saturating_add(other.deliveries);
         self.delay.add(&other.delay);
         self.connect.add(&other.connect);
-        self.lost += other.lost;
-        self.errors += other.errors;
+        self.lost = self.lost.saturating_add(other.lost);
+        self.errors = self.errors.saturating_add(other.errors);
         self.server_cores = larger(self.server_cores, other.server_cores);
         self.server_bytes = larger(self.server_bytes, other.server_bytes);
         self.own_cores += other.own_cores;
@@ -212,11 +220,15 @@ pub(crate) mod tests {
 
     #[test]
     fn steps_of_several_processes_add_up_while_all_play() {
-        let mut left = ramp(vec![step(1.0, &[1], None), step(2.0, &[3], Some("slow"))]);
-        left.add(&ramp(vec![step(1.0, &[2], None), step(2.0, &[4], None), step(3.0, &[5], Some("late"))]));
-        assert_eq!(left.steps.len(), 2);
-        assert_eq!((left.steps[1].load, left.steps[1].deliveries), (4.0, 2));
+        let mut left =
+            ramp(vec![step(1.0, &[1], None), step(1.5, &[1], None), step(2.0, &[3], Some("slow"))]);
+        let right = ramp(vec![step(1.0, &[2], None), step(2.0, &[4], None), step(3.0, &[5], Some("late"))]);
+        left.add(&right, (1, 1));
+        assert_eq!(left.steps.iter().map(|step| step.load).collect::<Vec<_>>(), [2.0, 4.0]);
+        assert_eq!(left.steps[1].deliveries, 2);
         assert_eq!(left.knee(), Some(2.0));
         assert_eq!(left.steps[1].broken.as_deref(), Some("slow"));
+        left.add(&right, (2, 1));
+        assert_eq!(left.steps.iter().map(|step| step.load).collect::<Vec<_>>(), [3.0, 6.0]);
     }
 }

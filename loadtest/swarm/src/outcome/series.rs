@@ -82,7 +82,7 @@ impl Series {
     /// As seen from a start that was so much earlier.
     pub(super) fn shift(&mut self, earlier_ms: u64) {
         for point in &mut self.points {
-            point.ms += earlier_ms;
+            point.ms = point.ms.saturating_add(earlier_ms);
         }
     }
 

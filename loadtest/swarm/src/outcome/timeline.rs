@@ -205,6 +205,19 @@ mod tests {
     }
 
     #[test]
+    fn a_short_and_a_long_one_are_together_what_one_alone_would_be() {
+        let (long, short) = ((0..400).map(|index| (index * 1000, index)), [(70_130, 7), (70_260, 8)]);
+        let together = timeline(long.clone().chain(short));
+        for (mut first, second) in
+            [(timeline(long.clone()), timeline(short)), (timeline(short), timeline(long))]
+        {
+            assert_ne!(first.width(), second.width());
+            first.add(&second);
+            assert_eq!(first, together);
+        }
+    }
+
+    #[test]
     fn it_is_the_same_after_json_but_for_its_origin() {
         let before = timeline([(0, 5), (3000, 70_000)]);
         let json = serde_json::to_string(&before).unwrap();

@@ -34,11 +34,11 @@ fn missed(outcome: &Outcome) -> usize {
 
 /// The size of the run, in one line.
 fn size(outcome: &Outcome) -> String {
-    let processes = match outcome.processes {
-        1 => String::new(),
-        processes => format!(", {} processes together", grouped(processes.into())),
+    let played = match outcome.processes {
+        1 => outcome.about.clone(),
+        processes => format!("each of {} processes: {}", grouped(processes.into()), outcome.about),
     };
-    format!("{}; {:.1} s{processes}", outcome.about, outcome.seconds)
+    format!("{played}; {:.1} s", outcome.seconds)
 }
 
 /// Name, value, reach and verdict of a figure.

@@ -7,6 +7,9 @@ use crate::outcome::Outcome;
 use crate::report::html::{self, Page, code, escaped};
 use crate::report::number::grouped;
 
+/// Tables with more columns than this are set smaller.
+const DENSE: usize = 8;
+
 /// The page.
 pub fn html(outcome: &Outcome) -> String {
     let mut page = Page::new(&format!("swarm {}", outcome.play));
@@ -49,7 +52,10 @@ fn figures(page: &mut Page, outcome: &Outcome) {
     if outcome.figures.is_empty() {
         return;
     }
-    page.add("<table>\n<tr><th>Figure<th class=\"number\">Measured<th class=\"number\">Reach<th>");
+    let reach = if outcome.figures.iter().any(|figure| figure.reach.is_some()) { "Reach" } else { "" };
+    page.add(&format!(
+        "<table>\n<tr><th>Figure<th class=\"number\">Measured<th class=\"number\">{reach}<th>"
+    ));
     for row in &outcome.figures {
         let class = if row.is_met() == Some(false) { "missed" } else { "holds" };
         let [name, value, reach, verdict] = figure(row).map(|cell| escaped(&cell));
@@ -66,7 +72,7 @@ fn figures(page: &mut Page, outcome: &Outcome) {
 fn ramp(page: &mut Page, outcome: &Outcome) {
     let steps = steps(outcome);
     let Some((heading, steps)) = steps.split_first() else { return };
-    page.heading("Steps", "Each load was held for a while; the ramp ended with the first that was too much.");
+    page.heading("Steps", "Each load was held for a while; a ramp ends with the first that is too much.");
     table(page, heading, steps, STEP_COLUMNS - 1);
 }
 
@@ -94,12 +100,12 @@ fn counted(page: &mut Page, outcome: &Outcome) {
 /// A table of numbers, but for one column of words.
 fn table<const N: usize>(page: &mut Page, heading: &[String; N], rows: &[[String; N]], words: usize) {
     let row = |cell: &str, cells: &[String; N]| {
-        let class = |column| if column == words { "" } else { " class=\"number\"" };
+        let class = |column| if column == words { " class=\"words\"" } else { " class=\"number\"" };
         let cells = cells.iter().enumerate();
         let cells = cells.map(|(column, text)| format!("<{cell}{}>{}", class(column), escaped(text)));
         format!("<tr>{}", cells.collect::<String>())
     };
-    page.add("<table>");
+    page.add(if N > DENSE { "<table class=\"dense\">" } else { "<table>" });
     page.add(&row("th", heading));
     for cells in rows {
         page.add(&row("td", cells));

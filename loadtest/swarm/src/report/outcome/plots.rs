@@ -1,16 +1,21 @@
 //! The plots of a play's page, each with a sentence that says what it shows and what to look for.
 
+use std::collections::BTreeMap;
+
 use crate::outcome::Outcome;
 use crate::outcome::distribution::Distribution;
 use crate::outcome::ramp::{Ramp, Step};
-use crate::outcome::series::unit;
-use crate::outcome::timeline::Timeline;
+use crate::outcome::series::{Series as Recorded, unit};
+use crate::outcome::timeline::{Shown, Timeline};
 use crate::report::html::Page;
 use crate::report::number::{amount, suited};
 use crate::report::plot::{Across, COLORS, Flag, Plot, Scale, Series, Shape, flags};
 
 /// Points for each nine of a distribution: enough that a curve is one.
 const POINTS_PER_NINE: f64 = 40.0;
+
+/// What has fewer slices than this was over at once: there is no line to draw, and its percentiles are drawn anyway.
+const SLICES_MIN: usize = 3;
 
 /// All of them.
 pub(super) fn plots(page: &mut Page, outcome: &Outcome) {
@@ -19,17 +24,40 @@ pub(super) fn plots(page: &mut Page, outcome: &Outcome) {
         ramp_cpu(page, ramp);
     }
     let flags = flags(&outcome.marks);
-    for (name, timeline) in outcome.timelines.iter().filter(|(_, timeline)| !timeline.is_empty()) {
-        over_time(page, outcome, name, timeline, &flags);
+    let timelines = delay_first(&outcome.timelines, Timeline::is_empty);
+    for (index, (name, timeline)) in timelines.into_iter().enumerate() {
+        over_time(page, outcome, name, timeline, &flags, index == 0);
     }
-    for (name, distribution) in &outcome.distributions {
-        if !distribution.is_empty() {
-            by_share(page, name, distribution);
-        }
+    let distributions = delay_first(&outcome.distributions, Distribution::is_empty);
+    for unit in units(distributions.iter().map(|(_, distribution)| distribution.unit.as_str())) {
+        by_share(
+            page,
+            unit,
+            distributions.iter().copied().filter(|(_, distribution)| distribution.unit == unit),
+        );
     }
-    for unit in units(outcome) {
+    for unit in series_units(outcome) {
         series(page, outcome, unit, &flags);
     }
+}
+
+/// What holds anything, by name; the delay comes first, which most plays are about.
+fn delay_first<T>(all: &BTreeMap<String, T>, is_empty: fn(&T) -> bool) -> Vec<(&str, &T)> {
+    let shown = all.iter().filter(|(_, one)| !is_empty(one));
+    let mut shown: Vec<(&str, &T)> = shown.map(|(name, one)| (name.as_str(), one)).collect();
+    shown.sort_by_key(|(name, _)| *name != "delay");
+    shown
+}
+
+/// Each unit once, in the order in which they come first.
+fn units<'a>(all: impl Iterator<Item = &'a str>) -> Vec<&'a str> {
+    let mut units: Vec<&str> = Vec::new();
+    for unit in all {
+        if !units.contains(&unit) {
+            units.push(unit);
+        }
+    }
+    units
 }
 
 fn line(name: &str, color: usize, shape: Shape, points: Vec<(f64, f64)>) -> Series {
@@ -69,7 +97,7 @@ fn ramp_cpu(page: &mut Page, ramp: &Ramp) {
     let server = ramp.steps.iter().filter_map(|step| Some((step.load, step.server_cores?))).collect();
     let own = ramp.steps.iter().map(|step| (step.load, step.own_cores)).collect();
     let series = [line("server", 0, Shape::Dots, server), line("swarm itself", 4, Shape::Dots, own)];
-    let note = "Cores that were busy during each step. A straight line through the origin means that each client costs the \
+    let note = "Cores that were busy during each step. A straight line through the origin means that each of them costs the \
                 same however many there are. If the load generator is as busy as the server, the knee may be its own.";
     let plot = Plot {
         title: "CPU against load",
@@ -98,9 +126,19 @@ fn knee(ramp: &Ramp) -> Vec<Flag> {
     knee.into_iter().chain(broken).collect()
 }
 
-fn over_time(page: &mut Page, outcome: &Outcome, name: &str, timeline: &Timeline, flags: &[Flag]) {
-    let shown: Vec<_> = timeline.shown(outcome.started_unix_ms).collect();
-    let points = |micros: fn(&crate::outcome::timeline::Shown) -> u64| {
+fn over_time(
+    page: &mut Page,
+    outcome: &Outcome,
+    name: &str,
+    timeline: &Timeline,
+    flags: &[Flag],
+    is_first: bool,
+) {
+    let shown: Vec<Shown> = timeline.shown(outcome.started_unix_ms).collect();
+    if shown.len() < SLICES_MIN {
+        return;
+    }
+    let points = |micros: fn(&Shown) -> u64| {
         shown.iter().map(|slice| (slice.second, micros(slice) as f64 / 1000.0)).collect()
     };
     let series = [
@@ -109,11 +147,14 @@ fn over_time(page: &mut Page, outcome: &Outcome, name: &str, timeline: &Timeline
         line("p50", 0, Shape::Line, points(|slice| slice.p50)),
     ];
     let width = humantime::format_duration(timeline.width());
-    let note = format!(
-        "The median, the 99th percentile and the largest value in every {width}, on a scale on which each line of the grid \
-         is ten times the one below. Look for a line that rises as the run goes on, and for peaks: those of the largest \
-         value alone are single deliveries, those of all three are a pause of everything."
-    );
+    let what = format!("The median, the 99th percentile and the largest value in every {width}");
+    let how = if is_first {
+        ", on a scale on which each line of the grid is ten times the one below. Look for a line that rises as the run goes \
+         on, and for peaks: those of the largest value alone are a few that waited, those of all three are a pause of \
+         everything. Where only a few values fall into a slice, the upper two lines are one."
+    } else {
+        ". To be read as the plot above."
+    };
     let plot = Plot {
         title: &titled(name, "over time"),
         across: Across::Seconds(outcome.seconds),
@@ -123,21 +164,35 @@ fn over_time(page: &mut Page, outcome: &Outcome, name: &str, timeline: &Timeline
         flags,
         limit: None,
     };
-    page.plot(&note, &plot);
+    page.plot(&format!("{what}{how}"), &plot);
 }
 
-fn by_share(page: &mut Page, name: &str, distribution: &Distribution) {
-    let one_in = (distribution.len() as f64).max(10.0);
-    let (divisor, unit) = suited(distribution.quantile(0.99) as f64, &distribution.unit);
-    let points = shares(one_in).map(|share| (share, distribution.quantile(share) as f64 / divisor)).collect();
-    let series = [line(name, 0, Shape::Line, points)];
-    let note = "How much is within which limit: at 99 % the line is at the value that one in a hundred exceeds, at 99.9 % \
+fn by_share<'a>(
+    page: &mut Page,
+    unit: &str,
+    distributions: impl Iterator<Item = (&'a str, &'a Distribution)> + Clone,
+) {
+    let p99 = distributions.clone().map(|(_, distribution)| distribution.quantile(0.99)).max();
+    let (divisor, shown_unit) = suited(p99.unwrap_or_default() as f64, unit);
+    let one_in = |distribution: &Distribution| (distribution.len() as f64).max(10.0);
+    let curve = |(index, (name, distribution)): (usize, (&str, &Distribution))| {
+        let value = |share| (share, distribution.quantile(share) as f64 / divisor);
+        line(name, index, Shape::Line, shares(one_in(distribution)).map(value).collect())
+    };
+    let series: Vec<Series> = distributions.clone().enumerate().map(curve).collect();
+    let note = "How much is within which limit: at 99 % a line is at the value that one in a hundred exceeds, at 99.9 % \
                 one in a thousand. A line that stays low and turns up late is good; a cliff is something that hits a few \
-                hard, and shows how many. The right end is the largest value of all.";
+                hard, and shows how many. The right end of a line is the largest value of all.";
+    let only = match series.as_slice() {
+        [line] => titled(&line.name, "by share"),
+        _ => titled("percentiles", "of everything that was timed"),
+    };
     let plot = Plot {
-        title: &titled(name, "by share"),
-        across: Across::Shares(one_in),
-        unit,
+        title: &only,
+        across: Across::Shares(
+            distributions.map(|(_, distribution)| one_in(distribution)).fold(0.0, f64::max),
+        ),
+        unit: shown_unit,
         scale: Scale::Log,
         series: &series,
         flags: &[],
@@ -153,25 +208,19 @@ fn shares(one_in: f64) -> impl Iterator<Item = f64> {
     inner.chain([1.0 - 1.0 / one_in])
 }
 
-/// Units of series, each once, in the order of the page.
-fn units(outcome: &Outcome) -> Vec<&str> {
+/// Units of series, in the order of the page.
+fn series_units(outcome: &Outcome) -> Vec<&str> {
     let first =
         [unit::CONNECTIONS, unit::RATE, unit::CORES, unit::BYTES, unit::FILES, unit::ERRORS].into_iter();
-    let mut units: Vec<&str> = Vec::new();
     let known = first.filter(|unit| outcome.series.iter().any(|series| series.unit == *unit));
-    for unit in known.chain(outcome.series.iter().map(|series| series.unit.as_str())) {
-        if !units.contains(&unit) {
-            units.push(unit);
-        }
-    }
-    units
+    units(known.chain(outcome.series.iter().map(|series| series.unit.as_str())))
 }
 
 fn series(page: &mut Page, outcome: &Outcome, unit: &str, flags: &[Flag]) {
     let of_unit = || outcome.series.iter().filter(|series| series.unit == unit);
-    let largest = of_unit().filter_map(crate::outcome::series::Series::max).fold(0.0, f64::max);
+    let largest = of_unit().filter_map(Recorded::max).fold(0.0, f64::max);
     let (divisor, shown_unit) = suited(largest, unit);
-    let own = |series: &crate::outcome::series::Series| {
+    let own = |series: &Recorded| {
         let points = series.points().iter();
         points.map(|point| (point.ms as f64 / 1000.0, point.value / divisor)).collect()
     };
@@ -244,6 +293,7 @@ fn titled(name: &str, how: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::outcome::figure::Rule;
 
     #[test]
     fn shares_end_with_all_but_one() {
@@ -261,12 +311,10 @@ mod tests {
     #[test]
     fn known_units_come_first_and_each_once() {
         let mut outcome = super::super::tests::outcome();
-        use crate::outcome::figure::Rule;
-        use crate::outcome::series::Series;
-        outcome.series.insert(0, Series::new("rooms", "rooms", Rule::Sum));
+        outcome.series.insert(0, Recorded::new("rooms", "rooms", Rule::Sum));
         for name in ["CPU of the server", "CPU of swarm"] {
-            outcome.series.push(Series::new(name, unit::CORES, Rule::Max));
+            outcome.series.push(Recorded::new(name, unit::CORES, Rule::Max));
         }
-        assert_eq!(units(&outcome), ["connections", "cores", "rooms"]);
+        assert_eq!(series_units(&outcome), ["connections", "cores", "rooms"]);
     }
 }

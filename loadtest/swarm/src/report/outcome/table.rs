@@ -25,7 +25,8 @@ fn figures(text: &mut String, outcome: &Outcome) {
         return;
     }
     text.push('\n');
-    let heading = ["", "measured", "reach", ""].map(str::to_owned);
+    let reach = if outcome.figures.iter().any(|figure| figure.reach.is_some()) { "reach" } else { "" };
+    let heading = ["", "measured", reach, ""].map(str::to_owned);
     let rows: Vec<[String; 4]> = std::iter::once(heading).chain(outcome.figures.iter().map(figure)).collect();
     text.push_str(&aligned(&rows, [Side::Left, Side::Right, Side::Right, Side::Left]));
 }

@@ -22,13 +22,15 @@ pub(in crate::report) enum Across<'a> {
 }
 
 impl Across<'_> {
-    /// 0 at the left, 1 at the right.
+    /// 0 at the left, 1 at the right. The middle of a slice of time may be a little outside of the run, and is drawn at its
+    /// edge.
     pub(super) fn share(self, value: f64) -> f64 {
-        match self {
+        let share = match self {
             Self::Seconds(seconds) => value / seconds.max(1.0),
             Self::Shares(one_in) => nines(value) / one_in.max(10.0).log10(),
             Self::Amount { until, .. } => value / positive(until),
-        }
+        };
+        share.clamp(0.0, 1.0)
     }
 
     /// What is written below the axis.
@@ -182,6 +184,11 @@ mod tests {
         assert_eq!(places, [0.0, 1.0, 2.0, 3.0]);
         let texts: Vec<String> = across.ticks().into_iter().map(|(_, text)| text).collect();
         assert_eq!(texts, ["0 %", "50 %", "90 %", "99 %", "99.9 %"]);
+    }
+
+    #[test]
+    fn what_is_outside_is_at_the_edge() {
+        assert_eq!([-0.1, 5.0, 10.5].map(|second| Across::Seconds(10.0).share(second)), [0.0, 0.5, 1.0]);
     }
 
     #[test]
