@@ -532,10 +532,10 @@ impl Subscription {
         match seen {
             Seen::Next => {}
             Seen::Gap(missing) => {
-                thread.fault(Event::Gap, missing, || words(&format!("came where {due} was due")))
+                thread.fault(Event::Gap, missing, || words(&format!("came where {due} was due")));
             }
             Seen::Late => {
-                thread.fault(Event::Late, 1, || words(&format!("came after later ones; {due} was due")))
+                thread.fault(Event::Late, 1, || words(&format!("came after later ones; {due} was due")));
             }
             Seen::Repeat => {
                 return thread.fault(Event::Repeat, 1, || words("came again"));

@@ -48,6 +48,8 @@ pub struct Storm {
 #[derive(Debug)]
 struct Round {
     begun: Duration,
+    /// How many lost their line, and how many of them were back in time.
+    dropped: u64,
     back: u64,
     times: Distribution,
 }
@@ -76,6 +78,7 @@ impl Storm {
     pub(super) async fn play(self, run: &mut Run) -> Result<()> {
         run.endings_are_expected();
         run.connect().await?;
+        warn_of_who_is_not_there(run);
         ensure_positions(&run.load).await?;
         let returns = Arc::new(Returns::default());
         let publishing = Background::new(run, self.rate)?;
@@ -90,7 +93,7 @@ impl Storm {
         // Who is not back is counted as such, and not as many losses.
         run.load.forget_the_unconnected().await?;
         run.load.wait_given(&published.published).await?;
-        self.tell(run, &returns, rounds, published);
+        self.tell(run, &returns, &rounds, published);
         Ok(())
     }
 
@@ -101,12 +104,11 @@ impl Storm {
         let cpu = || (!run.server.is_empty()).then(|| run.server.cpu()).transpose();
         let (before, cpu_before) = (memory()?, cpu()?);
         let highest_before = highest(run)?;
-        let clients = run.load.counts().open();
         let mut rounds = Vec::new();
         for number in 1..=self.rounds {
             run.show(&format!("storm {number} of {}", self.rounds));
-            let round = self.round(&run.load, returns, clients).await?;
-            let is_whole = round.back == clients;
+            let round = self.round(&run.load, returns).await?;
+            let is_whole = round.back == round.dropped;
             rounds.push(round);
             if !is_whole {
                 break;
@@ -123,28 +125,28 @@ impl Storm {
         Ok(Rounds { rounds, memory, cpu: used })
     }
 
-    async fn round(self, load: &Load, returns: &Arc<Returns>, clients: u64) -> Result<Round> {
+    async fn round(self, load: &Load, returns: &Arc<Returns>) -> Result<Round> {
         let (begun, before) = (load.clock().now(), load.distribution(RETURN_TIME).await?);
-        returns.begin(clients);
+        returns.begin();
         let (backoff, of_threads) = (self.backoff, Arc::clone(returns));
         let drop_all = move |thread: Rc<Thread>| {
             let returns = Arc::clone(&of_threads);
             async move { returns::drop_all(&thread, backoff, &returns) }
         };
-        load.on_each(drop_all).await?;
+        let dropped = load.on_each(drop_all).await?.into_iter().sum();
         // Whoever is not back then is counted.
-        let _: Result<(), _> = timeout(self.within, returns.all_back()).await;
+        let _: Result<(), _> = timeout(self.within, returns.all_back(dropped)).await;
         let times = load.distribution(RETURN_TIME).await?.since(&before);
-        Ok(Round { begun, back: returns.back(), times })
+        Ok(Round { begun, dropped, back: returns.back(), times })
     }
 
-    fn tell(self, run: &mut Run, returns: &Returns, rounds: Rounds, published: OpenLoop) {
+    fn tell(self, run: &mut Run, returns: &Returns, rounds: &Rounds, published: OpenLoop) {
         let clients = u64::from(run.clients);
         let mut not_back = 0;
         for (index, round) in rounds.rounds.iter().enumerate() {
             let text = format!("storm {}: {}", index + 1, round.words());
             run.mark(round.begun, MarkKind::Step, text);
-            not_back += returns.wanted().saturating_sub(round.back);
+            not_back += round.dropped.saturating_sub(round.back);
         }
         let all_back: u64 = rounds.rounds.iter().map(|round| round.back).sum();
         run.outcome.verdict.others.insert("clients not back".to_owned(), not_back);
@@ -207,6 +209,16 @@ impl Round {
 /// The most memory that the server ever had.
 fn highest(run: &Run) -> Result<Option<u64>> {
     (!run.server.is_empty()).then(|| run.server.peak_bytes()).transpose()
+}
+
+fn warn_of_who_is_not_there(run: &mut Run) {
+    let missing = u64::from(run.clients).saturating_sub(run.load.counts().open());
+    if missing > 0 {
+        let clients = run.clients;
+        run.outcome
+            .warnings
+            .say(format!("{missing} of {clients} clients did not get in, and had no part in the storm"));
+    }
 }
 
 /// Without a history nobody can say what was missed.

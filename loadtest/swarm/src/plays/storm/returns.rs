@@ -3,9 +3,7 @@
 use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
-
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep};
@@ -20,6 +18,7 @@ pub(super) const RETURN_TIME: &str = "time until back";
 /// What all clients that come back met, in all threads.
 #[derive(Debug, Default)]
 pub(super) struct Returns {
+    /// How many are waited for; as long as that is not known, more than there can be.
     wanted: AtomicU64,
     back: AtomicU64,
     attempts: AtomicU64,
@@ -37,15 +36,10 @@ struct Refused {
 }
 
 impl Returns {
-    /// So many clients are to come back, and none is back yet.
-    pub(super) fn begin(&self, clients: u64) {
+    /// A round begins: none is back yet.
+    pub(super) fn begin(&self) {
+        self.wanted.store(u64::MAX, Ordering::SeqCst);
         self.back.store(0, Ordering::SeqCst);
-        self.wanted.store(clients, Ordering::SeqCst);
-    }
-
-    /// How many are to come back.
-    pub(super) fn wanted(&self) -> u64 {
-        self.wanted.load(Ordering::SeqCst)
     }
 
     /// How many are back, of this round.
@@ -58,9 +52,10 @@ impl Returns {
         self.attempts.load(Ordering::Relaxed)
     }
 
-    /// Waits until all are back. Cancel safe.
-    pub(super) async fn all_back(&self) {
-        while self.back() < self.wanted() {
+    /// Waits until so many are back. Cancel safe.
+    pub(super) async fn all_back(&self, clients: u64) {
+        self.wanted.store(clients, Ordering::SeqCst);
+        while self.back() < clients {
             self.all_back.notified().await;
         }
     }
@@ -81,7 +76,7 @@ impl Returns {
     }
 
     fn is_back(&self) {
-        if self.back.fetch_add(1, Ordering::SeqCst) + 1 == self.wanted() {
+        if self.back.fetch_add(1, Ordering::SeqCst) + 1 >= self.wanted.load(Ordering::SeqCst) {
             self.all_back.notify_one();
         }
     }
@@ -96,13 +91,17 @@ impl Returns {
     }
 }
 
-/// Cuts the lines of all clients of a thread that have one, each of which comes back in a task of its own.
-pub(super) fn drop_all(thread: &Rc<Thread>, backoff: Backoff, returns: &Arc<Returns>) {
+/// Cuts the lines of all clients of a thread that have one, each of which comes back in a task of its own. Says how many
+/// that were.
+pub(super) fn drop_all(thread: &Rc<Thread>, backoff: Backoff, returns: &Arc<Returns>) -> u64 {
+    let mut dropped = 0;
     for client in thread.clients().into_iter().filter(|client| client.is_connected()) {
         client.leave();
+        dropped += 1;
         let (of_client, returns) = (Rc::clone(thread), Arc::clone(returns));
         thread.spawn(async move { come_back(&of_client, &client, backoff, &returns).await });
     }
+    dropped
 }
 
 /// Comes back, and listens from then on; if the server ends that, comes back again, as long as it lets it.
@@ -160,11 +159,13 @@ mod tests {
     #[tokio::test]
     async fn everybody_is_waited_for() {
         let returns = Returns::default();
-        returns.begin(3);
-        assert!(tokio::time::timeout(std::time::Duration::ZERO, returns.all_back()).await.is_err());
-        (0..3).for_each(|_| returns.is_back());
-        returns.all_back().await;
-        returns.begin(1);
+        returns.begin();
+        returns.is_back();
+        let waiting = returns.all_back(3);
+        assert!(tokio::time::timeout(std::time::Duration::ZERO, waiting).await.is_err());
+        (0..2).for_each(|_| returns.is_back());
+        returns.all_back(3).await;
+        returns.begin();
         assert_eq!(returns.back(), 0);
     }
 
