@@ -6,7 +6,7 @@
 //! client keeps bytes only of a frame whose end has not come. So a client is a socket, a task, and some hundred bytes.
 //!
 //! What happens is counted in [`tally`], which anybody may read at any time; what it was, is in [`Findings`] at the end.
-//! Every publication carries a [`stamp`]: its number, which each client [checks](sequence), and when it was due, from
+//! Every publication carries a [`stamp`]: its number, which each client [checks](Sequence), and when it was due, from
 //! which its delay is measured. A [`BackEnd`] publishes.
 //!
 //! A play drives it from a runtime of its own: [`Load::open`] connects clients, [`Load::wait_delivered`] waits for them,
