@@ -94,6 +94,7 @@ impl Capacity {
             hold: self.hold,
             rate: self.rate,
             limit: self.limit,
+            own_busy_max: capacity::SATURATED,
         });
         self.load.run(&play, clients, self.channels, command)
     }

@@ -1,6 +1,7 @@
 //! What the kernel says a process uses: CPU, memory, open files.
 //!
-//! CPU comes from `/proc/PID/task/TID/schedstat`, whose first field is the time on the CPU in nanoseconds; `utime` and
+//! CPU comes from `/proc/PID/task/TID/schedstat`, whose first field is the time on the CPU in nanoseconds, and the
+//! second that of waiting for one while there was work to do; `utime` and
 //! `stime` of `/proc/PID/stat` come in ticks of 10 ms. The counter of a thread that runs is up to one tick of the
 //! scheduler old, hence [`Meter::settled`]. What threads used that have ended since is lost.
 
@@ -8,7 +9,7 @@ use std::collections::HashMap;
 use std::fs;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 use tokio::time::sleep;
 
 /// Longer than the scheduler's tick at 250 Hz.
@@ -26,7 +27,15 @@ pub struct Meter {
 
 /// CPU time used until some moment, by process and thread.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Cpu(HashMap<(u32, u32), u64>);
+pub struct Cpu(HashMap<(u32, u32), Spent>);
+
+/// Time of a thread, in nanoseconds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Spent {
+    on_cpu: u64,
+    /// For a CPU, with work to do.
+    waiting: u64,
+}
 
 impl Meter {
     /// Of these processes, each of which is there.
@@ -64,9 +73,8 @@ impl Meter {
                 let task = task?;
                 // A thread that ended after the directory was read has no figures any more.
                 let Ok(line) = fs::read_to_string(task.path().join("schedstat")) else { continue };
-                let on_cpu = line.split_whitespace().next().and_then(|field| field.parse().ok());
                 let thread = task.file_name().to_string_lossy().parse().unwrap_or(0);
-                used.insert((*pid, thread), on_cpu.context("schedstat does not begin with a number")?);
+                used.insert((*pid, thread), Spent::read(&line)?);
             }
         }
         Ok(Cpu(used))
@@ -137,25 +145,50 @@ fn ended(pid: u32) -> String {
     format!("the process {pid} has ended, or is somebody else's")
 }
 
+impl Spent {
+    fn read(line: &str) -> Result<Self> {
+        let mut fields = line.split_whitespace().map(str::parse);
+        match (fields.next(), fields.next()) {
+            (Some(Ok(on_cpu)), Some(Ok(waiting))) => Ok(Self { on_cpu, waiting }),
+            _ => bail!("schedstat does not begin with two numbers"),
+        }
+    }
+
+    fn since(self, earlier: Self) -> Self {
+        Self {
+            on_cpu: self.on_cpu.saturating_sub(earlier.on_cpu),
+            waiting: self.waiting.saturating_sub(earlier.waiting),
+        }
+    }
+}
+
 impl Cpu {
     /// Of one process, by thread.
     #[cfg(test)]
     pub(super) fn of(threads: &[(u32, u64)]) -> Self {
-        Self(threads.iter().map(|(thread, used)| ((1, *thread), *used)).collect())
+        let spent = |on_cpu| Spent { on_cpu, waiting: 2 * on_cpu };
+        Self(threads.iter().map(|(thread, used)| ((1, *thread), spent(*used))).collect())
     }
 
     /// CPU time used between `earlier` and this.
     pub fn since(&self, earlier: &Self) -> Duration {
-        Duration::from_nanos(self.by_thread(earlier).sum())
+        Duration::from_nanos(self.by_thread(earlier).map(|spent| spent.on_cpu).sum())
     }
 
     /// What the thread used that used most between `earlier` and this.
     pub fn busiest(&self, earlier: &Self) -> Duration {
-        Duration::from_nanos(self.by_thread(earlier).max().unwrap_or(0))
+        Duration::from_nanos(self.by_thread(earlier).map(|spent| spent.on_cpu).max().unwrap_or(0))
     }
 
-    fn by_thread(&self, earlier: &Self) -> impl Iterator<Item = u64> {
-        self.0.iter().map(|(thread, now)| now.saturating_sub(earlier.0.get(thread).copied().unwrap_or(0)))
+    /// How long the thread had work to do that had it longest between `earlier` and this, whether it was on a CPU or had to
+    /// wait for one.
+    pub fn busy(&self, earlier: &Self) -> Duration {
+        let busy = self.by_thread(earlier).map(|spent| spent.on_cpu + spent.waiting).max();
+        Duration::from_nanos(busy.unwrap_or(0))
+    }
+
+    fn by_thread(&self, earlier: &Self) -> impl Iterator<Item = Spent> {
+        self.0.iter().map(|(thread, now)| now.since(earlier.0.get(thread).copied().unwrap_or_default()))
     }
 }
 
@@ -168,6 +201,8 @@ mod tests {
         let (before, after) = (Cpu::of(&[(1, 100), (2, 50)]), Cpu::of(&[(1, 130), (3, 40)]));
         assert_eq!(after.since(&before), Duration::from_nanos(70));
         assert_eq!(after.busiest(&before), Duration::from_nanos(40));
+        // It waited twice as long as it was on a CPU.
+        assert_eq!(after.busy(&before), Duration::from_nanos(120));
     }
 
     #[test]

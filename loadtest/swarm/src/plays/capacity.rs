@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 
+pub use self::at_limit::SATURATED;
 use self::at_limit::{Usage, Used};
 use self::ladder::{Climb, Ladder};
 use self::slo::{Measured, Slo};
@@ -36,6 +37,9 @@ pub struct Capacity {
     pub rate: f64,
     /// No step begins after this.
     pub limit: Duration,
+    /// For which share of the time a thread of swarm may have work to do; more, and the clients are the limit. See
+    /// [`SATURATED`].
+    pub own_busy_max: f64,
 }
 
 /// What grows.
@@ -166,12 +170,12 @@ impl Capacity {
         connecting: &Used,
         holding: &Used,
     ) -> Result<Step> {
-        let mut own_limit = holding.own_limit();
+        let mut own_limit = holding.own_limit(self.own_busy_max);
         let mut reasons = Vec::new();
         for slo in &self.slos {
             let Some(why) = slo.broken(&measured) else { continue };
             if matches!(slo, Slo::Connect(..)) {
-                own_limit = own_limit.or(connecting.own_limit());
+                own_limit = own_limit.or(connecting.own_limit(self.own_busy_max));
             }
             reasons.push(why);
         }

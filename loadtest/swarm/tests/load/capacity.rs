@@ -18,6 +18,8 @@ fn capacity(grows: Grows, to: u64, slos: &[&str]) -> Capacity {
         hold: Duration::from_secs(1),
         rate: 20.0,
         limit: Duration::from_secs(60),
+        // Other tests are of the same process.
+        own_busy_max: f64::INFINITY,
     }
 }
 
@@ -94,6 +96,17 @@ async fn a_server_that_refuses_is_found_at_its_knee() {
     assert_eq!((loads(&outcome), ramp.knee()), (vec![20, 40, 45, 50, 60], Some(40.0)));
     assert_eq!((ramp.steps[4].errors, ramp.steps[4].connections), (20, 40));
     assert!(!ramp.steps[1].connect.is_empty() && ramp.steps[4].connect.is_empty());
+}
+
+#[tokio::test]
+async fn a_swarm_without_cpu_ends_the_ramp_and_is_no_knee() {
+    let busy = Capacity { own_busy_max: 0.0, ..capacity(Grows::Rate, 100, &["p50=0s"]) };
+    let outcome = climbed(Fault::Nothing, busy).await;
+    assert!(outcome.passed(), "{:?} {:?}", outcome.verdict, outcome.wrong);
+    let ramp = outcome.ramp.as_ref().unwrap();
+    assert_eq!((loads(&outcome), ramp.knee()), (vec![20], None));
+    assert!(ramp.steps[0].own_limit.is_some() && ramp.first_broken().is_none());
+    assert!(outcome.warnings.first[0].starts_with("the clients are the limit"), "{:?}", outcome.warnings);
 }
 
 #[tokio::test]

@@ -8,8 +8,8 @@ use anyhow::Result;
 use crate::load::process::{Cpu, Meter};
 use crate::plays::Run;
 
-/// A thread that is on a CPU for more than this share of the time is at its limit.
-const SATURATED: f64 = 0.9;
+/// A thread that is on a CPU, or waits for one, for more than this share of the time is at its limit.
+pub const SATURATED: f64 = 0.9;
 
 /// What was used until a load began.
 pub(super) struct Usage {
@@ -23,7 +23,7 @@ pub(super) struct Usage {
 pub(super) struct Used {
     /// How long that was.
     pub(super) time: Duration,
-    /// CPU time of the server, and that of its busiest thread; `None` if nobody looks.
+    /// CPU time of the server, and how long its busiest thread had work to do; `None` if nobody looks.
     server: Option<[Duration; 2]>,
     /// The same of this process.
     own: [Duration; 2],
@@ -37,7 +37,7 @@ impl Usage {
 
     pub(super) fn end(self, run: &Run) -> Result<Used> {
         let now = Self::begin(run)?;
-        let used = |after: &Cpu, before: &Cpu| [after.since(before), after.busiest(before)];
+        let used = |after: &Cpu, before: &Cpu| [after.since(before), after.busy(before)];
         let server = now.server.as_ref().zip(self.server.as_ref()).map(|(after, before)| used(after, before));
         Ok(Used { time: now.at - self.at, server, own: used(&now.own, &self.own) })
     }
@@ -54,11 +54,16 @@ impl Used {
         self.share(self.own[0])
     }
 
-    /// Why nothing that was measured can be held against the server, if that is so.
-    pub(super) fn own_limit(&self) -> Option<String> {
+    /// Why nothing that was measured can be held against the server, if a thread of this process had work to do for more
+    /// than `most` of the time.
+    pub(super) fn own_limit(&self, most: f64) -> Option<String> {
         let busiest = self.share(self.own[1]);
-        (busiest > SATURATED)
-            .then(|| format!("a thread of swarm was on a CPU for {:.0} % of the time", busiest * 100.0))
+        (busiest > most).then(|| {
+            format!(
+                "a thread of swarm was on a CPU, or waited for one, for {:.0} % of the time",
+                busiest * 100.0
+            )
+        })
     }
 
     /// What had nothing left, in words; `None` if nobody knows.
@@ -72,10 +77,13 @@ impl Used {
         Some(if all + own > 0.95 * cpus as f64 {
             format!("the machine: of its {cpus} CPUs the server used {all:.2} and swarm {own:.2}")
         } else if busiest > SATURATED {
-            format!("a thread of the server, on a CPU for {:.0} % of the time", busiest * 100.0)
+            format!(
+                "a thread of the server, on a CPU or waiting for one for {:.0} % of the time",
+                busiest * 100.0
+            )
         } else {
             format!(
-                "nothing that is seen from here: the server used {all:.2} cores of {cpus}, its busiest thread {:.0} % of one",
+                "nothing that is seen from here: the server used {all:.2} cores of {cpus}, and its busiest thread had work for {:.0} % of the time",
                 busiest * 100.0
             )
         })
@@ -97,8 +105,8 @@ mod tests {
 
     #[test]
     fn a_busy_swarm_is_never_the_servers_limit() {
-        assert!(used(Some([100, 100]), [950, 920]).own_limit().unwrap().contains("92 %"));
-        assert_eq!(used(Some([950, 950]), [950, 500]).own_limit(), None);
+        assert!(used(Some([100, 100]), [950, 920]).own_limit(SATURATED).unwrap().contains("92 %"));
+        assert_eq!(used(Some([950, 950]), [950, 500]).own_limit(SATURATED), None);
     }
 
     #[test]
