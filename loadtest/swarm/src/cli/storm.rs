@@ -8,6 +8,9 @@ use super::Failure;
 use super::load::{self, LoadArguments};
 use crate::plays::{Play, storm};
 
+/// With fewer publications nobody has anything to miss.
+const RATE_MIN: f64 = 1.0;
+
 /// Cut all connections at once, and say how long everybody takes to be back, and whether anything was lost
 ///
 /// Clients are subscribed to channels with a history, to which is published all the time. Each comes back to where it was:
@@ -57,6 +60,13 @@ impl Storm {
     /// Plays; answers whether it was a success.
     pub(super) fn run(self, command: String) -> Result<bool, Failure> {
         self.load.needs_api()?;
+        if self.rate < RATE_MIN {
+            let words = format!(
+                "--rate {}: at {RATE_MIN} or more publications per second something is missed",
+                self.rate
+            );
+            return Err(Failure::Usage(anyhow::anyhow!(words)));
+        }
         let play = Play::Storm(storm::Storm {
             rounds: self.rounds,
             rate: self.rate,

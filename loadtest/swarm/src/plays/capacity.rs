@@ -151,7 +151,8 @@ impl Capacity {
         if step.broken.is_some() && climbing.at_limit.is_none() {
             climbing.at_limit = holding.at_limit();
         }
-        run.mark(begun, MarkKind::Step, format!("{load}: {}", step.verdict()));
+        let verdict = if step.holds() { "holds" } else { "does not hold" };
+        run.mark(begun, MarkKind::Step, format!("{load} {verdict}"));
         Ok(step)
     }
 

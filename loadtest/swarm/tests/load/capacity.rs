@@ -23,10 +23,17 @@ fn capacity(grows: Grows, to: u64, slos: &[&str]) -> Capacity {
     }
 }
 
-async fn climbed(fault: Fault, capacity: Capacity) -> Outcome {
+/// So long a test waits for what does not come.
+const SOON: Duration = Duration::from_secs(1);
+/// Longer than the server of a test stands still.
+const LATE: Duration = Duration::from_secs(8);
+/// So long it stands still: twice what is asked for, which is more than a busy machine takes.
+const STALL: Duration = Duration::from_secs(3);
+
+async fn climbed(fault: Fault, capacity: Capacity, patience: Duration) -> Outcome {
     let server = Server::start(fault).await;
     let mut settings = settings(&server, 2);
-    settings.load.patience = Duration::from_secs(1);
+    settings.load.patience = patience;
     play(&Play::Capacity(capacity), settings).await.unwrap()
 }
 
@@ -36,9 +43,9 @@ fn loads(outcome: &Outcome) -> Vec<u64> {
 
 #[tokio::test]
 async fn a_server_that_stands_still_is_found_at_its_knee() {
-    // 20 in the first step; the 30th holds everything up for 900 ms.
-    let fault = Fault::Stall(30, Duration::from_millis(900));
-    let outcome = climbed(fault, capacity(Grows::Rate, 100, &["p90=300ms", "loss=0"])).await;
+    // 20 in the first step; the 30th holds everything up.
+    let fault = Fault::Stall(30, STALL);
+    let outcome = climbed(fault, capacity(Grows::Rate, 100, &["p90=1500ms", "loss=0"]), LATE).await;
     assert!(outcome.passed(), "{:?} {:?}", outcome.verdict, outcome.wrong);
     let ramp = outcome.ramp.as_ref().unwrap();
     assert_eq!((loads(&outcome), ramp.knee()), (vec![20, 40], Some(20.0)));
@@ -51,7 +58,7 @@ async fn a_server_that_stands_still_is_found_at_its_knee() {
 
 #[tokio::test]
 async fn a_loss_ends_the_ramp_and_fails_the_run() {
-    let outcome = climbed(Fault::Lose(30), capacity(Grows::Rate, 100, &["loss=0"])).await;
+    let outcome = climbed(Fault::Lose(30), capacity(Grows::Rate, 100, &["loss=0"]), SOON).await;
     assert!(!outcome.passed() && outcome.verdict.lost > 0);
     let ramp = outcome.ramp.as_ref().unwrap();
     assert_eq!((loads(&outcome), ramp.knee()), (vec![20, 40], Some(20.0)));
@@ -62,7 +69,7 @@ async fn a_loss_ends_the_ramp_and_fails_the_run() {
 /// What never comes is later than any limit, whether loss is asked for or not.
 #[tokio::test]
 async fn what_never_comes_is_later_than_anything() {
-    let outcome = climbed(Fault::Lose(30), capacity(Grows::Rate, 60, &["max=1h"])).await;
+    let outcome = climbed(Fault::Lose(30), capacity(Grows::Rate, 60, &["max=1h"]), SOON).await;
     let broken = outcome.ramp.as_ref().unwrap().steps[1].broken.clone().unwrap();
     assert!(broken.contains("did not come"), "{broken}");
 }
@@ -70,10 +77,10 @@ async fn what_never_comes_is_later_than_anything() {
 #[tokio::test]
 async fn connections_grow_and_shrink_as_the_steps_want() {
     // 20 publications in each step: in the third everything is held up.
-    let fault = Fault::Stall(45, Duration::from_millis(900));
-    let mut capacity = capacity(Grows::Connections, 100, &["p90=300ms", "errors=0"]);
+    let fault = Fault::Stall(45, STALL);
+    let mut capacity = capacity(Grows::Connections, 100, &["p90=1500ms", "errors=0"]);
     capacity.climb.refine = 1;
-    let outcome = climbed(fault, capacity).await;
+    let outcome = climbed(fault, capacity, LATE).await;
     assert!(outcome.passed(), "{:?} {:?}", outcome.verdict, outcome.wrong);
     let ramp = outcome.ramp.as_ref().unwrap();
     assert_eq!((loads(&outcome), ramp.knee()), (vec![20, 40, 50, 60], Some(50.0)));
@@ -90,7 +97,7 @@ async fn a_server_that_refuses_is_found_at_its_knee() {
     let refuses = Fault::Busy(40, 1_000_000, None);
     let mut capacity = capacity(Grows::Connections, 100, &["errors=0", "connect_p99=10s"]);
     capacity.climb.refine = 2;
-    let outcome = climbed(refuses, capacity).await;
+    let outcome = climbed(refuses, capacity, SOON).await;
     assert!(outcome.passed(), "{:?} {:?}", outcome.verdict, outcome.wrong);
     let ramp = outcome.ramp.as_ref().unwrap();
     assert_eq!((loads(&outcome), ramp.knee()), (vec![20, 40, 45, 50, 60], Some(40.0)));
@@ -101,7 +108,7 @@ async fn a_server_that_refuses_is_found_at_its_knee() {
 #[tokio::test]
 async fn a_swarm_without_cpu_ends_the_ramp_and_is_no_knee() {
     let busy = Capacity { own_busy_max: 0.0, ..capacity(Grows::Rate, 100, &["p50=0s"]) };
-    let outcome = climbed(Fault::Nothing, busy).await;
+    let outcome = climbed(Fault::Nothing, busy, SOON).await;
     assert!(outcome.passed(), "{:?} {:?}", outcome.verdict, outcome.wrong);
     let ramp = outcome.ramp.as_ref().unwrap();
     assert_eq!((loads(&outcome), ramp.knee()), (vec![20], None));
@@ -111,11 +118,11 @@ async fn a_swarm_without_cpu_ends_the_ramp_and_is_no_knee() {
 
 #[tokio::test]
 async fn a_ramp_without_a_knee_says_so_and_a_limit_ends_it() {
-    let outcome = climbed(Fault::Nothing, capacity(Grows::Rate, 40, &["loss=0"])).await;
+    let outcome = climbed(Fault::Nothing, capacity(Grows::Rate, 40, &["loss=0"]), SOON).await;
     assert_eq!((loads(&outcome), outcome.ramp.as_ref().unwrap().knee()), (vec![20, 40], None));
     let mut short = capacity(Grows::Rate, 40, &["loss=0"]);
     short.limit = Duration::from_millis(500);
-    let outcome = climbed(Fault::Nothing, short).await;
+    let outcome = climbed(Fault::Nothing, short, SOON).await;
     assert_eq!(loads(&outcome), [20]);
     assert!(outcome.warnings.first[0].contains("before 40 publications/s"), "{:?}", outcome.warnings);
 }

@@ -363,6 +363,21 @@ async fn bad_input_is_told_by_its_name_and_shows_no_secret() {
     let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     for (line, code, expected) in [
         ("fan".to_owned(), 2, "--url"),
+        (format!("storm --url ws://{clients}/c"), 2, "--api"),
+        (format!("storm --url ws://{clients}/c --api http://{api} --backoff gentle"), 2, "--backoff"),
+        (format!("storm --url ws://{clients}/c --api http://{api} --rate 0.5"), 2, "--rate"),
+        (format!("chat --url ws://{clients}/c --through api"), 2, "--api"),
+        (format!("chat --url ws://{clients}/c --rooms 99999 --members 99999"), 2, "--members 99999"),
+        (
+            format!("capacity --url ws://{clients}/c --api http://{api} --ramp rate --from 9 --to 1"),
+            2,
+            "--from 9",
+        ),
+        (
+            format!("capacity --url ws://{clients}/c --api http://{api} --ramp up --from 1 --to 9"),
+            2,
+            "--ramp",
+        ),
         (format!("fan --url ws://{clients}/c"), 2, "--api"),
         (format!("connect --url http://{clients}/?token=CANARY"), 2, "ws://"),
         (format!("connect --url wss://me:CANARY@{clients}/"), 2, "wss"),
