@@ -128,7 +128,7 @@ fn connect((world, visitor, others): (World, Visitor, Vec<TcpStream>)) -> (World
 
 fn history() -> (World, Channel, Vec<Vec<Draft>>, PublishOptions) {
     let (world, channel) = (World::start(), channel(CHANNEL));
-    let options = world.context.authority.publish_options(&channel);
+    let (options, _) = world.context.authority.publish_options(&channel);
     let drafts = |count| (0..count).map(|_| vec![draft()]).collect();
     world.publish(&channel, drafts(REPEATS * 2), options);
     (world, channel, drafts(REPEATS), options)

@@ -24,7 +24,7 @@ use self::shards::{Drained, Plan, Shards};
 use crate::auth::{ApiKeys, Authority, KeyError, TokenError};
 use crate::config::{Auto, Channels, Client, Config, Drain, Problem, TlsFiles, Token};
 use crate::metrics::Metrics;
-use crate::node::{Dispatch, INBOX_BYTES_MAX, Node};
+use crate::node::{self, Dispatch, INBOX_BYTES_MAX, Node};
 use crate::protocol::{self, Context};
 use crate::redis::Unsuitable;
 use crate::server::accept::{self, Options};
@@ -212,7 +212,7 @@ struct Parts {
 
 impl Parts {
     fn new(config: &Config, is_development: bool, backbone: &Runtime) -> Result<Self, StartError> {
-        let metrics = Arc::new(Metrics::new());
+        let metrics = Arc::new(Metrics::of_namespaces(&config.channel));
         let shards = config.shards.or_else(machine::cpus);
         let traces = Traces::start(&config.otlp, &config.node.name, &metrics)?;
         let dispatch = Dispatch::traced(shards, INBOX_BYTES_MAX, Arc::clone(&metrics), traces);
@@ -369,6 +369,7 @@ impl Parts {
 /// Has every series begin at zero whose labels are known: one that appears with its first event hides that event from `rate()`.
 fn expect(metrics: &Metrics) {
     protocol::expect(metrics);
+    node::expect(metrics);
     websocket::expect(metrics);
     TokenError::LABELS.iter().for_each(|reason| metrics.expect_refused_token(reason));
     api::expect(metrics);

@@ -124,13 +124,12 @@ impl Shard {
         let link = Rc::new(Link::new(arrival.client));
         link.opened_at.set(self.ticks());
         link.heard_at.set(self.ticks());
-        let stream = Rc::clone(arrival.socket.stream());
-        let sink = match arrival.socket.is_protected() {
-            true => {
-                link.watch_unread(stream);
-                Sink::Queued
+        let sink = match arrival.socket.session() {
+            Some(session) => {
+                link.protect(Rc::clone(session));
+                Sink::Protected
             }
-            false => Sink::Direct(stream),
+            None => Sink::Direct(Rc::clone(arrival.socket.stream())),
         };
         let entry = Entry { sink, blocked: false.into(), link: Rc::clone(&link) };
         let key = self.table.borrow_mut().insert(entry);

@@ -105,7 +105,7 @@ mod tests {
 
     fn key() -> Key {
         let link = Rc::new(Link::new(ClientId::random()));
-        Table::default().insert(TableEntry { sink: Sink::Queued, blocked: Cell::new(false), link })
+        Table::default().insert(TableEntry { sink: Sink::Protected, blocked: Cell::new(false), link })
     }
 
     #[test]

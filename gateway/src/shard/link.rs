@@ -7,10 +7,9 @@ use std::sync::Arc;
 use std::task::Waker;
 use std::time::Instant;
 
-use tokio::net::TcpStream;
-
 use super::hub::{ChannelKey, Held};
 use super::outbox::Outbox;
+use super::socket::Session;
 use crate::model::{ClientId, CloseReason, Epoch, Position, Publication, TokenMark, UserId};
 use crate::node::Order;
 use crate::node::recovery::Aside;
@@ -47,8 +46,8 @@ pub(super) struct Link {
     /// Boxed: a connection closes once.
     closing: OnceCell<Box<CloseReason>>,
     waker: RefCell<Option<Waker>>,
-    /// Its socket, where the table does not have it.
-    socket: OnceCell<Rc<TcpStream>>,
+    /// What encrypts for it, if it speaks TLS.
+    session: OnceCell<Rc<RefCell<Session>>>,
 }
 
 // With the two counters of an `Rc` it takes one of the allocator's places of 320 bytes.
@@ -132,7 +131,7 @@ impl Link {
             recalled: Cell::new(None),
             closing: OnceCell::new(),
             waker: RefCell::default(),
-            socket: OnceCell::new(),
+            session: OnceCell::new(),
         }
     }
 
@@ -247,15 +246,15 @@ impl Link {
         taken
     }
 
-    /// Its socket is `socket`, to which nobody but its task writes.
-    pub(super) fn watch_unread(&self, socket: Rc<TcpStream>) {
+    /// What goes to its client is encrypted by `session`.
+    pub(super) fn protect(&self, session: Rc<RefCell<Session>>) {
         // It is set once, before the table has the connection.
-        drop(self.socket.set(socket));
+        drop(self.session.set(session));
     }
 
-    /// Its socket, if nobody but its task writes to it.
-    pub(super) fn socket(&self) -> Option<&TcpStream> {
-        self.socket.get().map(|socket| &**socket)
+    /// What encrypts for it, if it speaks TLS.
+    pub(super) fn session(&self) -> Option<&RefCell<Session>> {
+        self.session.get().map(|session| &**session)
     }
 
     /// The task that waits; it is woken by what happens to the link.

@@ -28,12 +28,14 @@ mod table;
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::hash::RandomState;
+use std::io::{self, ErrorKind};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use smallvec::SmallVec;
+use tokio::net::TcpStream;
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 
@@ -213,7 +215,7 @@ impl Shard {
     }
 
     fn offer_to(&self, entry: &Entry, key: Key, frame: &Bytes) -> Offer {
-        match write(entry, frame) {
+        match self.write(entry, key, frame) {
             Some(written) if written == frame.len() => Offer::Sent,
             Some(0) => self.queue(entry, key, frame),
             Some(written) => {
@@ -225,15 +227,46 @@ impl Shard {
         }
     }
 
+    /// Gives the socket as much of `frame` as it takes, which is nothing while something waits; answers how many bytes
+    /// it was. `None` if the connection is gone.
+    fn write(&self, entry: &Entry, key: Key, frame: &[u8]) -> Option<usize> {
+        if entry.blocked.get() {
+            return Some(0);
+        }
+        let written = match &entry.sink {
+            Sink::Direct(stream) => stream.try_write(frame),
+            Sink::Protected => self.write_protected(entry, key, frame),
+        };
+        match written {
+            Ok(written) => Some(written),
+            Err(error) if error.kind() == ErrorKind::WouldBlock => Some(0),
+            Err(_) => {
+                entry.link.close(CloseReason::ConnectionLost);
+                entry.blocked.set(true);
+                None
+            }
+        }
+    }
+
+    /// The same under TLS. Who takes everything at once is charged nothing, as on a plain socket: the record at which
+    /// the socket stopped counts as taken, is charged, and waits for the connection's task.
+    fn write_protected(&self, entry: &Entry, key: Key, frame: &[u8]) -> io::Result<usize> {
+        let Some(session) = entry.link.session() else { return Ok(0) };
+        let mut session = session.borrow_mut();
+        let written = session.write_all(frame, &self.budget);
+        if session.wants_write() {
+            self.watch_writes(entry, key);
+        }
+        written
+    }
+
     fn queue(&self, entry: &Entry, key: Key, frame: &Bytes) -> Offer {
         let link = &entry.link;
         if link.is_closing() {
             return Offer::Closed;
         }
         let mut outbox = link.outbox.borrow_mut();
-        if entry.awaits_first() {
-            outbox.push_always(frame.clone(), &self.budget);
-        } else if outbox.push(frame.clone(), self.settings.outbox_bytes_max, &self.budget).is_err() {
+        if outbox.push(frame.clone(), self.settings.outbox_bytes_max, &self.budget).is_err() {
             outbox.keep_started(&self.budget);
             entry.blocked.set(true);
             link.close(CloseReason::SlowConsumer);
@@ -310,12 +343,14 @@ impl Shard {
     /// Whether the client has said something that this thread has not read: one that hardly gets to run, although it is
     /// not late at the moment, must not blame others.
     fn has_unread(&self, key: Key) -> bool {
+        let has_some = |stream: &TcpStream| rustix::io::ioctl_fionread(stream).is_ok_and(|bytes| bytes > 0);
         let table = self.table.borrow();
-        let stream = table.get(key).and_then(|entry| match &entry.sink {
-            Sink::Direct(stream) => Some(&**stream),
-            Sink::Queued => entry.link.socket(),
-        });
-        stream.is_some_and(|stream| rustix::io::ioctl_fionread(stream).is_ok_and(|bytes| bytes > 0))
+        table.get(key).is_some_and(|entry| match &entry.sink {
+            Sink::Direct(stream) => has_some(stream),
+            Sink::Protected => {
+                entry.link.session().is_some_and(|session| has_some(session.borrow().stream()))
+            }
+        })
     }
 
     /// The frame of a ping, shared by all connections that are pinged so.
@@ -500,24 +535,6 @@ impl Shard {
         }
         self.table.borrow_mut().remove(key);
         lost
-    }
-}
-
-/// Gives the socket as much of `frame` as it takes, which is nothing while something waits; answers how many bytes
-/// it was. `None` if the connection is gone.
-fn write(entry: &Entry, frame: &[u8]) -> Option<usize> {
-    let Sink::Direct(stream) = &entry.sink else { return Some(0) };
-    if entry.blocked.get() {
-        return Some(0);
-    }
-    match stream.try_write(frame) {
-        Ok(written) => Some(written),
-        Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => Some(0),
-        Err(_) => {
-            entry.link.close(CloseReason::ConnectionLost);
-            entry.blocked.set(true);
-            None
-        }
     }
 }
 

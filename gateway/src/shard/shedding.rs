@@ -98,7 +98,7 @@ mod tests {
         link.opened_at.set(opened_at * 10);
         link.heard_at.set(heard_at * 10);
         *link.user.borrow_mut() = Some(UserId::parse("ann").unwrap());
-        let entry = Entry { sink: Sink::Queued, blocked: true.into(), link: Rc::clone(&link) };
+        let entry = Entry { sink: Sink::Protected, blocked: true.into(), link: Rc::clone(&link) };
         (shard.table.borrow_mut().insert(entry), link)
     }
 

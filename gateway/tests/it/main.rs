@@ -42,5 +42,6 @@ mod slow;
 mod subscriptions;
 mod support;
 mod tls;
+mod tls_commands;
 mod token;
 mod traces;

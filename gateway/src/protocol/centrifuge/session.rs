@@ -25,9 +25,10 @@ use super::command::{Command, Request};
 use super::push::Push;
 use super::reply::Reply;
 use crate::auth::Refusal;
-use crate::metrics::Source;
+use crate::config::NamespaceId;
+use crate::metrics::{Origin, Source};
 use crate::model::{Channel, ClientId, CloseReason, Identity, Payload};
-use crate::node::Order;
+use crate::node::{Order, PublishError};
 use crate::protocol::{Context, Effect, Inappropriate, Outcome};
 
 /// Most commands that wait for another. Tiny ones take thirty times the room of their bytes, so a limit in bytes is
@@ -94,7 +95,10 @@ enum Pending {
     },
     /// The server subscribes the client.
     Enlist(Box<Admitted>),
-    Publish(Ticket),
+    Publish {
+        ticket: Ticket,
+        namespace: NamespaceId,
+    },
     History {
         ticket: Ticket,
         /// What the client believes the epoch to be; empty if nothing.
@@ -377,10 +381,9 @@ impl Session {
                 let result = result.map(Reply::PresenceStats).map_err(|error| (&error).into());
                 self.finish(&ticket, result, effects);
             }
-            (Some(Pending::Publish(ticket)), Outcome::Published(result)) => {
-                if result.is_ok() {
-                    self.context.metrics.publications_received(Source::Client, 1);
-                }
+            (Some(Pending::Publish { ticket, namespace }), Outcome::Published(result)) => {
+                let origin = Origin { source: Source::Client, namespace };
+                self.count_publication(origin, &ticket, &result);
                 let result = result.map(|()| Reply::Publish).map_err(|error| (&error).into());
                 self.finish(&ticket, result, effects);
             }
@@ -388,6 +391,15 @@ impl Session {
         }
         self.watch_expiries(effects);
         self.resume(effects);
+    }
+
+    fn count_publication(&self, origin: Origin, ticket: &Ticket, result: &Result<(), PublishError>) {
+        let metrics = &self.context.metrics;
+        metrics.publish_answered(origin, ticket.started_at.elapsed());
+        match result {
+            Ok(()) => metrics.publications_received(origin, 1),
+            Err(error) => metrics.publications_failed(origin, error.label(), 1),
+        }
     }
 
     /// Answers a command that had to wait.

@@ -7,6 +7,7 @@ use std::time::Instant;
 use super::{Answer, Pending, Refused, Session, Ticket};
 use crate::auth::{Refusal, TokenError};
 use crate::broker::Range;
+use crate::config::NamespaceId;
 use crate::model::{Channel, ClientInfo, CloseReason, Identity, Payload, Publication, RawJson};
 use crate::protocol::Effect;
 use crate::protocol::centrifuge::code;
@@ -23,8 +24,8 @@ impl Session {
         }
         let subscribed = self.subscriptions.contains(&request.channel);
         let channel = self.admit_publish(&request.channel, subscribed)?;
-        let effect = self.publication(channel, request.data.unwrap_or_else(Payload::empty))?;
-        Ok(Answer::Wait(Pending::Publish(ticket), effect))
+        let (effect, namespace) = self.publication(channel, request.data.unwrap_or_else(Payload::empty))?;
+        Ok(Answer::Wait(Pending::Publish { ticket, namespace }, effect))
     }
 
     /// Whether the client may publish to the channel called `name`, given whether it subscribes to it.
@@ -37,16 +38,16 @@ impl Session {
         Ok(channel)
     }
 
-    /// Publishes `data` as this client, if the channel takes such data.
-    fn publication(&self, channel: Channel, data: Payload) -> Result<Effect, Refused> {
+    /// Publishes `data` as this client, if the channel, whose namespace this answers too, takes such data.
+    fn publication(&self, channel: Channel, data: Payload) -> Result<(Effect, NamespaceId), Refused> {
         let authority = &self.context.authority;
         if !authority.data_format(&channel).admits(&data) {
             return Err(code::BAD_REQUEST.into());
         }
         let info = Some(Box::new(self.info(self.chan_info(&channel))));
         let publication = Publication { info, ..Publication::of(data) };
-        let options = authority.publish_options(&channel);
-        Ok(Effect::Publish(channel, publication, options))
+        let (options, namespace) = authority.publish_options(&channel);
+        Ok((Effect::Publish(channel, publication, options), namespace))
     }
 
     /// This client as others see it.
@@ -64,9 +65,9 @@ impl Session {
         let subscribed = self.subscriptions.contains(channel.as_str());
         let admitted = self.context.authority.may_publish(&self.identity, channel, subscribed);
         match admitted.map_err(Refused::from).and_then(|()| self.publication(channel.clone(), data)) {
-            Ok(effect) => {
+            Ok((effect, namespace)) => {
                 let ticket = Ticket { id: 0, name: "publish", started_at: Instant::now() };
-                self.pending = Some(Box::new(Pending::Publish(ticket)));
+                self.pending = Some(Box::new(Pending::Publish { ticket, namespace }));
                 effects.push(effect);
             }
             Err(Refused::Error(code::BAD_REQUEST)) => self.close(CloseReason::BadRequest, effects),

@@ -211,6 +211,7 @@ impl Session {
             hears_notices: terms.hears_notices && self.manner != Manner::Data,
             entrant: is_seen.then(entrant),
             slow_consumer: terms.slow_consumer,
+            namespace: terms.namespace,
         };
         Admitted { wanted, begun, subscription }
     }
