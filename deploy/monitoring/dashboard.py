@@ -10,6 +10,9 @@ import json
 # Which nodes are looked at. A variable that is left at All matches targets without that label as well, so the dashboard
 # works outside of Kubernetes too.
 NODES = 'job=~"$job",namespace=~"$namespace",pod=~"$pod",instance=~"$instance"'
+# Of channels; `namespace` is that of Kubernetes.
+CHANNELS = 'channel_namespace=~"$channel_namespace"'
+BY_CHANNELS, NAMED = "channel_namespace", "{{channel_namespace}}"
 EACH = "pod, instance"
 NODE = "{{pod}} {{instance}}"
 COLLAPSED_BELOW = 4
@@ -94,6 +97,9 @@ ROWS = {
     "Subscriptions": [
         panel("Subscriptions", "short", (total("clarion_subscriptions", EACH), NODE)),
         panel("Channels with subscribers, by node", "short", (total("clarion_channels", EACH), NODE)),
+        panel("Subscriptions by namespace", "short", (some(total("clarion_subscriptions", BY_CHANNELS, CHANNELS)), NAMED)),
+        panel("Channels with subscribers, by namespace", "short",
+              (some(total("clarion_channels", BY_CHANNELS, CHANNELS)), NAMED)),
         panel("Commands", "ops", (some(rate(COMMANDS, "command")), "{{command}}")),
         panel("Commands that failed", "ops",
               (rate(COMMANDS, "command, outcome", 'outcome!="ok"'), "{{command}} {{outcome}}")),
@@ -106,12 +112,19 @@ ROWS = {
         panel("Latency", "s", (quantile("clarion_api_request_duration_seconds", "method"), "{{method}}")),
         panel("Calls that failed", "ops", (some(rate(API, "method, outcome", 'outcome!="ok"')), "{{method}} {{outcome}}")),
         panel("Publications accepted", "ops", (rate("clarion_publications_received_total", "source"), "{{source}}")),
+        panel("Publications accepted, by namespace", "ops",
+              (some(rate("clarion_publications_received_total", BY_CHANNELS, CHANNELS)), NAMED)),
+        panel("From publishing to the answer of the broker, by namespace", "s",
+              (quantile("clarion_publish_duration_seconds", BY_CHANNELS, CHANNELS), NAMED)),
+        panel("Publications that failed", "ops", (rate("clarion_publications_failed_total", "reason", CHANNELS), "{{reason}}")),
         panel("Repetitions suppressed", "ops", rate("clarion_idempotent_hits_total")),
     ],
     "Delivery": [
-        panel("From the broker to the last socket", "s", (rate(f"{DELIVERY}_bucket", "le"), "{{le}}"), kind="heatmap"),
+        panel("From the broker to the last socket", "s", (rate(f"{DELIVERY}_bucket", "le", CHANNELS), "{{le}}"), kind="heatmap"),
+        panel("From the broker to the last socket, by namespace", "s", (quantile(DELIVERY, BY_CHANNELS, CHANNELS), NAMED)),
         panel("Within 200 ms", "percentunit", IN_TIME),
         panel("Subscribers of a publication, on one shard", "short", quantile("clarion_fanout_recipients")),
+        panel("From the first to the last of them", "s", quantile("clarion_fanout_duration_seconds")),
         panel("Queued for connections", "bytes",
               (total("clarion_outbox_bytes", EACH), NODE), (f'min({of("clarion_outbox_limit_bytes")})', "limit of a node")),
         panel("Connections that fell behind", "ops", (rate("clarion_slow_consumers_total", "policy"), "{{policy}}")),
@@ -193,8 +206,9 @@ def variables():
     source = {"type": "prometheus", "uid": "${datasource}"}
     known = []
     chosen = [{"name": "datasource", "type": "datasource", "query": "prometheus", "label": "Data source"}]
-    for name in ["job", "namespace", "pod", "instance"]:
-        query = f'label_values(clarion_node_info{{{",".join(known)}}}, {name})'
+    for name in ["job", "namespace", "pod", "instance", "channel_namespace"]:
+        metric = "clarion_subscriptions" if name == "channel_namespace" else "clarion_node_info"
+        query = f'label_values({metric}{{{",".join(known)}}}, {name})'
         chosen.append({
             "name": name, "type": "query", "datasource": source, "query": {"query": query, "refId": name},
             "definition": query, "refresh": 2, "sort": 1, "includeAll": True, "multi": True, "allValue": ".*",

@@ -114,6 +114,7 @@ async fn serve(arguments: &Arguments) -> anyhow::Result<()> {
         expired_close_delay: hour,
         user_connections_max: 0,
         message_bytes_max: arguments.message_bytes_max,
+        frames_per_second_max: 0,
         // A suite sends faster than it reads.
         outbox_bytes_max: arguments.message_bytes_max * 16,
         write_timeout: Duration::from_secs(60),
@@ -137,10 +138,9 @@ async fn serve(arguments: &Arguments) -> anyhow::Result<()> {
     let options = Options {
         tls: None,
         header_timeout: Duration::from_secs(5),
-        send_buffer_bytes: 64 << 10,
         admission: Admission::new(limits, metrics),
     };
-    let listener = accept::bind(arguments.listen, false)?;
+    let listener = accept::bind(arguments.listen, false, Some(64 << 10))?;
     let router = Router::new().fallback(echo);
     accept::run_on_shard(listener, router, shard, options, || false, std::future::pending()).await;
     Ok(())

@@ -10,6 +10,7 @@ mod cluster;
 mod connections;
 mod deliveries;
 mod logs;
+mod namespaces;
 mod process;
 mod requests;
 mod runtimes;
@@ -33,13 +34,15 @@ use self::connections::Connections;
 use self::deliveries::Deliveries;
 pub use self::deliveries::DropReason;
 use self::logs::Logs;
+use self::namespaces::Namespaces;
+pub use self::namespaces::{Origin, Source};
 use self::process::Process;
 use self::requests::Requests;
-pub use self::requests::Source;
 use self::runtimes::Runtimes;
 use self::tls::Tls;
 pub use self::traces::SpanLoss;
 use self::traces::Traces;
+use crate::config::ChannelSection;
 
 /// Upper bounds for latencies, in seconds. That of the objective for deliveries, 0.2, is among them.
 const LATENCY_SECONDS: [f64; 15] =
@@ -56,6 +59,7 @@ pub struct Metrics {
     connections: Connections,
     admission: Admission,
     requests: Requests,
+    namespaces: Namespaces,
     deliveries: Deliveries,
     broker: Broker,
     cluster: Cluster,
@@ -88,8 +92,13 @@ impl Default for Metrics {
 }
 
 impl Metrics {
-    /// Registers everything in a registry of its own.
+    /// Of a gateway without namespaces.
     pub fn new() -> Self {
+        Self::of_namespaces(&ChannelSection::default())
+    }
+
+    /// Registers everything in a registry of its own; what is counted by namespace for those of `section`.
+    pub fn of_namespaces(section: &ChannelSection) -> Self {
         let registry = Registry::new();
         let make = Maker { registry: &registry, prefix: "clarion" };
         Self {
@@ -97,6 +106,7 @@ impl Metrics {
             connections: Connections::register(&make),
             admission: Admission::register(&make),
             requests: Requests::register(&make),
+            namespaces: Namespaces::register(&make, section),
             deliveries: Deliveries::register(&make),
             broker: Broker::register(&make),
             cluster: Cluster::register(&make),
@@ -117,10 +127,10 @@ impl Metrics {
 
     /// All metrics in the Prometheus text format, with the gauges that are counted elsewhere set first. Waits for others who
     /// are at it.
-    pub fn render(&self, channels: usize, subscriptions: usize, outbox_bytes: usize) -> Vec<u8> {
+    pub fn render(&self, outbox_bytes: usize) -> Vec<u8> {
         let scrape = self.scrape.lock();
         scrape.looks.iter().for_each(|look| look(self));
-        self.deliveries.look(channels, subscriptions, outbox_bytes);
+        self.deliveries.look(outbox_bytes);
         self.cluster.look(self.connection_count());
         self.broker.look();
         self.process.look();
@@ -219,24 +229,22 @@ mod tests {
 
     #[test]
     fn every_metric_has_a_prefix_and_series_start_at_zero() {
-        let text = String::from_utf8(Metrics::new().render(1, 2, 3)).unwrap();
+        let text = String::from_utf8(Metrics::new().render(3)).unwrap();
         let samples = text.lines().filter(|line| !line.starts_with('#'));
         for line in samples {
             assert!(line.starts_with("clarion_") || line.starts_with("process_"), "{line}");
         }
         assert!(text.contains("clarion_publications_delivered_total{transport=\"websocket\"} 0"));
-        assert!(text.contains("clarion_channels 1\n"));
-        assert!(text.contains("clarion_subscriptions 2\n"));
         assert!(text.contains("clarion_outbox_bytes 3\n"));
     }
 
     #[test]
     fn what_is_counted_elsewhere_is_looked_up_each_time() {
         let metrics = Metrics::new();
-        metrics.at_scrape(|metrics| metrics.publications_received(Source::Api, 2));
-        drop(metrics.render(0, 0, 0));
-        let text = String::from_utf8(metrics.render(0, 0, 0)).unwrap();
-        assert!(text.contains("clarion_publications_received_total{source=\"api\"} 4\n"), "{text}");
+        metrics.at_scrape(|metrics| metrics.publications_suppressed(2));
+        drop(metrics.render(0));
+        let text = String::from_utf8(metrics.render(0)).unwrap();
+        assert!(text.contains("clarion_idempotent_hits_total 4\n"), "{text}");
     }
 
     #[test]

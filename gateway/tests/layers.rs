@@ -44,7 +44,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("redis", &["redis"]),
     ("deadpool_redis", &["redis"]),
     ("rustls", &["redis", "telemetry", "tls", "shard/socket", "config/tls", "cli/protected"]),
-    ("rustls_native_certs", &["telemetry"]),
+    ("rustls_native_certs", &["telemetry", "tls"]),
     ("tokio_rustls", &["tls", "server/accept", "transport/websocket/upgrade"]),
     ("x509_parser", &["config/tls"]),
     ("ureq", &["cli", "telemetry"]),

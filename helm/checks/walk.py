@@ -3,6 +3,7 @@
 import base64
 import os
 import socket
+import ssl
 import subprocess
 import tempfile
 import time
@@ -41,12 +42,14 @@ def checks() -> Iterator[tuple[str, str]]:
     if run(program, "test", "--help").returncode != 0:
         print("walk: NOT RUN: this gateway has no `clarion test` yet")
         return
-    yield from round_trip(program)
+    yield from round_trip(program, "")
+    yield from round_trip(program, "s")
 
 
-def round_trip(program: Path) -> Iterator[tuple[str, str]]:
-    """A gateway with the configuration of a chart answers its probes, and passes its `helm test`."""
-    ports = {"public": {"port": free_port()}, "internal": {"port": free_port()}}
+def round_trip(program: Path, protection: str) -> Iterator[tuple[str, str]]:
+    """A gateway with the configuration of a chart answers its probes, and passes its `helm test`; with TLS if `protection` is `s`."""
+    tls = {"tls": {"cert_file": "/tls/tls.crt", "key_file": "/tls/tls.key"}} if protection else {}
+    ports = {"public": {"port": free_port(), **tls}, "internal": {"port": free_port(), **tls}}
     token = {"audience": "clarion", "issuer": "example"}
     docs = rendered({"config": {**ports, "drain": {"delay": "0s", "window": "0s"}, "client": {"token": token}}})
     variables = dict(word.split("=", 1) for word in environment(docs))
@@ -59,14 +62,14 @@ def round_trip(program: Path) -> Iterator[tuple[str, str]]:
         try:
             for probe in ("startupProbe", "livenessProbe", "readinessProbe"):
                 path = container[probe]["httpGet"]["path"]
-                yield f"{probe} at {path}", unanswered(f"http://127.0.0.1:{ports['internal']['port']}{path}")
+                yield f"{probe} at {path}", unanswered(f"http{protection}://127.0.0.1:{ports['internal']['port']}{path}")
             hosts = {
                 "demo-clarion-internal:9000": f"127.0.0.1:{ports['internal']['port']}",
                 "demo-clarion:8000": f"127.0.0.1:{ports['public']['port']}",
             }
             test = placed(of_kind(docs, "Pod")[0]["spec"]["containers"][0]["args"], in_place | hosts)
             done = run(program, *test)
-            yield "helm test", done.stdout + done.stderr if done.returncode else ""
+            yield f"helm test by ws{protection}", done.stdout + done.stderr if done.returncode else ""
         finally:
             gateway.terminate()
             code = gateway.wait(60)
@@ -89,9 +92,12 @@ def free_port() -> int:
 def unanswered(url: str) -> str:
     """Why a probe does not succeed; it has twenty seconds."""
     deadline, problem = time.monotonic() + 20, ""
+    # Kubernetes does not look at certificates either.
+    anybody = ssl.create_default_context()
+    anybody.check_hostname, anybody.verify_mode = False, ssl.CERT_NONE
     while time.monotonic() < deadline:
         try:
-            with urllib.request.urlopen(url, timeout=5) as answer:
+            with urllib.request.urlopen(url, timeout=5, context=anybody) as answer:
                 return "" if answer.status == 200 else f"status {answer.status}"
         except OSError as error:
             problem = str(error)

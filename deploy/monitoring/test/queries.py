@@ -9,6 +9,7 @@ from stage import MONITORING, fetch
 
 VARIABLES = {
     "$__rate_interval": "15s", "$quantile": "0.99", "$job": "clarion", "$namespace": ".*", "$pod": ".*", "$instance": ".*",
+    "$channel_namespace": ".*",
 }
 # A comparison at the end of an operand, without which it has a value whether somebody is alerted or not.
 LIMIT = re.compile(r"\s*(==|<|>)\s*[^=<>]+$")

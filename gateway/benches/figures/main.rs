@@ -31,6 +31,7 @@ mod firewall;
 mod frame;
 mod helper;
 mod load;
+mod metronome;
 mod options;
 mod process;
 mod questions;

@@ -152,6 +152,10 @@ pub(crate) enum Question {
     Api,
     /// What a delivery costs, one publication at a time and several per API call.
     Delivery,
+    /// How late deliveries are that come at a rate.
+    Rate,
+    /// What becomes dearer when there is more of everything.
+    Growth,
     /// What it costs when all subscribers come back at once and catch up.
     Recovery,
     /// How much memory a kept publication takes.
@@ -162,6 +166,10 @@ pub(crate) enum Question {
     Notices,
     /// How long others wait while somebody asks who is in a large channel.
     Presence,
+    /// Whether clients that stop reading make deliveries to others late.
+    Hostile,
+    /// Whether memory returns after all clients were cut off and came back.
+    Storm,
     /// What a publication costs that goes through Redis to other nodes, and how long that takes.
     Relay,
     /// How soon 10,000 channels are heard again when the connection to Redis was lost.

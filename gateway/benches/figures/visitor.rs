@@ -7,11 +7,16 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
 use jsonwebtoken::EncodingKey;
+use rustix::net::sockopt::set_socket_recv_buffer_size;
+use rustix::net::{AddressFamily, SocketFlags, SocketType, connect, socket_with};
 use serde_json::{Value, json};
 use tokio_tungstenite::tungstenite::{self, Message, WebSocket};
 
 use super::server::Server;
 use super::swarm::sign;
+
+/// What a client that reads little has room for; the kernel makes it twice as much.
+const NARROW_BYTES: usize = 4096;
 
 /// A connected client.
 #[derive(Debug)]
@@ -27,6 +32,19 @@ impl Visitor {
     pub(crate) fn subscribe(server: &Server, user: u32, channel: &str) -> Result<Self> {
         let stream = TcpStream::connect(server.public())?;
         stream.set_nodelay(true)?;
+        Self::over(stream, server, user, channel)
+    }
+
+    /// The same, with hardly any room for what it does not read.
+    pub(crate) fn subscribe_narrow(server: &Server, user: u32, channel: &str) -> Result<Self> {
+        // Before it connects: what it has room for is said with the first packet.
+        let socket = socket_with(AddressFamily::INET, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
+        set_socket_recv_buffer_size(&socket, NARROW_BYTES)?;
+        connect(&socket, &server.public())?;
+        Self::over(TcpStream::from(socket), server, user, channel)
+    }
+
+    fn over(stream: TcpStream, server: &Server, user: u32, channel: &str) -> Result<Self> {
         let address = format!("ws://{}/connection/websocket", server.public());
         let (socket, _) = tungstenite::client(address, stream).context("a visitor is not let in")?;
         let mut visitor = Self { socket, commands: 0, lines: VecDeque::new() };

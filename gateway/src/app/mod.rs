@@ -24,7 +24,7 @@ use self::shards::{Drained, Plan, Shards};
 use crate::auth::{ApiKeys, Authority, KeyError, TokenError};
 use crate::config::{Auto, Channels, Client, Config, Drain, Problem, TlsFiles, Token};
 use crate::metrics::Metrics;
-use crate::node::{Dispatch, INBOX_BYTES_MAX, Node};
+use crate::node::{self, Dispatch, INBOX_BYTES_MAX, Node};
 use crate::protocol::{self, Context};
 use crate::redis::Unsuitable;
 use crate::server::accept::{self, Options};
@@ -214,7 +214,7 @@ struct Parts {
 
 impl Parts {
     fn new(config: &Config, is_development: bool, backbone: &Runtime) -> Result<Self, StartError> {
-        let metrics = Arc::new(Metrics::new());
+        let metrics = Arc::new(Metrics::of_namespaces(&config.channel));
         let shards = config.shards.or_else(machine::cpus);
         let traces = Traces::start(&config.otlp, &config.node.name, &metrics)?;
         let dispatch = Dispatch::traced(shards, INBOX_BYTES_MAX, Arc::clone(&metrics), traces);
@@ -292,6 +292,7 @@ impl Parts {
         let client = &config.client;
         Plan {
             address: SocketAddr::new(config.public.address, config.public.port),
+            send_buffer_bytes: client.send_buffer_bytes,
             count: self.shards,
             router,
             node: Arc::clone(&self.node),
@@ -303,6 +304,7 @@ impl Parts {
                 expired_close_delay: client.expired_close_delay,
                 user_connections_max: client.user_connections_max,
                 message_bytes_max: client.message_bytes_max,
+                frames_per_second_max: client.frames_per_second_max,
                 outbox_bytes_max: client.outbox_bytes_max,
                 write_timeout: client.write_timeout,
                 position_check_interval: client.position_check_interval,
@@ -329,12 +331,7 @@ impl Parts {
     }
 
     fn options(&self, config: &Config, tls: Option<Arc<Keeper>>) -> Options {
-        Options {
-            header_timeout: config.public.header_timeout,
-            send_buffer_bytes: config.client.send_buffer_bytes,
-            admission: Arc::clone(&self.admission),
-            tls,
-        }
+        Options { header_timeout: config.public.header_timeout, admission: Arc::clone(&self.admission), tls }
     }
 
     /// Has the node join its cluster, so that whoever connects finds it knowing what was revoked. If that takes long it
@@ -360,7 +357,7 @@ impl Parts {
         let address = SocketAddr::new(config.internal.address, config.internal.port);
         let tls = self.keeper(Listener::Internal, config.internal.tls.files(), backbone)?;
         let _entered = backbone.enter();
-        let listener = accept::bind(address, false)
+        let listener = accept::bind(address, false, None)
             .and_then(|listener: TcpListener| Ok((listener.local_addr()?, listener)))
             .map_err(|error| listen_error(address, "internal.port", error));
         let (address, listener) = listener?;
@@ -374,6 +371,7 @@ impl Parts {
 /// Has every series begin at zero whose labels are known: one that appears with its first event hides that event from `rate()`.
 fn expect(metrics: &Metrics) {
     protocol::expect(metrics);
+    node::expect(metrics);
     websocket::expect(metrics);
     TokenError::LABELS.iter().for_each(|reason| metrics.expect_refused_token(reason));
     api::expect(metrics);

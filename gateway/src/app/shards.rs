@@ -23,6 +23,8 @@ const LOOK_INTERVAL: Duration = Duration::from_millis(5);
 #[derive(Clone)]
 pub(super) struct Plan {
     pub(super) address: SocketAddr,
+    /// `SO_SNDBUF` of client connections, in bytes.
+    pub(super) send_buffer_bytes: usize,
     pub(super) count: usize,
     pub(super) router: Routes,
     pub(super) node: Arc<Node>,
@@ -176,7 +178,7 @@ impl World {
             }
         };
         runtime.block_on(async {
-            let listener = accept::bind(self.plan.address, true);
+            let listener = accept::bind(self.plan.address, true, Some(self.plan.send_buffer_bytes));
             match listener.and_then(|listener| Ok((listener.local_addr()?, listener))) {
                 Ok((address, listener)) => {
                     drop(bound.send(Ok(address)));

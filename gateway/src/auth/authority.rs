@@ -5,7 +5,7 @@ use std::time::SystemTime;
 use super::terms::{self, Access};
 use super::{Asks, KeyError, Revocations, Terms, TokenError, TokenVerifier, grants};
 use crate::broker::{PublishOptions, Retention};
-use crate::config::{ChannelOptions, Channels, Client, DataFormat, PersonalChannel};
+use crate::config::{ChannelOptions, Channels, Client, DataFormat, NamespaceId, PersonalChannel};
 use crate::model::{Channel, ClientId, Identity, Overrides, Secret, SubscriptionGrant, UserId};
 
 /// Why a client may not do something with a channel.
@@ -199,16 +199,22 @@ impl Authority {
         Ok(grants::may_see_presence(identity, channel, options, subscribed, self.insecure)?)
     }
 
-    /// How the broker is to treat publications to `channel`.
-    pub fn publish_options(&self, channel: &Channel) -> PublishOptions {
+    /// How the broker is to treat publications to `channel`, and its namespace.
+    pub fn publish_options(&self, channel: &Channel) -> (PublishOptions, NamespaceId) {
+        let options = self.options(channel).ok();
+        let retention = options.and_then(|options| self.retention_by(options));
         let idempotency_ttl = self.channels.idempotency_ttl();
-        PublishOptions { retention: self.retention(channel), idempotency_ttl }
+        let namespace = options.map_or(NamespaceId::UNKNOWN, |options| options.id);
+        (PublishOptions { retention, idempotency_ttl }, namespace)
     }
 
     /// How `channel` keeps what is published; `None` if it has no history.
     pub fn retention(&self, channel: &Channel) -> Option<Retention> {
-        let options = self.options(channel).ok().filter(|options| options.has_history())?;
-        Some(Retention {
+        self.retention_by(self.options(channel).ok()?)
+    }
+
+    fn retention_by(&self, options: &ChannelOptions) -> Option<Retention> {
+        options.has_history().then(|| Retention {
             size: options.history_size,
             ttl: options.history_ttl,
             meta_ttl: self.channels.history_meta_ttl(options),

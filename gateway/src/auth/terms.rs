@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use crate::config::{ChannelOptions, RecoveryMode, SlowConsumer};
+use crate::config::{ChannelOptions, NamespaceId, RecoveryMode, SlowConsumer};
 use crate::model::Overrides;
 
 /// What a client asks for as it subscribes.
@@ -31,6 +31,8 @@ pub struct Terms {
     pub auto_cache_recover: bool,
     /// What happens when it does not keep up.
     pub slow_consumer: SlowConsumer,
+    /// Of the channel.
+    pub namespace: NamespaceId,
 }
 
 /// How a subscriber follows a history.
@@ -79,5 +81,6 @@ pub(super) fn resolve(
         hears_notices: forces_notices || (asks.join_leave && is_announced && access.presence),
         auto_cache_recover: options.auto_cache_recover && is_cached,
         slow_consumer: options.slow_consumer,
+        namespace: options.id,
     }
 }

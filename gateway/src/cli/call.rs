@@ -7,10 +7,11 @@ use anyhow::{Context as _, anyhow, bail};
 use clap::Args;
 use serde_json::Value;
 
-use super::{ConfigFile, protected};
+use super::ConfigFile;
+use super::protected::{self, Trusted};
 use crate::config::{Config, TlsFiles};
 use crate::model::Secret;
-use crate::tls::client::{Connector, Trust};
+use crate::tls::client::Connector;
 
 /// How long a node may take to answer.
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -25,6 +26,8 @@ pub(super) struct Server {
     #[arg(long, value_name = "KEY", env = "CLARION_API_KEY", hide_env_values = true)]
     key: Option<String>,
     #[command(flatten)]
+    trusted: Trusted,
+    #[command(flatten)]
     file: ConfigFile,
 }
 
@@ -32,12 +35,14 @@ impl Server {
     /// Calls a method of the server API and answers its result.
     pub(super) fn call(&self, method: &str, request: &Value) -> anyhow::Result<Value> {
         let key = self.key()?;
-        let (base, tls) = self.base()?;
-        let url = format!("{base}/api/{method}");
-        let mut response = agent(tls.as_ref(), Trust::Ourselves)?
+        let listener = self.listener()?;
+        let url = format!("{}/api/{method}", listener.base);
+        let tls = listener.connector(&self.trusted)?;
+        let mut response = agent(tls)
             .post(&url)
             .header("X-API-Key", key.expose())
             .send(request.to_string())
+            .map_err(protected::explain)
             .with_context(|| format!("calling {url}"))?;
         let status = response.status();
         let body = response.body_mut().read_to_string().unwrap_or_default();
@@ -56,30 +61,28 @@ impl Server {
 
     /// Asks `path` and answers the status with the text.
     pub(super) fn ask(&self, path: &str) -> anyhow::Result<(u16, String)> {
-        let (base, tls) = self.base()?;
-        let url = format!("{base}{path}");
-        let agent = agent(tls.as_ref(), Trust::Anybody)?;
-        let mut response = agent.get(&url).call().with_context(|| format!("asking {url}"))?;
+        let listener = self.listener()?;
+        let url = format!("{}{path}", listener.base);
+        let tls = if self.trusted.is_given() {
+            listener.connector(&self.trusted)?
+        } else if listener.is_protected() {
+            // Nothing secret is said, and a probe must not fail because a new file is not shown yet.
+            Some(Connector::to_anybody(listener.files.as_ref()).map_err(|problem| anyhow!("{problem}"))?)
+        } else {
+            None
+        };
+        let asked = agent(tls).get(&url).call().map_err(protected::explain);
+        let mut response = asked.with_context(|| format!("asking {url}"))?;
         let status = response.status().as_u16();
         Ok((status, response.body_mut().read_to_string().unwrap_or_default()))
     }
 
-    /// Where the internal listener is, and what it shows if it speaks TLS.
-    fn base(&self) -> anyhow::Result<(String, Option<TlsFiles>)> {
-        match &self.url {
-            Some(url) if !url.starts_with("https://") => Ok((url.trim_end_matches('/').to_owned(), None)),
-            Some(url) => {
-                let files = listener_files(&self.file.load_or_default()?);
-                let files =
-                    files.context("https needs a --config with internal.tls, to know what to trust")?;
-                Ok((url.trim_end_matches('/').to_owned(), Some(files)))
-            }
-            None => {
-                let config = self.file.load_or_default()?;
-                let files = listener_files(&config);
-                let scheme = if files.is_some() { "https" } else { "http" };
-                Ok((format!("{scheme}://{}", internal_address(&config)), files))
-            }
+    fn listener(&self) -> anyhow::Result<Listener> {
+        let given = self.url.as_deref().map(|url| url.trim_end_matches('/'));
+        match given {
+            // Without TLS nobody needs to know what the configuration says of it.
+            Some(url) if !url.starts_with("https://") => Ok(Listener::at(url, None)),
+            given => Ok(Listener::internal(given, &self.file.load_or_default()?)),
         }
     }
 
@@ -94,13 +97,68 @@ impl Server {
     }
 }
 
+/// Where a command calls, and what is known of who should answer.
+pub(super) struct Listener {
+    /// Its address, without a `/` at the end.
+    pub(super) base: String,
+    /// Whether somebody typed the address.
+    is_given: bool,
+    /// What the configuration says that the listener shows.
+    files: Option<TlsFiles>,
+}
+
+impl Listener {
+    /// One at an address that was typed.
+    fn at(url: &str, files: Option<TlsFiles>) -> Self {
+        Self { base: url.trim_end_matches('/').to_owned(), is_given: true, files }
+    }
+
+    /// That of the server API: at `url`, or else where the configuration says.
+    pub(super) fn internal(url: Option<&str>, config: &Config) -> Self {
+        // If it is that of clients as well, it shows what that shows.
+        let tls = if config.is_shared() { config.public.tls.files() } else { config.internal.tls.files() };
+        Self::new(url, "http", internal_address(config), tls)
+    }
+
+    /// That of clients: at `url`, or else where the configuration says.
+    pub(super) fn public(url: Option<&str>, config: &Config) -> Self {
+        Self::new(url, "ws", public_address(config), config.public.tls.files())
+    }
+
+    fn new(url: Option<&str>, scheme: &str, address: SocketAddr, files: Option<TlsFiles>) -> Self {
+        match url {
+            Some(url) => Self::at(url, files),
+            None => {
+                let protection = if files.is_some() { "s" } else { "" };
+                Self { base: format!("{scheme}{protection}://{address}"), is_given: false, files }
+            }
+        }
+    }
+
+    fn is_protected(&self) -> bool {
+        self.base.starts_with("https://") || self.base.starts_with("wss://")
+    }
+
+    /// What shakes hands with it; `None` if it is called without TLS.
+    ///
+    /// # Errors
+    /// If a file cannot be used that says whom to believe.
+    pub(super) fn connector(&self, trusted: &Trusted) -> anyhow::Result<Option<Connector>> {
+        match &self.files {
+            _ if !self.is_protected() => Ok(None),
+            Some(files) if !self.is_given => trusted.ourselves(files).map(Some),
+            files => trusted.anybody(files.as_ref()).map(Some),
+        }
+    }
+}
+
 /// The internal listener of this machine.
-pub(super) fn internal_address(config: &Config) -> SocketAddr {
+fn internal_address(config: &Config) -> SocketAddr {
     reachable(SocketAddr::new(config.internal.address, config.internal.port))
 }
 
 /// The public listener of this machine.
-pub(super) fn public_address(config: &Config) -> SocketAddr {
+fn public_address(config: &Config) -> SocketAddr {
     reachable(SocketAddr::new(config.public.address, config.public.port))
 }
 
@@ -115,19 +173,7 @@ fn reachable(mut address: SocketAddr) -> SocketAddr {
     address
 }
 
-/// What the internal listener shows: if it is that of clients as well, what that shows.
-fn listener_files(config: &Config) -> Option<TlsFiles> {
-    if config.is_shared() { config.public.tls.files() } else { config.internal.tls.files() }
-}
-
-fn agent(tls: Option<&TlsFiles>, trust: Trust) -> anyhow::Result<ureq::Agent> {
+fn agent(tls: Option<Connector>) -> ureq::Agent {
     let config = ureq::Agent::config_builder().timeout_global(Some(TIMEOUT)).http_status_as_error(false);
-    let config = config.build();
-    match tls {
-        None => Ok(config.into()),
-        Some(files) => {
-            let connector = Connector::new(files, trust).map_err(|problem| anyhow!("{problem}"))?;
-            Ok(protected::agent(config, connector))
-        }
-    }
+    protected::agent(config.build(), tls)
 }

@@ -18,6 +18,7 @@ mod publish;
 mod roundtrip;
 mod serve;
 mod subscribe;
+mod target;
 
 use std::ffi::OsString;
 use std::path::PathBuf;

@@ -1,17 +1,27 @@
+use std::io;
+
 use anyhow::{Context as _, anyhow};
 use clap::Args;
 use futures_util::StreamExt as _;
 use serde_json::Value;
 use tokio_tungstenite::tungstenite::{self, Message};
 
-use super::{ConfigFile, Failure, call, output};
+use super::call::Listener;
+use super::protected::Trusted;
+use super::target::{Stream, Target};
+use super::{ConfigFile, Failure, output};
 use crate::auth;
 use crate::config::Config;
+use crate::tls::client::HandshakeFailure;
+
+/// Where a node has the bare WebSocket.
+const PATH: &str = "/ws";
 
 /// Subscribe to channels and print what is published, until the connection ends
 #[derive(Args)]
 #[command(after_help = "Example:\n  clarion sub chat --config clarion.yaml --user 42\n  \
-    clarion sub chat news --url ws://127.0.0.1:8000/ws --token TOKEN --output json")]
+    clarion sub chat news --url ws://127.0.0.1:8000/ws --token TOKEN --output json\n  \
+    clarion sub chat --url wss://ws.example.com/ws --ca-file ca.pem --token TOKEN")]
 pub(super) struct Subscribe {
     /// The channels.
     #[arg(required = true)]
@@ -19,6 +29,8 @@ pub(super) struct Subscribe {
     /// Where the bare WebSocket is; by default where the configuration says.
     #[arg(long, value_name = "URL")]
     url: Option<String>,
+    #[command(flatten)]
+    trusted: Trusted,
     /// A connection token; without it one is signed with the key of the configuration.
     #[arg(long, env = "CLARION_TOKEN", hide_env_values = true)]
     token: Option<String>,
@@ -39,8 +51,13 @@ impl Subscribe {
     }
 
     async fn listen(&self) -> Result<(), Failure> {
-        let (base, url) = self.address()?;
-        let connected = tokio_tungstenite::connect_async(url).await;
+        let config = self.file.load_or_default()?;
+        let listener = Listener::public(self.url.as_deref(), &config);
+        let target = Target::new(&listener, &self.trusted).context("--url").map_err(Failure::Usage)?;
+        let base = target.url(PATH);
+        let url = self.with_secret(&base, &config)?;
+        let stream = reach(&target).await.map_err(|error| unreached(error, &base))?;
+        let connected = tokio_tungstenite::client_async(url, stream).await;
         let (mut socket, _) = connected.map_err(|error| explain(error, &base))?;
         while let Some(message) = socket.next().await {
             match message.map_err(|error| explain(error, &base))? {
@@ -55,18 +72,15 @@ impl Subscribe {
         Err(anyhow!("the connection to {base} ended").into())
     }
 
-    /// The address without its secret, and with it.
-    fn address(&self) -> anyhow::Result<(String, String)> {
-        let config = self.file.load_or_default()?;
-        let base = self.url.clone().unwrap_or_else(|| format!("ws://{}/ws", call::public_address(&config)));
+    /// The address with its secret.
+    fn with_secret(&self, base: &str, config: &Config) -> anyhow::Result<String> {
         let mut query = form_urlencoded::Serializer::new(String::new());
-        query.append_pair("token", &self.signed(&config)?);
+        query.append_pair("token", &self.signed(config)?);
         for channel in &self.channels {
             query.append_pair("channel", channel);
         }
         let separator = if base.contains('?') { '&' } else { '?' };
-        let url = format!("{base}{separator}{}", query.finish());
-        Ok((base, url))
+        Ok(format!("{base}{separator}{}", query.finish()))
     }
 
     fn signed(&self, config: &Config) -> anyhow::Result<String> {
@@ -102,6 +116,18 @@ impl Subscribe {
     }
 }
 
+async fn reach(target: &Target) -> io::Result<Box<dyn Stream>> {
+    target.protect(target.reach().await?).await
+}
+
+fn unreached(error: io::Error, base: &str) -> anyhow::Error {
+    let said = match HandshakeFailure::of(&error) {
+        Some(failure) => anyhow::Error::new(failure),
+        None => anyhow::Error::new(error),
+    };
+    said.context(format!("connecting to {base}"))
+}
+
 /// Says what went wrong without the URL, which holds the token.
 fn explain(error: tungstenite::Error, base: &str) -> anyhow::Error {
     match error {
@@ -111,7 +137,7 @@ fn explain(error: tungstenite::Error, base: &str) -> anyhow::Error {
             let reason = reason["message"].as_str().unwrap_or("no reason given").to_owned();
             anyhow!("{base} answers {}: {reason}", response.status())
         }
-        tungstenite::Error::Io(error) => anyhow::Error::new(error).context(format!("connecting to {base}")),
+        tungstenite::Error::Io(error) => unreached(error, base),
         error => anyhow!("{base}: {error}"),
     }
 }

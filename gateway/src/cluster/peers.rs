@@ -8,7 +8,7 @@ use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 
 use crate::config::TlsFiles;
-use crate::tls::client::{Connector, Trust};
+use crate::tls::client::Connector;
 
 /// How long a node may take to answer.
 const TIMEOUT: Duration = Duration::from_secs(1);
@@ -23,7 +23,7 @@ const HEARS: &[u8] = b"HTTP/1.1 200 ";
 /// most.
 pub(super) async fn one_hears(mut addresses: Vec<String>, tls: Option<&TlsFiles>) -> bool {
     addresses.retain(|address| !address.is_empty());
-    let connector = match tls.map(|files| Connector::new(files, Trust::Anybody)).transpose() {
+    let connector = match tls.map(|files| Connector::to_anybody(Some(files))).transpose() {
         Ok(connector) => connector,
         Err(problem) => {
             tracing::warn!(%problem, "other nodes cannot be asked whether they hear the broker");

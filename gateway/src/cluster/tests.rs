@@ -576,7 +576,7 @@ async fn a_survivor_clears_up_after_the_dead() {
     assert_eq!(one.does().await, [Did::ClearUp(dead)]);
     // The clock goes on once nobody has anything to do.
     tokio::time::sleep(Duration::from_millis(1)).await;
-    let metrics = String::from_utf8(one.cluster.metrics.render(0, 0, 0)).unwrap();
+    let metrics = String::from_utf8(one.cluster.metrics.render(0)).unwrap();
     assert!(metrics.contains("\nclarion_cluster_node_deaths_total 1\n"), "{metrics}");
 }
 

@@ -45,10 +45,48 @@ impl Default for ChannelSection {
     }
 }
 
+/// Names a namespace among those that are configured, so that nobody has to look for it by its name again.
+///
+/// The default is that of channels without a namespace.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct NamespaceId(u16);
+
+impl NamespaceId {
+    /// That of channels without a namespace.
+    pub const NONE: Self = Self(0);
+    /// Those that are not configured.
+    pub const UNKNOWN: Self = Self(1);
+    /// That of the first one that is.
+    const FIRST: usize = 2;
+
+    /// That of the one at `index` of `channel.namespaces`.
+    fn of_configured(index: usize) -> Self {
+        u16::try_from(Self::FIRST + index).map_or(Self::UNKNOWN, Self)
+    }
+
+    /// Its place among [`ChannelSection::labels`].
+    pub fn index(self) -> usize {
+        usize::from(self.0)
+    }
+}
+
+impl ChannelSection {
+    /// What metrics call each namespace, at the [place](NamespaceId::index) of its id.
+    ///
+    /// One that is configured with the name of another is counted with it.
+    pub fn labels(&self) -> impl Iterator<Item = &str> {
+        let configured = self.namespaces.iter().map(|options| options.name.as_str());
+        ["without_namespace", "other"].into_iter().chain(configured)
+    }
+}
+
 /// What one namespace allows. Everything is off by default.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, serde::Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ChannelOptions {
+    /// Given by [`Channels::new`].
+    #[serde(skip)]
+    pub id: NamespaceId,
     /// The namespace: two or more of `A-Z a-z 0-9 . _ -`, unique. Empty for `without_namespace`.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub name: String,
@@ -239,7 +277,8 @@ pub struct Channels {
     publication_data_format: DataFormat,
     without_namespace: ChannelOptions,
     namespaces: HashMap<String, ChannelOptions>,
-    unknown_allowed: bool,
+    /// Of namespaces that are not configured; `None` if there may be none.
+    unknown: Option<ChannelOptions>,
 }
 
 /// The channel names a namespace that is not configured.
@@ -250,21 +289,25 @@ pub struct UnknownNamespace;
 impl Channels {
     /// Indexes a section that has been validated; of two namespaces with one name the last would win.
     pub fn new(section: &ChannelSection) -> Self {
-        let by_name = |options: &ChannelOptions| (options.name.clone(), options.clone());
+        let by_name = |(index, options): (usize, &ChannelOptions)| {
+            let id = NamespaceId::of_configured(index);
+            (options.name.clone(), ChannelOptions { id, ..options.clone() })
+        };
         Self {
             history_meta_ttl: section.history_meta_ttl,
             idempotency_ttl: section.idempotency_ttl,
             publication_data_format: section.publication_data_format,
             without_namespace: section.without_namespace.clone(),
-            namespaces: section.namespaces.iter().map(by_name).collect(),
-            unknown_allowed: false,
+            namespaces: section.namespaces.iter().enumerate().map(by_name).collect(),
+            unknown: None,
         }
     }
 
     /// Treats a namespace that is not configured like none, as development wants it.
     #[must_use]
     pub fn with_unknown_namespaces_allowed(self) -> Self {
-        Self { unknown_allowed: true, ..self }
+        let unknown = ChannelOptions { id: NamespaceId::UNKNOWN, ..self.without_namespace.clone() };
+        Self { unknown: Some(unknown), ..self }
     }
 
     /// How long an idempotency key is remembered.
@@ -291,11 +334,7 @@ impl Channels {
     /// [`UnknownNamespace`] if its namespace is not configured.
     pub fn resolve(&self, channel: &Channel) -> Result<&ChannelOptions, UnknownNamespace> {
         let Some(name) = channel.namespace() else { return Ok(&self.without_namespace) };
-        match self.namespaces.get(name) {
-            Some(options) => Ok(options),
-            None if self.unknown_allowed => Ok(&self.without_namespace),
-            None => Err(UnknownNamespace),
-        }
+        self.namespaces.get(name).or(self.unknown.as_ref()).ok_or(UnknownNamespace)
     }
 }
 
@@ -329,6 +368,21 @@ mod tests {
         assert_eq!(channels.resolve(&channel("Chat:a")), Err(UnknownNamespace));
         let lenient = channels.with_unknown_namespaces_allowed();
         assert!(lenient.resolve(&channel("other:a")).unwrap().allow_publish_for_client);
+    }
+
+    #[test]
+    fn metrics_have_a_name_for_each_namespace() {
+        let section: ChannelSection =
+            serde_json::from_value(serde_json::json!({"namespaces": [{"name": "chat"}, {"name": "room"}]}))
+                .unwrap();
+        let labels: Vec<_> = section.labels().collect();
+        let channels = Channels::new(&section).with_unknown_namespaces_allowed();
+        for (name, label) in
+            [("a", "without_namespace"), ("no:a", "other"), ("$chat:a", "chat"), ("room:a", "room")]
+        {
+            assert_eq!(labels[channels.resolve(&channel(name)).unwrap().id.index()], label);
+        }
+        assert_eq!(NamespaceId::of_configured(usize::from(u16::MAX)), NamespaceId::UNKNOWN);
     }
 
     #[test]

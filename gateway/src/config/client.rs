@@ -48,6 +48,8 @@ pub struct Client {
     pub channels_max: usize,
     /// Largest message from a client, in bytes; at least 1.
     pub message_bytes_max: usize,
+    /// Most frames of a client in a second, fragments, pings and pongs included; 0 = unlimited.
+    pub frames_per_second_max: usize,
     /// Most bytes queued for one connection, then the slow-consumer policy; at least 1.
     pub outbox_bytes_max: usize,
     /// Most bytes queued on the node; at least 1. Auto = an eighth of the memory this process may use.
@@ -95,6 +97,7 @@ impl Default for Client {
             presence_update_interval: Duration::from_secs(27),
             channels_max: 128,
             message_bytes_max: 64 * 1024,
+            frames_per_second_max: 0,
             outbox_bytes_max: 1024 * 1024,
             outbox_bytes_total_max: Auto::Auto,
             send_buffer_bytes: 64 * 1024,

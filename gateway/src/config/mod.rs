@@ -34,8 +34,8 @@ pub use api::{Api, ApiKey, Scope};
 pub use auto::Auto;
 pub use broker::{Broker, BrokerType, Cluster, Redis, RedisTls};
 pub use channel::{
-    ChannelOptions, ChannelSection, Channels, DataFormat, LeaveGrace, Pattern, RecoveryMode, SlowConsumer,
-    UnknownNamespace,
+    ChannelOptions, ChannelSection, Channels, DataFormat, LeaveGrace, NamespaceId, Pattern, RecoveryMode,
+    SlowConsumer, UnknownNamespace,
 };
 pub use client::{Algorithm, Client, PersonalChannel, Reject, Token};
 pub use debug::Debugging;
@@ -43,7 +43,7 @@ pub use drain::{Admission, Drain, Rebalance};
 pub use log::{Log, LogFormat, LogLevel};
 pub use otlp::Otlp;
 pub use public_key::{KeyKind, KeyMaterial, PublicKey, PublicKeyError};
-pub use tls::{InternalTls, PublicTls, TlsFiles, TlsMaterial, TlsTexts};
+pub use tls::{InternalTls, PublicTls, TlsFiles, TlsMaterial, TlsTexts, certificate_expiry};
 pub use validate::is_well_known;
 
 use crate::model::Secret;

@@ -96,6 +96,11 @@ impl TlsFiles {
         fs::read(file).map_err(cannot)
     }
 
+    /// The full path of the setting that names the certificate.
+    pub fn cert_setting(&self) -> String {
+        format!("{}.cert_file", self.at)
+    }
+
     fn problem(&self, setting: &str, message: impl Into<String>) -> Problem {
         Problem::new(format!("{}.{setting}", self.at), message)
     }
@@ -143,7 +148,7 @@ impl TlsTexts {
     /// certificate has expired.
     pub fn material(&self, now: SystemTime) -> Result<TlsMaterial, Problem> {
         let chain = self.certificates(&self.cert, "cert_file")?;
-        let expires_at = expiry(&chain[0])
+        let expires_at = certificate_expiry(&chain[0])
             .ok_or_else(|| self.problem("cert_file", "its first certificate cannot be understood"))?;
         if expires_at <= now {
             let expired = format!("has expired: it was good until {}", humantime::format_rfc3339(expires_at));
@@ -204,7 +209,7 @@ fn misfit(error: &rustls::Error) -> String {
 }
 
 /// Until when a certificate is good (RFC 5280 §4.1.2.5); `None` if it cannot be understood.
-fn expiry(certificate: &CertificateDer<'_>) -> Option<SystemTime> {
+pub fn certificate_expiry(certificate: &CertificateDer<'_>) -> Option<SystemTime> {
     let (_, certificate) = x509_parser::parse_x509_certificate(certificate).ok()?;
     let seconds = certificate.validity().not_after.timestamp();
     // What ended before that has ended.

@@ -3,7 +3,7 @@ use prometheus::{IntCounterVec, IntGauge};
 use super::{Maker, Metrics, level};
 
 /// Why somebody is sent away before anything is known of it. Why else a handshake is refused is known with the first one.
-const SENT_AWAY: [&str; 10] = [
+const SENT_AWAY: [&str; 11] = [
     "stopping",
     "rate",
     "connections_max",
@@ -12,6 +12,7 @@ const SENT_AWAY: [&str; 10] = [
     "address_rate",
     "address_connections_max",
     "internal_connections_max",
+    "header_timeout",
     "tls",
     "tls_required",
 ];

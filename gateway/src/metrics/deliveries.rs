@@ -2,12 +2,14 @@ use std::time::Duration;
 
 use prometheus::{Histogram, IntCounter, IntCounterVec, IntGauge};
 
-use super::{Maker, Metrics, WEBSOCKET, level};
+use super::{LATENCY_SECONDS, Maker, Metrics, WEBSOCKET, level};
 use crate::config::SlowConsumer;
 
 /// Upper bounds for how many subscribers a publication has on one shard.
 const RECIPIENTS: [f64; 11] =
     [0.0, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1_000.0, 3_000.0, 10_000.0, 100_000.0];
+/// Upper bounds for a walk over the subscribers of a channel, in seconds; then those of latencies.
+const SHORT_SECONDS: [f64; 8] = [1e-6, 2.5e-6, 5e-6, 1e-5, 2.5e-5, 5e-5, 1e-4, 2.5e-4];
 
 /// Why publications did not reach subscribers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,14 +40,12 @@ impl DropReason {
 /// What concerns the way of publications to subscribers. What a delivery touches is looked up once, here.
 #[derive(Debug)]
 pub(super) struct Deliveries {
-    channels: IntGauge,
-    subscriptions: IntGauge,
     delivered: IntCounter,
     dropped: IntCounterVec,
     notices_dropped: IntCounter,
     bytes_sent: IntCounter,
     bytes_received: IntCounter,
-    duration: Histogram,
+    fanout_duration: Histogram,
     recipients: Histogram,
     outbox_bytes: IntGauge,
     outbox_limit_bytes: IntGauge,
@@ -58,8 +58,6 @@ impl Deliveries {
             make.counters(name, help, &["transport"]).with_label_values(&[WEBSOCKET])
         };
         Self {
-            channels: make.gauge("channels", "Channels with at least one local subscriber."),
-            subscriptions: make.gauge("subscriptions", "Subscriptions of local clients."),
             delivered: of_websocket(
                 "publications_delivered_total",
                 "Publications written or queued to a subscriber, once per subscriber.",
@@ -69,9 +67,10 @@ impl Deliveries {
                 .counter("notices_dropped_total", "Joins and leaves that a shard did not get."),
             bytes_sent: of_websocket("bytes_sent_total", "Bytes given to clients."),
             bytes_received: of_websocket("bytes_received_total", "Bytes read from clients."),
-            duration: make.latency(
-                "delivery_duration_seconds",
-                "From taking a publication from the broker to its write to the last socket of a shard.",
+            fanout_duration: make.histogram(
+                "fanout_duration_seconds",
+                "From the first to the last subscriber of what was published together, on one shard.",
+                &[&SHORT_SECONDS[..], &LATENCY_SECONDS].concat(),
             ),
             recipients: make.histogram(
                 "fanout_recipients",
@@ -85,9 +84,7 @@ impl Deliveries {
     }
 
     /// Sets what is counted elsewhere.
-    pub(super) fn look(&self, channels: usize, subscriptions: usize, outbox_bytes: usize) {
-        self.channels.set(level(channels));
-        self.subscriptions.set(level(subscriptions));
+    pub(super) fn look(&self, outbox_bytes: usize) {
         self.outbox_bytes.set(level(outbox_bytes));
     }
 }
@@ -123,14 +120,10 @@ impl Metrics {
         self.bytes_sent(bytes);
     }
 
-    /// The last local socket was written `after` the publication was accepted.
-    pub fn delivery_completed(&self, after: Duration) {
-        self.deliveries.duration.observe(after.as_secs_f64());
-    }
-
-    /// What was published together went to so many subscribers of a shard.
-    pub fn fanned_out(&self, recipients: usize) {
+    /// What was published together went to so many subscribers of a shard, the last of them `after` the walk began.
+    pub fn fanned_out(&self, recipients: usize, after: Duration) {
         self.deliveries.recipients.observe(recipients as f64);
+        self.deliveries.fanout_duration.observe(after.as_secs_f64());
     }
 
     /// Publications did not reach somebody.

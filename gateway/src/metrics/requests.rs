@@ -7,30 +7,9 @@ use super::{Maker, Metrics};
 /// Upper bounds for how many publications a subscriber caught up with.
 const RECOVERED: [f64; 11] = [0.0, 1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 250.0, 500.0, 1_000.0];
 
-/// Where a publication came from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Source {
-    /// The server API.
-    Api,
-    /// A client.
-    Client,
-}
-
-impl Source {
-    const ALL: [Self; 2] = [Self::Api, Self::Client];
-
-    fn label(self) -> &'static str {
-        match self {
-            Self::Api => "api",
-            Self::Client => "client",
-        }
-    }
-}
-
 /// What concerns that which clients and back ends ask.
 #[derive(Debug)]
 pub(super) struct Requests {
-    publications_received: IntCounterVec,
     idempotent_hits: IntCounter,
     commands: IntCounterVec,
     command_duration: HistogramVec,
@@ -42,18 +21,12 @@ pub(super) struct Requests {
 
 impl Requests {
     pub(super) fn register(make: &Maker<'_>) -> Self {
-        let publications_received =
-            make.counters("publications_received_total", "Publications accepted.", &["source"]);
-        for source in Source::ALL {
-            publications_received.with_label_values(&[source.label()]);
-        }
         let recoveries =
             make.counters("recoveries_total", "Subscribers that asked to catch up.", &["outcome"]);
         for recovered in [true, false] {
             recoveries.with_label_values(&[recovery_label(recovered)]);
         }
         Self {
-            publications_received,
             idempotent_hits: make.counter(
                 "idempotent_hits_total",
                 "Publications that were suppressed, because their idempotency key or version was known.",
@@ -93,11 +66,6 @@ impl Metrics {
             self.requests.api_requests.with_label_values(&[method, outcome]);
         }
         self.requests.api_request_duration.with_label_values(&[method]);
-    }
-
-    /// Publications were accepted.
-    pub fn publications_received(&self, source: Source, count: usize) {
-        self.requests.publications_received.with_label_values(&[source.label()]).inc_by(count as u64);
     }
 
     /// Publications were suppressed: they were known.

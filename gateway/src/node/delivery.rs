@@ -36,7 +36,7 @@ impl Dispatch {
     /// The same, with a span for what is delivered and traced.
     pub fn traced(shards: usize, inbox_bytes_max: usize, metrics: Arc<Metrics>, traces: Traces) -> Arc<Self> {
         let inboxes = (0..shards).map(|_| Arc::new(Inbox::new(inbox_bytes_max))).collect();
-        let (interests, cluster) = (Interests::new(shards), OnceLock::new());
+        let (interests, cluster) = (Interests::new(shards, Arc::clone(&metrics)), OnceLock::new());
         Arc::new(Self { interests, inboxes, cluster, metrics, traces })
     }
 }
@@ -139,6 +139,7 @@ fn count_within(publications: &[Arc<Publication>], bytes_max: usize) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::NamespaceId;
     use crate::model::{RawJson, TraceParent};
 
     fn publication(bytes: usize, is_traced: bool) -> Arc<Publication> {
@@ -150,7 +151,8 @@ mod tests {
     fn dispatch(inbox_bytes_max: usize, traces: Traces) -> (Arc<Dispatch>, Channel) {
         let dispatch = Dispatch::traced(2, inbox_bytes_max, Arc::new(Metrics::new()), traces);
         let channel = Channel::parse("chat:a", 255).unwrap();
-        (0..2).for_each(|shard| drop(dispatch.interests.add(ShardId::new(shard), &channel)));
+        (0..2)
+            .for_each(|shard| drop(dispatch.interests.add(ShardId::new(shard), &channel, NamespaceId::NONE)));
         (dispatch, channel)
     }
 

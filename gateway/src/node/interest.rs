@@ -3,7 +3,6 @@
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -11,6 +10,8 @@ use smallvec::SmallVec;
 use tokio::time::Instant;
 
 use super::ShardId;
+use crate::config::NamespaceId;
+use crate::metrics::Metrics;
 use crate::model::Channel;
 
 /// How many locks the channels are spread over.
@@ -22,8 +23,7 @@ pub(super) struct Interests {
     shards: usize,
     hasher: RandomState,
     stripes: Box<[Mutex<HashMap<Channel, Interest>>]>,
-    channels: AtomicUsize,
-    subscriptions: AtomicUsize,
+    metrics: Arc<Metrics>,
 }
 
 #[derive(Debug)]
@@ -32,6 +32,7 @@ struct Interest {
     feed: Arc<Feed>,
     /// When the last subscriber left, the last time that happened.
     left_at: Option<Instant>,
+    namespace: NamespaceId,
     /// Somebody will ask for its [`Fate`]. One is enough, however often the last one leaves.
     is_awaited: bool,
 }
@@ -68,15 +69,9 @@ pub(super) struct Feed {
 }
 
 impl Interests {
-    pub(super) fn new(shards: usize) -> Self {
+    pub(super) fn new(shards: usize, metrics: Arc<Metrics>) -> Self {
         let stripes = (0..STRIPES).map(|_| Mutex::default()).collect();
-        Self {
-            shards,
-            hasher: RandomState::new(),
-            stripes,
-            channels: AtomicUsize::new(0),
-            subscriptions: AtomicUsize::new(0),
-        }
+        Self { shards, hasher: RandomState::new(), stripes, metrics }
     }
 
     fn stripe(&self, channel: &Channel) -> &Mutex<HashMap<Channel, Interest>> {
@@ -84,18 +79,16 @@ impl Interests {
     }
 
     /// Counts a subscriber in; answers the feed that it needs.
-    pub(super) fn add(&self, shard: ShardId, channel: &Channel) -> Arc<Feed> {
+    pub(super) fn add(&self, shard: ShardId, channel: &Channel, namespace: NamespaceId) -> Arc<Feed> {
         let mut stripe = self.stripe(channel).lock();
         let interest = stripe.entry(channel.clone()).or_insert_with(|| Interest {
             subscribers: SmallVec::from_elem(0, self.shards),
             feed: Arc::default(),
             left_at: None,
+            namespace,
             is_awaited: false,
         });
-        if interest.total() == 0 {
-            self.channels.fetch_add(1, Ordering::Relaxed);
-        }
-        self.subscriptions.fetch_add(1, Ordering::Relaxed);
+        self.metrics.subscriber_added(interest.namespace, interest.total() == 0);
         interest.subscribers[shard.index()] += 1;
         Arc::clone(&interest.feed)
     }
@@ -105,12 +98,9 @@ impl Interests {
         let mut stripe = self.stripe(channel).lock();
         let Some(interest) = stripe.get_mut(channel) else { return false };
         interest.subscribers[shard.index()] -= 1;
-        self.subscriptions.fetch_sub(1, Ordering::Relaxed);
-        if interest.total() > 0 {
-            return false;
-        }
-        self.channels.fetch_sub(1, Ordering::Relaxed);
-        interest.leave()
+        let is_last = interest.total() == 0;
+        self.metrics.subscriber_removed(interest.namespace, is_last);
+        is_last && interest.leave()
     }
 
     /// The grace of a channel that could not be let go begins anew, unless somebody subscribed meanwhile; `true` if
@@ -163,16 +153,6 @@ impl Interests {
                 each(ShardId::new(index));
             }
         }
-    }
-
-    /// Channels with at least one subscriber.
-    pub(super) fn channel_count(&self) -> usize {
-        self.channels.load(Ordering::Relaxed)
-    }
-
-    /// Subscribers of all channels.
-    pub(super) fn subscription_count(&self) -> usize {
-        self.subscriptions.load(Ordering::Relaxed)
     }
 
     /// Channels that take memory, with subscribers or without.

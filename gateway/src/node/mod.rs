@@ -37,6 +37,7 @@ pub use inbox::{Cargo, Delivery, INBOX_BYTES_MAX, Inbox, InboxFull};
 use crate::broker::{Broker, BrokerError, Draft, History, PublishOptions, Published, Range};
 use crate::cluster;
 use crate::cluster::{Cluster, Local};
+use crate::config::NamespaceId;
 use crate::metrics::Metrics;
 use crate::model::{Channel, ClientId, ClientInfo, NodeId, UserId};
 use crate::presence::{Presence, PresenceError, PresenceStats};
@@ -80,6 +81,28 @@ pub enum PublishError {
     /// The broker did not answer: it may or may not have been published.
     #[error(transparent)]
     Broker(#[from] BrokerError),
+}
+
+impl PublishError {
+    const ALL: [Self; 4] = [
+        Self::Overloaded,
+        Self::Broker(BrokerError::Unavailable),
+        Self::Broker(BrokerError::Refused),
+        Self::Broker(BrokerError::Full),
+    ];
+
+    /// A word for it, for metrics.
+    pub fn label(&self) -> &'static str {
+        match self {
+            Self::Overloaded => "busy",
+            Self::Broker(error) => error.label(),
+        }
+    }
+}
+
+/// Has the counts of what may fail begin at zero.
+pub fn expect(metrics: &Metrics) {
+    PublishError::ALL.iter().for_each(|error| metrics.expect_failed_publication(error.label()));
 }
 
 /// What a node shares with others.
@@ -144,7 +167,15 @@ async fn refresh_after_outages(mut hearing: watch::Receiver<Hearing>, node: Weak
 pub struct Interest {
     node: Arc<Node>,
     shard: ShardId,
+    namespace: NamespaceId,
     channel: Channel,
+}
+
+impl Interest {
+    /// That of the channel.
+    pub fn namespace(&self) -> NamespaceId {
+        self.namespace
+    }
 }
 
 impl Drop for Interest {
@@ -210,7 +241,7 @@ impl Node {
         &self.dispatch.inboxes[shard.index()]
     }
 
-    /// Claims `channel` for a subscriber of `shard`.
+    /// Claims `channel`, which is of `namespace`, for a subscriber of `shard`.
     ///
     /// What is published after this returned reaches the shard's inbox. Dropping the future gives the
     /// claim back.
@@ -221,9 +252,10 @@ impl Node {
         self: &Arc<Self>,
         shard: ShardId,
         channel: Channel,
+        namespace: NamespaceId,
     ) -> Result<Interest, BrokerError> {
-        let feed = self.dispatch.interests.add(shard, &channel);
-        let interest = Interest { node: Arc::clone(self), shard, channel };
+        let feed = self.dispatch.interests.add(shard, &channel, namespace);
+        let interest = Interest { node: Arc::clone(self), shard, namespace, channel };
         let mut subscribed = feed.subscribed.lock().await;
         if !*subscribed {
             self.broker.subscribe(&interest.channel).await?;
@@ -432,12 +464,12 @@ impl Node {
 
     /// Channels with at least one subscriber on this node.
     pub fn channel_count(&self) -> usize {
-        self.dispatch.interests.channel_count()
+        self.metrics.channel_count()
     }
 
     /// Subscribers of all channels on this node.
     pub fn subscription_count(&self) -> usize {
-        self.dispatch.interests.subscription_count()
+        self.metrics.subscription_count()
     }
 
     /// Channels that take memory, with subscribers or without.
@@ -528,8 +560,8 @@ mod tests {
     async fn the_broker_is_subscribed_by_the_first_and_let_go_some_seconds_after_the_last() {
         let (node, broker) = node(INBOX_BYTES_MAX);
         let (first, second) = tokio::join!(
-            node.subscribe(ShardId::new(0), channel()),
-            node.subscribe(ShardId::new(1), channel())
+            node.subscribe(ShardId::new(0), channel(), NamespaceId::NONE),
+            node.subscribe(ShardId::new(1), channel(), NamespaceId::NONE)
         );
         assert_eq!(broker.subscribed.load(Ordering::SeqCst), 1);
         assert_eq!((node.channel_count(), node.subscription_count()), (1, 2));
@@ -542,11 +574,40 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn a_channel_counts_in_its_namespace_while_it_has_subscribers() {
+        let (node, _) = node(INBOX_BYTES_MAX);
+        let says = |line: &str| {
+            let text = String::from_utf8(node.metrics().render(0)).unwrap();
+            assert!(text.contains(&format!("\nclarion_{line}\n")), "{line} is not in {text}");
+        };
+        let subscribe =
+            async |namespace| node.subscribe(ShardId::new(0), channel(), namespace).await.unwrap();
+        let first = subscribe(NamespaceId::UNKNOWN).await;
+        drop(subscribe(NamespaceId::UNKNOWN).await);
+        says("subscriptions{channel_namespace=\"other\"} 1");
+        drop(first);
+        says("subscriptions{channel_namespace=\"other\"} 0");
+        says("channels{channel_namespace=\"other\"} 0");
+        // Within the grace, and once the channel is forgotten.
+        for _ in 0..2 {
+            drop(subscribe(NamespaceId::UNKNOWN).await);
+            says("channels{channel_namespace=\"other\"} 0");
+            tokio::time::sleep(UNSUBSCRIBE_GRACE * 2).await;
+            assert_eq!(node.known_channels(), 0);
+            says("channels{channel_namespace=\"other\"} 0");
+        }
+        let again = subscribe(NamespaceId::NONE).await;
+        says("channels{channel_namespace=\"other\"} 0");
+        says("channels{channel_namespace=\"without_namespace\"} 1");
+        drop(again);
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn who_returns_within_the_grace_keeps_the_broker_subscribed() {
         let (node, broker) = node(INBOX_BYTES_MAX);
-        drop(node.subscribe(ShardId::new(0), channel()).await);
+        drop(node.subscribe(ShardId::new(0), channel(), NamespaceId::NONE).await);
         tokio::time::sleep(UNSUBSCRIBE_GRACE / 2).await;
-        let interest = node.subscribe(ShardId::new(0), channel()).await;
+        let interest = node.subscribe(ShardId::new(0), channel(), NamespaceId::NONE).await;
         tokio::time::sleep(UNSUBSCRIBE_GRACE * 3).await;
         assert_eq!(broker.unsubscribed.load(Ordering::SeqCst), 0);
         assert_eq!(broker.subscribed.load(Ordering::SeqCst), 1);
@@ -557,13 +618,13 @@ mod tests {
     async fn however_often_the_last_one_leaves_it_is_seen_to_once() {
         let (node, broker) = node(INBOX_BYTES_MAX);
         for _ in 0..1_000 {
-            drop(node.subscribe(ShardId::new(0), channel()).await);
+            drop(node.subscribe(ShardId::new(0), channel(), NamespaceId::NONE).await);
         }
         assert!(node.leaving.capacity() >= LEAVING_MAX - 1);
         tokio::time::sleep(UNSUBSCRIBE_GRACE * 2).await;
         assert_eq!(broker.subscribed.load(Ordering::SeqCst), 1);
         assert_eq!(broker.unsubscribed.load(Ordering::SeqCst), 1);
-        drop(node.subscribe(ShardId::new(0), channel()).await);
+        drop(node.subscribe(ShardId::new(0), channel(), NamespaceId::NONE).await);
         tokio::time::sleep(UNSUBSCRIBE_GRACE * 2).await;
         assert_eq!(broker.unsubscribed.load(Ordering::SeqCst), 2);
     }
@@ -573,7 +634,7 @@ mod tests {
         let (node, broker) = node(INBOX_BYTES_MAX);
         for index in 0..LEAVING_MAX + 100 {
             let channel = Channel::parse(&index.to_string(), 255).unwrap();
-            drop(node.subscribe(ShardId::new(0), channel).await);
+            drop(node.subscribe(ShardId::new(0), channel, NamespaceId::NONE).await);
         }
         tokio::time::sleep(UNSUBSCRIBE_GRACE / 2).await;
         let at_once = broker.unsubscribed.load(Ordering::SeqCst);
@@ -587,20 +648,23 @@ mod tests {
     async fn a_failed_or_abandoned_subscribe_leaves_nothing_behind() {
         let (node, broker) = node(INBOX_BYTES_MAX);
         broker.failing.store(true, Ordering::SeqCst);
-        assert!(node.subscribe(ShardId::new(0), channel()).await.is_err());
-        let abandoned =
-            tokio::time::timeout(Duration::ZERO, node.subscribe(ShardId::new(0), channel())).await;
+        assert!(node.subscribe(ShardId::new(0), channel(), NamespaceId::NONE).await.is_err());
+        let abandoned = tokio::time::timeout(
+            Duration::ZERO,
+            node.subscribe(ShardId::new(0), channel(), NamespaceId::NONE),
+        )
+        .await;
         assert!(abandoned.is_err());
         assert_eq!((node.channel_count(), node.subscription_count()), (0, 0));
         broker.failing.store(false, Ordering::SeqCst);
-        assert!(node.subscribe(ShardId::new(0), channel()).await.is_ok());
+        assert!(node.subscribe(ShardId::new(0), channel(), NamespaceId::NONE).await.is_ok());
     }
 
     #[tokio::test]
     async fn a_publisher_is_turned_away_while_the_shards_are_behind() {
         use crate::broker::Receiver;
         let (node, _) = node(1_000);
-        let interest = node.subscribe(ShardId::new(0), channel()).await;
+        let interest = node.subscribe(ShardId::new(0), channel(), NamespaceId::NONE).await;
         let publication = || Publication::of(RawJson::string(&"x".repeat(200)));
         let (channel, options) = (channel(), PublishOptions::default());
         let publish = || node.publish(&channel, vec![Draft::of(publication())], options);

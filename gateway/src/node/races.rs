@@ -9,6 +9,7 @@ use std::time::Duration;
 use super::{Backends, Dispatch, Interest, LEAVING_MAX, Node, PresenceSettings, ShardId, UNSUBSCRIBE_GRACE};
 use crate::broker::unruly::Unruly;
 use crate::broker::{Broker, BrokerError, MemoryBroker};
+use crate::config::NamespaceId;
 use crate::metrics::Metrics;
 use crate::model::Channel;
 use crate::model::chance::{Manners, Random, Seed, seeds};
@@ -53,7 +54,8 @@ impl World {
             0..=2 if self.subscribing.len() < SUBSCRIBERS_MAX => {
                 let (node, shard) = (Arc::clone(&self.node), ShardId::new(random.below(2)));
                 let channel = self.channels[random.below(2)].clone();
-                self.subscribing.push(Box::pin(async move { node.subscribe(shard, channel).await }));
+                self.subscribing
+                    .push(Box::pin(async move { node.subscribe(shard, channel, NamespaceId::NONE).await }));
             }
             3..=4 if !self.held.is_empty() => drop(self.held.swap_remove(random.below(self.held.len()))),
             5 if !self.subscribing.is_empty() && random.below(4) == 0 => {
@@ -117,7 +119,8 @@ async fn a_broker_that_never_unsubscribes_does_not_fill_the_memory() {
     world.broker.behave(Manners { failures_percent: 100, ..Manners::CALM });
     for index in 0..LEAVING_MAX + 500 {
         let channel = Channel::parse(&index.to_string(), 255).unwrap();
-        world.failed += usize::from(world.node.subscribe(ShardId::new(0), channel).await.is_err());
+        world.failed +=
+            usize::from(world.node.subscribe(ShardId::new(0), channel, NamespaceId::NONE).await.is_err());
     }
     assert_eq!(world.failed, LEAVING_MAX + 500);
     for _ in 0..3 {
@@ -134,7 +137,7 @@ async fn a_broker_that_could_not_say_that_it_unsubscribed_is_subscribed_again() 
     let mut world = World::new(3);
     let subscribe = |world: &World| {
         let (node, channel) = (Arc::clone(&world.node), world.channels[0].clone());
-        async move { node.subscribe(ShardId::new(0), channel).await }
+        async move { node.subscribe(ShardId::new(0), channel, NamespaceId::NONE).await }
     };
     world.broker.calm();
     drop(subscribe(&world).await.unwrap());

@@ -21,7 +21,7 @@ use self::centrifuge::Codec;
 use self::centrifuge::command::Request;
 use crate::auth::{Authority, TokenError};
 use crate::broker::{BrokerError, History, PublishOptions, Range};
-use crate::config::SlowConsumer;
+use crate::config::{NamespaceId, SlowConsumer};
 use crate::metrics::Metrics;
 use crate::model::{Channel, ClientInfo, CloseReason, Identity, Notice, Publication, Secret, TokenMark};
 use crate::node::recovery::{Follow, Gap, Start};
@@ -188,19 +188,21 @@ pub struct Wanted {
     pub entrant: Option<Entrant>,
     /// What happens when the client does not keep up with it.
     pub slow_consumer: SlowConsumer,
+    /// Of the channel.
+    pub namespace: NamespaceId,
 }
 
 impl Wanted {
     /// A channel whose publications alone matter, from now on.
     pub fn live(channel: Channel) -> Self {
-        let slow_consumer = SlowConsumer::default();
         Self {
             channel,
             follow: None,
             must_recover: false,
             hears_notices: false,
             entrant: None,
-            slow_consumer,
+            slow_consumer: SlowConsumer::default(),
+            namespace: NamespaceId::NONE,
         }
     }
 }

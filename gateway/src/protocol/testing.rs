@@ -70,7 +70,7 @@ pub(super) fn context(config: &Config) -> Arc<Context> {
         channels_max: config.client.channels_max,
         ping_interval: config.client.ping_interval,
         expired_sub_close_delay: config.client.expired_sub_close_delay,
-        metrics: Arc::new(Metrics::new()),
+        metrics: Arc::new(Metrics::of_namespaces(&config.channel)),
     })
 }
 

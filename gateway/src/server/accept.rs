@@ -3,6 +3,7 @@
 //! `axum::serve` has no header timeout and sleeps a second when file descriptors run out; hyper-util's
 //! automatic builder answers HTTP/2 prefaces and never times out a silent connection.
 
+use std::cell::Cell;
 use std::convert::Infallible;
 use std::fs::File;
 use std::future::poll_fn;
@@ -49,8 +50,6 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 pub struct Options {
     /// How long a client may take to send the head of its request.
     pub header_timeout: Duration,
-    /// `SO_SNDBUF` of client connections, in bytes.
-    pub send_buffer_bytes: usize,
     /// Who is let in, and how the rest is told.
     pub admission: Arc<Admission>,
     /// What the listener shows; `None` if it does not speak TLS.
@@ -95,16 +94,20 @@ impl Options {
 /// Binds `address`; with `shared`, beside other sockets of this process that do the same.
 ///
 /// What is accepted there has `TCP_NODELAY`. Without it whatever follows the first delivery after a client's frame, an
-/// answer to a ping say, waits for the client's delayed acknowledgement: up to 40 ms.
+/// answer to a ping say, waits for the client's delayed acknowledgement: up to 40 ms. With `send_buffer_bytes` it has a send
+/// buffer of that size: the kernel's default would hide megabytes of a stalled client.
 ///
 /// # Errors
 /// What the system says, as that the port is in use.
-pub fn bind(address: SocketAddr, shared: bool) -> io::Result<TcpListener> {
+pub fn bind(address: SocketAddr, shared: bool, send_buffer_bytes: Option<usize>) -> io::Result<TcpListener> {
     let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
     socket.set_reuseaddr(true)?;
     socket.set_reuseport(shared)?;
-    // Linux hands it on to what is accepted: no system call for each.
+    // Linux hands both on to what is accepted: no system call for each.
     socket.set_nodelay(true)?;
+    if let Some(bytes) = send_buffer_bytes {
+        rustix::net::sockopt::set_socket_send_buffer_size(&socket, bytes)?;
+    }
     socket.bind(address)?;
     socket.listen(BACKLOG)
 }
@@ -141,8 +144,9 @@ async fn serve_visit(
 ) {
     let visit = Rc::new(visit);
     let is_protected = options.tls.is_some();
-    let send_buffer_bytes = options.send_buffer_bytes;
+    let has_asked = Cell::new(false);
     let service = service_fn(|mut request: Request<Incoming>| {
+        has_asked.set(true);
         let upgrade = hyper::upgrade::on(&mut request);
         request.extensions_mut().insert(accepted_at);
         let (router, shard, visit) = (router.clone(), Rc::clone(&shard), Rc::clone(&visit));
@@ -153,13 +157,7 @@ async fn serve_visit(
             let mut response = answer(router, request).await;
             if let Some(acceptance) = response.extensions_mut().remove::<websocket::Acceptance>() {
                 let permit = visit.take_permit();
-                tokio::task::spawn_local(websocket::upgrade(
-                    shard,
-                    upgrade,
-                    acceptance,
-                    send_buffer_bytes,
-                    permit,
-                ));
+                tokio::task::spawn_local(websocket::upgrade(shard, upgrade, acceptance, permit));
             }
             Ok::<_, Infallible>(response)
         }
@@ -167,6 +165,11 @@ async fn serve_visit(
     let connection = builder(&options).serve_connection(TokioIo::new(stream), service).with_upgrades();
     match tokio::time::timeout(HTTP_TIMEOUT, connection).await {
         Ok(Ok(())) => {}
+        // Who asked before and says nothing more is not refused anything.
+        Ok(Err(error)) if error.is_timeout() && !has_asked.get() => {
+            // It is counted; there is nobody left who would tell it.
+            let _told = options.admission.refuse(Reason::HeaderTimeout);
+        }
         Ok(Err(error)) => tracing::debug!(%error, "request was not served"),
         Err(_) => tracing::debug!("a connection stayed with HTTP for too long"),
     }
@@ -358,13 +361,15 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn what_is_accepted_does_not_wait_for_acknowledgements() {
+    async fn what_is_accepted_is_as_its_listener() {
         for shared in [false, true] {
-            let listener = bind(SocketAddr::from(([127, 0, 0, 1], 0)), shared).unwrap();
+            let listener = bind(SocketAddr::from(([127, 0, 0, 1], 0)), shared, Some(8192)).unwrap();
             let (client, accepted) =
                 tokio::join!(TcpStream::connect(listener.local_addr().unwrap()), listener.accept());
             let (accepted, _) = accepted.unwrap();
-            assert!(accepted.nodelay().unwrap());
+            assert!(accepted.nodelay().unwrap(), "it does not wait for acknowledgements");
+            // The kernel counts what it needs itself as well (socket(7)).
+            assert_eq!(rustix::net::sockopt::socket_send_buffer_size(&accepted).unwrap(), 2 * 8192);
             drop(client.unwrap());
         }
     }

@@ -14,7 +14,7 @@ use axum::Router;
 use axum::extract::{Request, State};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use axum::routing::post;
+use axum::routing::{get, post};
 
 use super::door::Door;
 use super::problem::Problem;
@@ -32,11 +32,16 @@ pub struct V1 {
     pub token_lifetime_max: Duration,
 }
 
-/// Every resource under `/v1/`.
+/// What is said of the routes to machines: OpenAPI 3.1. Written by hand, for it says more than types do, and held to the
+/// routes by tests.
+const OPENAPI: &str = include_str!("v1/openapi.json");
+
+/// Every resource under `/v1/`, and `/openapi.json`, which describes them to whoever asks.
 pub fn routes(v1: V1) -> Router {
     let revocations = post(|State(v1): State<Arc<V1>>, request| async move { v1.serve(request).await });
     Router::new()
         .route("/v1/revocations", revocations.fallback(|| async { Problem::Method("POST").into_response() }))
+        .route("/openapi.json", get(|| async { ([(header::CONTENT_TYPE, "application/json")], OPENAPI) }))
         .with_state(Arc::new(v1))
 }
 

@@ -21,7 +21,7 @@ use tokio_tungstenite::tungstenite;
 use super::fanout::bench::{Bench, Random};
 use super::{Arrival, Shard};
 use crate::broker::PublishOptions;
-use crate::config::SlowConsumer;
+use crate::config::{NamespaceId, SlowConsumer};
 use crate::model::chance::turns;
 use crate::model::{
     Channel, ClientId, ClientInfo, CloseReason, Identity, NodeEpoch, Publication, RawJson, UserId,
@@ -143,6 +143,7 @@ impl Puppet {
             hears_notices: true,
             entrant: (self.user != "observer").then_some(entrant),
             slow_consumer: SlowConsumer::default(),
+            namespace: NamespaceId::NONE,
             channel,
         }
     }
@@ -341,7 +342,7 @@ async fn a_connection_whose_task_panics_leaves_nothing_behind_and_is_counted_out
         broken.socket.send(tungstenite::Message::binary("panic")).await.unwrap();
         world.emptied(0).await;
         assert_eq!(world.present("a").await, 0);
-        let text = String::from_utf8(world.shard.metrics.render(0, 0, 0)).unwrap();
+        let text = String::from_utf8(world.shard.metrics.render(0)).unwrap();
         let ended = r#"clarion_connections_closed_total{code="none",reason="internal"} 1"#;
         assert!(text.lines().any(|line| line == ended), "{text}");
         assert!(!text.lines().any(|line| line.starts_with("clarion_connections{") && !line.ends_with(" 0")));
@@ -384,7 +385,7 @@ async fn f41_a_task_that_panics_ends_its_own_connection_and_others_miss_nothing(
             assert_eq!(other.ask("-a").await, "left");
             assert_eq!(other.ask("=a").await, "subscribed");
         }
-        let text = String::from_utf8(world.shard.metrics.render(0, 0, 0)).unwrap();
+        let text = String::from_utf8(world.shard.metrics.render(0)).unwrap();
         let ended = r#"clarion_connections_closed_total{code="none",reason="internal"} 3"#;
         assert!(text.lines().any(|line| line == ended), "{text}");
     })

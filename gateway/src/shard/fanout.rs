@@ -15,6 +15,7 @@ use super::run::{Run, Selection};
 use super::slow::{Cut, Policy};
 use super::table::{Entry, Key};
 use super::{Offer, Shard};
+use crate::config::NamespaceId;
 use crate::metrics::DropReason;
 use crate::model::{ClientId, CloseReason};
 use crate::node::Delivery;
@@ -32,6 +33,8 @@ const BATCH_BYTES_MAX: usize = 64 << 10;
 /// One pass over the subscribers of a channel with one batch.
 struct Walk {
     channel: ChannelKey,
+    namespace: NamespaceId,
+    begun_at: Instant,
     batch: Vec<Delivery>,
     /// First and last offset of the batch; `None` if it is in no history.
     offsets: Option<(u64, u64)>,
@@ -134,6 +137,8 @@ impl Walk {
         let is_traced = batch.iter().any(|delivery| delivery.processing.is_some());
         Some(Self {
             channel,
+            namespace: hub.namespace(channel),
+            begun_at: Instant::now(),
             batch,
             offsets,
             policy,
@@ -266,12 +271,14 @@ impl Walk {
         let now = Instant::now();
         for delivery in &self.batch {
             if !delivery.is_notice() {
-                shard.metrics.delivery_completed(now.saturating_duration_since(delivery.accepted_at));
+                let after = now.saturating_duration_since(delivery.accepted_at);
+                shard.metrics.delivery_completed(self.namespace, after);
             }
             shard.inbox().release(delivery.cost_bytes);
         }
         if !self.batch[0].publications().is_empty() {
-            shard.metrics.fanned_out(self.recipients);
+            let after = now.saturating_duration_since(self.begun_at);
+            shard.metrics.fanned_out(self.recipients, after);
         }
         let mut moved = Vec::new();
         shard.hub.borrow_mut().end_walk(self.channel, |change| moved.push(change));
@@ -314,7 +321,7 @@ impl Tally {
                 self.dropped += run.count;
                 Reach::Dropped
             }
-            Offer::Closed if link.closing() == Some(CloseReason::SlowConsumer) => {
+            Offer::Closed if link.closing() == Some(&CloseReason::SlowConsumer) => {
                 self.dropped += run.count;
                 Reach::Dropped
             }
@@ -405,6 +412,7 @@ pub(super) mod bench {
                 expired_close_delay: second,
                 user_connections_max: 0,
                 message_bytes_max: 1 << 16,
+                frames_per_second_max: 0,
                 outbox_bytes_max,
                 write_timeout: second,
                 position_check_interval: second,
@@ -531,9 +539,10 @@ mod tests {
 
         async fn join_as(&self, form: Form) -> Witness {
             let link = Rc::new(Link::new(ClientId::random()));
-            let entry = Entry { sink: Sink::Queued, blocked: true.into(), link: Rc::clone(&link) };
+            let entry = Entry { sink: Sink::Protected, blocked: true.into(), link: Rc::clone(&link) };
             let key = self.shard.table.borrow_mut().insert(entry);
-            let interest = self.shard.node.subscribe(ShardId::new(0), self.channel.clone()).await.unwrap();
+            let (shard, channel) = (ShardId::new(0), self.channel.clone());
+            let interest = self.shard.node.subscribe(shard, channel, NamespaceId::NONE).await.unwrap();
             self.shard.subscribe(&self.channel, key, &link, form, interest);
             Witness { key, link, joined_at: self.published, left_at: None }
         }
@@ -755,9 +764,14 @@ mod tests {
         let told_of: Vec<_> = told_of.iter().map(|witness| said(&witness.link).len()).collect();
         assert_eq!(told_of, [1, 1, 0, 0, 0, 0]);
         assert_eq!(bench.shard.inbox().held_bytes(), 0);
-        let metrics = String::from_utf8(bench.shard.metrics.render(0, 0, 0)).unwrap();
+        let metrics = String::from_utf8(bench.shard.metrics.render(0)).unwrap();
         assert!(metrics.contains("clarion_publications_delivered_total{transport=\"websocket\"} 0"));
-        assert!(metrics.contains("clarion_delivery_duration_seconds_count 0"));
+        assert!(metrics.contains("clarion_fanout_duration_seconds_count 0"));
+        assert!(
+            metrics.contains(
+                "clarion_delivery_duration_seconds_count{channel_namespace=\"without_namespace\"} 0"
+            )
+        );
     }
 
     #[tokio::test]

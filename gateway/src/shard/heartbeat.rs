@@ -8,6 +8,8 @@ use super::table::Key;
 
 /// How often the wheel turns; alarms come at most this much late.
 pub(super) const TICK: Duration = Duration::from_millis(100);
+/// The same the other way round.
+pub(super) const TICKS_PER_SECOND: u32 = 10;
 /// Places of the wheel. An alarm further away than a whole turn stays in its place for another one.
 const PLACES: usize = 512;
 
@@ -103,7 +105,7 @@ mod tests {
 
     fn key() -> Key {
         let link = Rc::new(Link::new(ClientId::random()));
-        Table::default().insert(TableEntry { sink: Sink::Queued, blocked: Cell::new(false), link })
+        Table::default().insert(TableEntry { sink: Sink::Protected, blocked: Cell::new(false), link })
     }
 
     #[test]

@@ -10,7 +10,7 @@ use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
 
 use super::table::Key;
-use crate::config::SlowConsumer;
+use crate::config::{NamespaceId, SlowConsumer};
 use crate::model::{Channel, Epoch, Position};
 use crate::node::{Delivery, Interest, Seat};
 use crate::protocol::Encoding;
@@ -164,6 +164,7 @@ struct Room {
     /// How long the epoch is kept.
     meta_ttl: Duration,
     slow_consumer: SlowConsumer,
+    namespace: NamespaceId,
     /// What came while a walk was under way, or is about to be walked.
     backlog: VecDeque<Delivery>,
 }
@@ -181,7 +182,7 @@ impl Hub {
         Form { encoding, tracking, hears_notices }: Form,
         interest: Interest,
     ) -> Held {
-        let key = self.find(channel).unwrap_or_else(|| self.open(channel));
+        let key = self.find(channel).unwrap_or_else(|| self.open(channel, interest.namespace()));
         let room = self.room_mut(key);
         room.hearers += usize::from(hears_notices);
         let index = u32::try_from(room.subscribers.len()).expect("a shard has fewer connections than that");
@@ -189,8 +190,8 @@ impl Hub {
         Held { channel: key, index, _interest: interest, seat: None }
     }
 
-    fn open(&mut self, channel: &Channel) -> ChannelKey {
-        let room = Room { channel: Some(channel.clone()), ..Room::default() };
+    fn open(&mut self, channel: &Channel, namespace: NamespaceId) -> ChannelKey {
+        let room = Room { channel: Some(channel.clone()), namespace, ..Room::default() };
         let key = match self.free.pop() {
             Some(index) => {
                 self.rooms[index as usize] = room;
@@ -311,6 +312,10 @@ impl Hub {
 
     pub(super) fn slow_consumer(&self, key: ChannelKey) -> SlowConsumer {
         self.rooms[key.0 as usize].slow_consumer
+    }
+
+    pub(super) fn namespace(&self, key: ChannelKey) -> NamespaceId {
+        self.rooms[key.0 as usize].namespace
     }
 
     /// Whether the subscriber follows the history of its channel.
@@ -462,5 +467,10 @@ mod tests {
         // A gateway has millions of them.
         assert!(size_of::<Held>() <= 48);
         assert!(size_of::<Subscriber>() <= 32);
+    }
+
+    #[test]
+    fn a_channel_is_small() {
+        assert!(size_of::<Room>() <= 152, "{}", size_of::<Room>());
     }
 }

@@ -7,10 +7,9 @@ use std::sync::Arc;
 use std::task::Waker;
 use std::time::Instant;
 
-use tokio::net::TcpStream;
-
 use super::hub::{ChannelKey, Held};
 use super::outbox::Outbox;
+use super::socket::Session;
 use crate::model::{ClientId, CloseReason, Epoch, Position, Publication, TokenMark, UserId};
 use crate::node::Order;
 use crate::node::recovery::Aside;
@@ -38,19 +37,36 @@ pub(super) struct Link {
     pub(super) is_reminded: Cell<bool>,
     /// Whether an alarm for a blocked socket is set.
     pub(super) watches_writes: Cell<bool>,
-    /// What came for subscriptions whose history is being read.
-    asides: RefCell<Vec<(ChannelKey, Aside)>>,
-    /// Channels of which something was missed, and the conversation does not know yet.
-    lost: RefCell<Vec<ChannelKey>>,
-    orders: RefCell<VecDeque<Order>>,
+    /// Boxed: while a client idles there is nothing of it.
+    news: RefCell<Option<Box<News>>>,
     /// When it was opened, and when the client last said something; in turns of the wheel since the shard began.
     pub(super) opened_at: Cell<u32>,
     pub(super) heard_at: Cell<u32>,
     recalled: Cell<Option<Recall>>,
-    closing: RefCell<Option<CloseReason>>,
+    /// Boxed: a connection closes once.
+    closing: OnceCell<Box<CloseReason>>,
     waker: RefCell<Option<Waker>>,
-    /// Its socket, where the table does not have it.
-    socket: OnceCell<Rc<TcpStream>>,
+    /// What encrypts for it, if it speaks TLS.
+    session: OnceCell<Rc<RefCell<Session>>>,
+}
+
+// With the two counters of an `Rc` it takes one of the allocator's places of 320 bytes.
+const _: () = assert!(size_of::<Link>() + 16 <= 320);
+
+/// What the shard has for a connection's task, until it takes it.
+#[derive(Debug, Default)]
+struct News {
+    /// What came for subscriptions whose history is being read.
+    asides: Vec<(ChannelKey, Aside)>,
+    /// Channels of which something was missed, and the conversation does not know yet.
+    lost: Vec<ChannelKey>,
+    orders: VecDeque<Order>,
+}
+
+impl News {
+    fn is_empty(&self) -> bool {
+        self.asides.is_empty() && self.lost.is_empty() && self.orders.is_empty()
+    }
 }
 
 /// Why a connection is asked to come again, to whichever node.
@@ -74,13 +90,24 @@ impl From<Recall> for CloseReason {
     }
 }
 
-/// A time that may lie days ahead and may change, and that a wheel of alarms is to watch.
-#[derive(Debug, Default)]
+/// A time that may lie days ahead and may change, and that a wheel of alarms is to watch; in turns of the wheel since the
+/// shard began.
+#[derive(Debug)]
 pub(super) struct Deadline {
-    /// `None` if it never comes.
-    pub(super) at: Cell<Option<Instant>>,
-    /// When the next alarm for it comes; `None` or in the past if none is set.
-    pub(super) looked_at: Cell<Option<Instant>>,
+    /// [`NEVER`](Self::NEVER) if it does not come.
+    pub(super) at: Cell<u32>,
+    /// When the next alarm for it comes; in the past if none is set.
+    pub(super) looked_at: Cell<u32>,
+}
+
+impl Deadline {
+    pub(super) const NEVER: u32 = u32::MAX;
+}
+
+impl Default for Deadline {
+    fn default() -> Self {
+        Self { at: Cell::new(Self::NEVER), looked_at: Cell::new(0) }
+    }
 }
 
 impl Link {
@@ -98,21 +125,19 @@ impl Link {
             reminder: Deadline::default(),
             is_reminded: Cell::new(false),
             watches_writes: Cell::new(false),
-            asides: RefCell::default(),
-            lost: RefCell::default(),
-            orders: RefCell::default(),
+            news: RefCell::default(),
             opened_at: Cell::new(0),
             heard_at: Cell::new(0),
             recalled: Cell::new(None),
-            closing: RefCell::default(),
+            closing: OnceCell::new(),
             waker: RefCell::default(),
-            socket: OnceCell::new(),
+            session: OnceCell::new(),
         }
     }
 
     /// Asks the connection's task to close, for the first reason that is given.
     pub(super) fn close(&self, reason: CloseReason) {
-        self.closing.borrow_mut().get_or_insert(reason);
+        self.closing.get_or_init(|| Box::new(reason));
         self.wake();
     }
 
@@ -136,39 +161,39 @@ impl Link {
     }
 
     /// Why it closes, if it does.
-    pub(super) fn closing(&self) -> Option<CloseReason> {
-        self.closing.borrow().clone()
+    pub(super) fn closing(&self) -> Option<&CloseReason> {
+        self.closing.get().map(|reason| &**reason)
     }
 
     pub(super) fn is_closing(&self) -> bool {
-        self.closing.borrow().is_some()
+        self.closing.get().is_some()
     }
 
     pub(super) fn order(&self, order: Order) {
-        self.orders.borrow_mut().push_back(order);
+        self.tell(|news| news.orders.push_back(order));
         self.wake();
     }
 
     pub(super) fn next_order(&self) -> Option<Order> {
-        self.orders.borrow_mut().pop_front()
+        self.ask(|news| news.orders.pop_front())
     }
 
     pub(super) fn has_orders(&self) -> bool {
-        !self.orders.borrow().is_empty()
+        self.news.borrow().as_ref().is_some_and(|news| !news.orders.is_empty())
     }
 
     /// Something of `channel` was missed.
     pub(super) fn lose(&self, channel: ChannelKey) {
-        self.lost.borrow_mut().push(channel);
+        self.tell(|news| news.lost.push(channel));
         self.wake();
     }
 
     pub(super) fn has_lost(&self) -> bool {
-        !self.lost.borrow().is_empty()
+        self.news.borrow().as_ref().is_some_and(|news| !news.lost.is_empty())
     }
 
     pub(super) fn take_lost(&self) -> Vec<ChannelKey> {
-        std::mem::take(&mut self.lost.borrow_mut())
+        self.ask(|news| std::mem::take(&mut news.lost))
     }
 
     /// Sets `publications` aside for a subscription whose history is being read.
@@ -189,31 +214,47 @@ impl Link {
     }
 
     fn with_aside(&self, channel: ChannelKey, change: impl FnOnce(&mut Aside)) {
-        let mut asides = self.asides.borrow_mut();
-        let known = asides.iter().position(|(known, _)| *known == channel);
-        let index = known.unwrap_or_else(|| {
-            asides.push((channel, Aside::default()));
-            asides.len() - 1
+        self.tell(|News { asides, .. }| {
+            let known = asides.iter().position(|(known, _)| *known == channel);
+            let index = known.unwrap_or_else(|| {
+                asides.push((channel, Aside::default()));
+                asides.len() - 1
+            });
+            change(&mut asides[index].1);
         });
-        change(&mut asides[index].1);
     }
 
     /// What was set aside, which ends it.
     pub(super) fn take_aside(&self, channel: ChannelKey) -> Aside {
-        let mut asides = self.asides.borrow_mut();
-        let known = asides.iter().position(|(known, _)| *known == channel);
-        known.map(|index| asides.swap_remove(index).1).unwrap_or_default()
+        self.ask(|news| {
+            let known = news.asides.iter().position(|(known, _)| *known == channel);
+            known.map(|index| news.asides.swap_remove(index).1).unwrap_or_default()
+        })
     }
 
-    /// Its socket is `socket`, to which nobody but its task writes.
-    pub(super) fn watch_unread(&self, socket: Rc<TcpStream>) {
+    fn tell(&self, tell: impl FnOnce(&mut News)) {
+        tell(self.news.borrow_mut().get_or_insert_default());
+    }
+
+    /// What is taken of the news, which are dropped with the last of it.
+    fn ask<T: Default>(&self, take: impl FnOnce(&mut News) -> T) -> T {
+        let mut news = self.news.borrow_mut();
+        let taken = news.as_mut().map(|news| take(news)).unwrap_or_default();
+        if news.as_ref().is_some_and(|news| news.is_empty()) {
+            *news = None;
+        }
+        taken
+    }
+
+    /// What goes to its client is encrypted by `session`.
+    pub(super) fn protect(&self, session: Rc<RefCell<Session>>) {
         // It is set once, before the table has the connection.
-        drop(self.socket.set(socket));
+        drop(self.session.set(session));
     }
 
-    /// Its socket, if nobody but its task writes to it.
-    pub(super) fn socket(&self) -> Option<&TcpStream> {
-        self.socket.get().map(|socket| &**socket)
+    /// What encrypts for it, if it speaks TLS.
+    pub(super) fn session(&self) -> Option<&RefCell<Session>> {
+        self.session.get().map(|session| &**session)
     }
 
     /// The task that waits; it is woken by what happens to the link.

@@ -28,12 +28,14 @@ mod table;
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::hash::RandomState;
+use std::io::{self, ErrorKind};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use smallvec::SmallVec;
+use tokio::net::TcpStream;
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 
@@ -76,6 +78,8 @@ pub struct Settings {
     pub user_connections_max: usize,
     /// Largest incoming message.
     pub message_bytes_max: usize,
+    /// Most frames of a client in a second; 0 for no limit.
+    pub frames_per_second_max: usize,
     /// Most bytes queued for one connection.
     pub outbox_bytes_max: usize,
     /// How long a socket may take nothing.
@@ -131,6 +135,7 @@ impl Shard {
     /// A shard without connections.
     pub fn new(id: ShardId, node: Arc<Node>, settings: Settings, budget: Arc<Budget>) -> Rc<Self> {
         let metrics = Arc::clone(node.metrics());
+        let started_at = Instant::now();
         Rc::new(Self {
             id,
             node,
@@ -140,11 +145,11 @@ impl Shard {
             table: RefCell::default(),
             hub: RefCell::default(),
             users: RefCell::default(),
-            wheel: RefCell::new(Wheel::new(Instant::now())),
+            wheel: RefCell::new(Wheel::new(started_at)),
             read_buffer: RefCell::new(vec![0; READ_BUFFER_BYTES].into()),
             slots: RandomState::new(),
             connections: Cell::new(0),
-            started_at: Instant::now(),
+            started_at,
             stopping: Cell::new(false),
             cut: Cell::new(0),
             emptied: Notify::new(),
@@ -210,7 +215,7 @@ impl Shard {
     }
 
     fn offer_to(&self, entry: &Entry, key: Key, frame: &Bytes) -> Offer {
-        match write(entry, frame) {
+        match self.write(entry, key, frame) {
             Some(written) if written == frame.len() => Offer::Sent,
             Some(0) => self.queue(entry, key, frame),
             Some(written) => {
@@ -222,15 +227,46 @@ impl Shard {
         }
     }
 
+    /// Gives the socket as much of `frame` as it takes, which is nothing while something waits; answers how many bytes
+    /// it was. `None` if the connection is gone.
+    fn write(&self, entry: &Entry, key: Key, frame: &[u8]) -> Option<usize> {
+        if entry.blocked.get() {
+            return Some(0);
+        }
+        let written = match &entry.sink {
+            Sink::Direct(stream) => stream.try_write(frame),
+            Sink::Protected => self.write_protected(entry, key, frame),
+        };
+        match written {
+            Ok(written) => Some(written),
+            Err(error) if error.kind() == ErrorKind::WouldBlock => Some(0),
+            Err(_) => {
+                entry.link.close(CloseReason::ConnectionLost);
+                entry.blocked.set(true);
+                None
+            }
+        }
+    }
+
+    /// The same under TLS. Who takes everything at once is charged nothing, as on a plain socket: the record at which
+    /// the socket stopped counts as taken, is charged, and waits for the connection's task.
+    fn write_protected(&self, entry: &Entry, key: Key, frame: &[u8]) -> io::Result<usize> {
+        let Some(session) = entry.link.session() else { return Ok(0) };
+        let mut session = session.borrow_mut();
+        let written = session.write_all(frame, &self.budget);
+        if session.wants_write() {
+            self.watch_writes(entry, key);
+        }
+        written
+    }
+
     fn queue(&self, entry: &Entry, key: Key, frame: &Bytes) -> Offer {
         let link = &entry.link;
         if link.is_closing() {
             return Offer::Closed;
         }
         let mut outbox = link.outbox.borrow_mut();
-        if entry.awaits_first() {
-            outbox.push_always(frame.clone(), &self.budget);
-        } else if outbox.push(frame.clone(), self.settings.outbox_bytes_max, &self.budget).is_err() {
+        if outbox.push(frame.clone(), self.settings.outbox_bytes_max, &self.budget).is_err() {
             outbox.keep_started(&self.budget);
             entry.blocked.set(true);
             link.close(CloseReason::SlowConsumer);
@@ -270,7 +306,7 @@ impl Shard {
             Alarm::Stale => {}
             Alarm::Expiry if self.is_due(&link.expiry, key, alarm) => link.close(CloseReason::Expired),
             Alarm::Reminder if self.is_due(&link.reminder, key, alarm) => {
-                link.reminder.at.set(None);
+                link.reminder.at.set(Deadline::NEVER);
                 link.is_reminded.set(true);
                 link.wake();
             }
@@ -307,12 +343,14 @@ impl Shard {
     /// Whether the client has said something that this thread has not read: one that hardly gets to run, although it is
     /// not late at the moment, must not blame others.
     fn has_unread(&self, key: Key) -> bool {
+        let has_some = |stream: &TcpStream| rustix::io::ioctl_fionread(stream).is_ok_and(|bytes| bytes > 0);
         let table = self.table.borrow();
-        let stream = table.get(key).and_then(|entry| match &entry.sink {
-            Sink::Direct(stream) => Some(&**stream),
-            Sink::Queued => entry.link.socket(),
-        });
-        stream.is_some_and(|stream| rustix::io::ioctl_fionread(stream).is_ok_and(|bytes| bytes > 0))
+        table.get(key).is_some_and(|entry| match &entry.sink {
+            Sink::Direct(stream) => has_some(stream),
+            Sink::Protected => {
+                entry.link.session().is_some_and(|session| has_some(session.borrow().stream()))
+            }
+        })
     }
 
     /// The frame of a ping, shared by all connections that are pinged so.
@@ -332,15 +370,13 @@ impl Shard {
 
     /// Moves the deadline to where `after` has passed; `None`: it never comes.
     fn move_deadline(&self, deadline: &Deadline, key: Key, alarm: Alarm, after: Option<Duration>) {
-        let now = Instant::now();
-        // What is too far away for the clock never comes.
-        deadline.at.set(after.and_then(|after| now.checked_add(after)));
+        deadline.at.set(after.map_or(Deadline::NEVER, |after| self.ticks_after(after)));
         self.watch(deadline, key, alarm);
     }
 
     /// Whether the deadline whose alarm came has come; else it is watched on.
     fn is_due(&self, deadline: &Deadline, key: Key, alarm: Alarm) -> bool {
-        let is_due = deadline.at.get().is_some_and(|at| at <= Instant::now());
+        let is_due = deadline.at.get() <= self.ticks();
         if !is_due {
             self.watch(deadline, key, alarm);
         }
@@ -350,14 +386,17 @@ impl Shard {
     /// Sees to it that an alarm comes when the deadline does, or before. However often a client moves it, alarms do
     /// not pile up in the wheel: one that comes first, or with the same tick, is enough.
     fn watch(&self, deadline: &Deadline, key: Key, alarm: Alarm) {
-        let Some(at) = deadline.at.get() else { return };
-        let now = Instant::now();
-        let look_at = at.min(now + DEADLINE_LOOK);
-        if deadline.looked_at.get().is_some_and(|known| now < known && known <= look_at + TICK) {
+        let at = deadline.at.get();
+        if at == Deadline::NEVER {
             return;
         }
-        deadline.looked_at.set(Some(look_at));
-        self.wheel.borrow_mut().set(look_at, key, alarm);
+        let look_at = at.min(self.ticks_after(DEADLINE_LOOK));
+        let known = deadline.looked_at.get();
+        if self.ticks() < known && known <= look_at.saturating_add(1) {
+            return;
+        }
+        deadline.looked_at.set(look_at);
+        self.wheel.borrow_mut().set(self.started_at + TICK * look_at, key, alarm);
     }
 
     fn on_write_alarm(&self, key: Key, link: &Link) {
@@ -496,24 +535,6 @@ impl Shard {
         }
         self.table.borrow_mut().remove(key);
         lost
-    }
-}
-
-/// Gives the socket as much of `frame` as it takes, which is nothing while something waits; answers how many bytes
-/// it was. `None` if the connection is gone.
-fn write(entry: &Entry, frame: &[u8]) -> Option<usize> {
-    let Sink::Direct(stream) = &entry.sink else { return Some(0) };
-    if entry.blocked.get() {
-        return Some(0);
-    }
-    match stream.try_write(frame) {
-        Ok(written) => Some(written),
-        Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => Some(0),
-        Err(_) => {
-            entry.link.close(CloseReason::ConnectionLost);
-            entry.blocked.set(true);
-            None
-        }
     }
 }
 

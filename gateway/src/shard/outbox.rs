@@ -15,17 +15,23 @@ use super::run::{Piece, Run};
 /// Most frames handed to one `writev`.
 const SLICES_MAX: usize = 64;
 
+/// A part of the budget that nothing new is queued in: what a socket took a part of is finished there, and whoever is
+/// closed is told why, whatever waits for others.
+const RESERVE: usize = 16;
+
 /// The bytes that all outboxes of a node hold together, and how many they may.
 #[derive(Debug)]
 pub struct Budget {
     used_bytes: AtomicUsize,
+    /// Without the reserve.
     bytes_max: usize,
 }
 
 impl Budget {
-    /// A budget of `bytes_max` bytes.
+    /// A budget of `bytes_max` bytes, a sixteenth of which is kept for what cannot be refused: the rest of a frame that
+    /// is half written, once for each connection that falls behind, and close frames.
     pub fn new(bytes_max: usize) -> Self {
-        Self { used_bytes: AtomicUsize::new(0), bytes_max }
+        Self { used_bytes: AtomicUsize::new(0), bytes_max: bytes_max - bytes_max / RESERVE }
     }
 
     /// What is held now, in bytes.
@@ -36,6 +42,23 @@ impl Budget {
     /// By how much it would be exceeded with `bytes` more.
     fn excess(&self, bytes: usize) -> usize {
         (self.used_bytes() + bytes).saturating_sub(self.bytes_max)
+    }
+
+    /// Takes `bytes`, in one step: the shards share it, and what each of them finds free must not be taken twice.
+    fn take(&self, bytes: usize) -> Result<(), Full> {
+        let taken = |used: usize| used.checked_add(bytes).filter(|used| *used <= self.bytes_max);
+        self.used_bytes
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, taken)
+            .map_or(Err(Full), |_| Ok(()))
+    }
+
+    /// Takes `bytes`, whether they are free or not.
+    fn take_always(&self, bytes: usize) {
+        self.used_bytes.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    fn give_back(&self, bytes: usize) {
+        self.used_bytes.fetch_sub(bytes, Ordering::Relaxed);
     }
 }
 
@@ -48,22 +71,20 @@ pub(super) struct Charge {
 
 impl Charge {
     pub(super) fn new(budget: Arc<Budget>, bytes: usize) -> Result<Self, Full> {
-        if budget.excess(bytes) > 0 {
-            return Err(Full);
-        }
-        Ok(Self::beyond(budget, bytes))
+        budget.take(bytes)?;
+        Ok(Self { budget, bytes })
     }
 
     /// Charges `bytes` that were charged before in another way, so whatever the budget says.
     pub(super) fn beyond(budget: Arc<Budget>, bytes: usize) -> Self {
-        budget.used_bytes.fetch_add(bytes, Ordering::Relaxed);
+        budget.take_always(bytes);
         Self { budget, bytes }
     }
 }
 
 impl Drop for Charge {
     fn drop(&mut self) {
-        self.budget.used_bytes.fetch_sub(self.bytes, Ordering::Relaxed);
+        self.budget.give_back(self.bytes);
     }
 }
 
@@ -127,20 +148,27 @@ impl Outbox {
 
     /// Queues `frame`, unless the outbox would then hold more than `bytes_max` or all of them too much.
     pub(super) fn push(&mut self, frame: Bytes, bytes_max: usize, budget: &Budget) -> Result<(), Full> {
-        if self.excess(frame.len(), Limits { bytes_max, budget }) > 0 {
-            return Err(Full);
-        }
-        self.push_always(frame, budget);
+        self.take(frame.len(), Limits { bytes_max, budget })?;
+        self.push_back(Frame { bytes: frame, label: None, rest: None });
         Ok(())
     }
 
     /// Queues `frame` whatever the limits say: a close frame, or the rest of a frame that is half written.
     pub(super) fn push_always(&mut self, frame: Bytes, budget: &Budget) {
-        self.push_back(Frame { bytes: frame, label: None, rest: None }, budget);
+        budget.take_always(frame.len());
+        self.push_back(Frame { bytes: frame, label: None, rest: None });
     }
 
-    fn push_back(&mut self, frame: Frame, budget: &Budget) {
-        budget.used_bytes.fetch_add(frame.bytes.len(), Ordering::Relaxed);
+    /// Takes so much of the budget, unless this outbox would then hold more than it may.
+    fn take(&self, bytes: usize, limits: Limits<'_>) -> Result<(), Full> {
+        if self.bytes + bytes > limits.bytes_max {
+            return Err(Full);
+        }
+        limits.budget.take(bytes)
+    }
+
+    /// Queues what is already taken of the budget.
+    fn push_back(&mut self, frame: Frame) {
         self.bytes += frame.bytes.len();
         self.frames.push_back(frame);
     }
@@ -166,7 +194,8 @@ impl Outbox {
     /// Queues the message of `drawing`, of which only one piece at a time is made and counts.
     pub(super) fn push_drawn(&mut self, mut drawing: Box<Drawing>, budget: &Budget) {
         if let Some(bytes) = drawing.next_frame() {
-            self.push_back(Frame { bytes, label: None, rest: Some(drawing) }, budget);
+            budget.take_always(bytes.len());
+            self.push_back(Frame { bytes, label: None, rest: Some(drawing) });
             self.drawings += 1;
         }
     }
@@ -187,8 +216,7 @@ impl Outbox {
 
     /// The first `bytes` bytes are written.
     pub(super) fn advance(&mut self, mut bytes: usize, budget: &Budget) {
-        budget.used_bytes.fetch_sub(bytes, Ordering::Relaxed);
-        self.bytes -= bytes;
+        self.take_off(bytes, budget);
         while let Some(front) = self.frames.front_mut() {
             if bytes < front.bytes.len() {
                 front.bytes.advance(bytes);
@@ -199,7 +227,7 @@ impl Outbox {
             self.started = false;
             if let Some(next) = front.rest.as_mut().and_then(|rest| rest.next_frame()) {
                 self.bytes += next.len();
-                budget.used_bytes.fetch_add(next.len(), Ordering::Relaxed);
+                budget.take_always(next.len());
                 front.bytes = next;
                 // Nothing else was written: the rest of the queue waits for the end of this message.
                 return;
@@ -224,7 +252,7 @@ impl Outbox {
 
     fn take_off(&mut self, bytes: usize, budget: &Budget) {
         self.bytes -= bytes;
-        budget.used_bytes.fetch_sub(bytes, Ordering::Relaxed);
+        budget.give_back(bytes);
     }
 
     /// Drops everything: the connection is gone.
@@ -249,11 +277,9 @@ impl Outbox {
         run: &Run,
         limits: Limits<'_>,
     ) -> Result<(), Full> {
-        if self.excess(run.bytes.len(), limits) > 0 {
-            return Err(Full);
-        }
+        self.take(run.pieces_bytes(0), limits)?;
         self.lags &= !self.is_empty();
-        run.pieces(0).for_each(|piece| self.push_piece(channel, piece, limits.budget));
+        run.pieces(0).for_each(|piece| self.push_piece(channel, piece));
         Ok(())
     }
 
@@ -265,14 +291,28 @@ impl Outbox {
         written: usize,
         budget: &Budget,
     ) {
-        run.pieces(written).for_each(|piece| self.push_piece(channel, piece, budget));
+        budget.take_always(run.pieces_bytes(written));
+        run.pieces(written).for_each(|piece| self.push_piece(channel, piece));
         self.started = !run.is_between_frames(written);
     }
 
-    pub(super) fn push_piece(&mut self, channel: ChannelKey, piece: Piece, budget: &Budget) {
+    /// Queues `pieces`, unless the budget has no room for them.
+    pub(super) fn push_pieces(
+        &mut self,
+        channel: ChannelKey,
+        pieces: Vec<Piece>,
+        budget: &Budget,
+    ) -> Result<(), Full> {
+        budget.take(pieces.iter().map(|piece| piece.bytes.len()).sum())?;
+        pieces.into_iter().for_each(|piece| self.push_piece(channel, piece));
+        Ok(())
+    }
+
+    /// Queues what is already taken of the budget.
+    fn push_piece(&mut self, channel: ChannelKey, piece: Piece) {
         let Piece { bytes, slot, is_shared } = piece;
         let label = Some(Label { channel, slot, is_shared });
-        self.push_back(Frame { bytes, label, rest: None }, budget);
+        self.push_back(Frame { bytes, label, rest: None });
     }
 
     /// Publications are dropped now; `true` if that begins, `false` if it goes on since the outbox was empty.
@@ -386,6 +426,8 @@ impl Outbox {
 #[cfg(test)]
 mod tests {
     use std::hash::RandomState;
+    use std::sync::Barrier;
+    use std::thread;
     use std::time::Instant;
 
     use super::super::run::Selection;
@@ -403,6 +445,24 @@ mod tests {
     fn text(outbox: &Outbox) -> String {
         let bytes: Vec<u8> = outbox.slices().iter().flat_map(|slice| slice.to_vec()).collect();
         String::from_utf8(bytes).unwrap()
+    }
+
+    #[test]
+    fn shards_that_fill_the_budget_together_do_not_exceed_it() {
+        const SHARDS: usize = 4;
+        for _ in 0..200 {
+            let (budget, start) = (Budget::new(1_000), Barrier::new(SHARDS));
+            let fill = || {
+                start.wait();
+                (0..1_000).filter(|_| budget.take(7).is_ok()).count()
+            };
+            let taken = thread::scope(|scope| {
+                let shards: Vec<_> = (0..SHARDS).map(|_| scope.spawn(fill)).collect();
+                shards.into_iter().map(|shard| shard.join().unwrap()).sum::<usize>()
+            });
+            assert_eq!((taken, budget.used_bytes()), (134, 938), "and the reserve is left");
+            assert_eq!(budget.take(usize::MAX), Err(Full));
+        }
     }
 
     #[test]
@@ -513,7 +573,7 @@ mod tests {
         let loose = Limits { bytes_max: usize::MAX, budget: &Budget::new(usize::MAX) };
         let mut unlimited = Outbox::default();
         unlimited.push_run(a, &run(0..2), loose).unwrap();
-        assert_eq!(unlimited.spare_bytes(a, loose), usize::MAX - 6);
+        assert!(unlimited.spare_bytes(a, loose) > usize::MAX / 2);
         // The budget of all is a limit as well.
         let tight = Limits { bytes_max: 100, budget: &Budget::new(6) };
         let mut outbox = Outbox::default();

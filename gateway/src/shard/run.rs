@@ -82,6 +82,8 @@ impl Run {
             }
             for publication in delivery.publications().iter().filter(|one| selection.covers(one)) {
                 payload.clear();
+                // Growing by and by would cost more than all the rest of it.
+                payload.reserve(publication.cost_bytes() + delivery.channel.as_str().len());
                 let kind = encoding.encode(&delivery.channel, publication, &mut payload)?;
                 wire::encode_frame(opcode(kind), &payload, &mut bytes);
                 count += 1;
@@ -103,6 +105,11 @@ impl Run {
             slot: part.slot,
             is_shared: self.parts.len() > 1,
         })
+    }
+
+    /// How many bytes the [`pieces`](Self::pieces) from `start` on have together.
+    pub(super) fn pieces_bytes(&self, start: usize) -> usize {
+        self.parts.last().map_or(0, |last| last.end.saturating_sub(start))
     }
 
     /// Whether a publication begins or ends at the byte `at`.

@@ -77,6 +77,12 @@ impl Shard {
         let ticks = self.started_at.elapsed().as_nanos() / TICK.as_nanos();
         u32::try_from(ticks).unwrap_or(u32::MAX)
     }
+
+    /// The first turn of the wheel at which `after` has passed; what is too far away for four bytes never comes.
+    pub(super) fn ticks_after(&self, after: Duration) -> u32 {
+        let ticks = self.started_at.elapsed().saturating_add(after).as_nanos().div_ceil(TICK.as_nanos());
+        u32::try_from(ticks).unwrap_or(u32::MAX)
+    }
 }
 
 #[cfg(test)]
@@ -92,7 +98,7 @@ mod tests {
         link.opened_at.set(opened_at * 10);
         link.heard_at.set(heard_at * 10);
         *link.user.borrow_mut() = Some(UserId::parse("ann").unwrap());
-        let entry = Entry { sink: Sink::Queued, blocked: true.into(), link: Rc::clone(&link) };
+        let entry = Entry { sink: Sink::Protected, blocked: true.into(), link: Rc::clone(&link) };
         (shard.table.borrow_mut().insert(entry), link)
     }
 
@@ -120,7 +126,7 @@ mod tests {
         shard.shed(9);
         assert!(young.is_recalled() && !talking.is_recalled());
         old.close_recalled();
-        assert_eq!(old.closing(), Some(CloseReason::Rebalance));
+        assert_eq!(old.closing(), Some(&CloseReason::Rebalance));
     }
 
     #[tokio::test]

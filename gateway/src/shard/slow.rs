@@ -7,7 +7,7 @@ use super::hub::{ChannelKey, Tracking};
 use super::outbox::{Limits, Outbox};
 use super::run::{Piece, Run};
 use super::table::{Entry, Key};
-use super::{Offer, Shard, write};
+use super::{Offer, Shard};
 use crate::config::SlowConsumer;
 use crate::metrics::DropReason;
 
@@ -63,7 +63,9 @@ impl Shard {
         tracking: &mut Tracking,
     ) -> (Offer, Cut) {
         let link = &entry.link;
-        let Some(written) = write(entry, &run.bytes) else { return (Offer::Closed, Cut::default()) };
+        let Some(written) = self.write(entry, key, &run.bytes) else {
+            return (Offer::Closed, Cut::default());
+        };
         if written == run.bytes.len() {
             return (Offer::Sent, Cut::default());
         }
@@ -74,7 +76,7 @@ impl Shard {
         let bytes_max = self.settings.outbox_bytes_max;
         let limits = Limits { bytes_max: bytes_max - bytes_max / RESERVE, budget: &self.budget };
         let mut cut = Cut::default();
-        if written > 0 || entry.awaits_first() {
+        if written > 0 {
             outbox.push_rest_of_run(policy.channel, run, written, &self.budget);
         } else if outbox.push_run(policy.channel, run, limits).is_err() {
             cut = outbox.squeeze_in(policy, run, *tracking, limits);
@@ -114,8 +116,9 @@ impl Outbox {
             return cut;
         }
         let gone = self.make_room(policy.channel, bytes, limits);
-        for piece in fresh {
-            self.push_piece(policy.channel, piece, limits.budget);
+        if self.push_pieces(policy.channel, fresh, limits.budget).is_err() {
+            // Another shard has taken the room that was made.
+            return Cut { old: old + gone, new: run.count, new_bytes: run.bytes.len(), sends };
         }
         Cut { old: old + gone, ..cut }
     }

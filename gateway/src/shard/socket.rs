@@ -1,9 +1,10 @@
 //! The socket of a connection, plain or protected by TLS.
 //!
 //! A plain one is what the kernel gives: whoever delivers writes to it past this module. Under TLS every byte goes
-//! through here, by the connection's task: what waits in the outbox is encrypted a record at a time, as the peer takes
-//! it. Nothing here waits; readiness is that of the socket below.
+//! through here: whoever delivers encrypts for a socket that is idle, a record at a time, and what it does not take waits
+//! in the outbox, unencrypted, for the connection's task. Nothing here waits; readiness is that of the socket below.
 
+use std::cell::RefCell;
 use std::fmt;
 use std::future::poll_fn;
 use std::io::{self, ErrorKind, IoSlice, Read as _, Write as _};
@@ -11,8 +12,9 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use rustix::net::Shutdown;
+use rustix::net::{RecvFlags, Shutdown};
 use rustls::ServerConnection;
+use tokio::io::Interest;
 use tokio::net::TcpStream;
 
 use super::outbox::{Budget, Charge};
@@ -26,12 +28,14 @@ const ROUNDS_MAX: usize = 16;
 #[derive(Debug)]
 pub struct Socket {
     stream: Rc<TcpStream>,
-    /// Boxed, so that plain ones do not carry the room for it.
-    session: Option<Box<Session>>,
+    /// `None` for a plain one.
+    session: Option<Rc<RefCell<Session>>>,
 }
 
-/// TLS over a socket.
-struct Session {
+/// TLS over a socket. The connection's task reads by it, whoever delivers writes by it: all on one thread, and nobody
+/// calls anybody else meanwhile.
+pub(super) struct Session {
+    stream: Rc<TcpStream>,
     tls: ServerConnection,
     /// The peer may have sent something that is read from the socket and not given out.
     has_more: bool,
@@ -52,27 +56,29 @@ impl Socket {
     pub fn protected(stream: TcpStream, mut tls: ServerConnection) -> Self {
         tls.set_buffer_limit(Some(SEALED_BYTES_MAX));
         // Whoever read until now may have left something.
-        let session = Session { tls, has_more: true, unsent: None, is_given_up: false };
-        Self { stream: Rc::new(stream), session: Some(Box::new(session)) }
+        let stream = Rc::new(stream);
+        let session =
+            Session { stream: Rc::clone(&stream), tls, has_more: true, unsent: None, is_given_up: false };
+        Self { stream, session: Some(Rc::new(RefCell::new(session))) }
     }
 
     pub(super) fn stream(&self) -> &Rc<TcpStream> {
         &self.stream
     }
 
-    /// Whether what is written has to come by here.
-    pub(super) fn is_protected(&self) -> bool {
-        self.session.is_some()
+    /// What encrypts for it; `None` for a plain one.
+    pub(super) fn session(&self) -> Option<&Rc<RefCell<Session>>> {
+        self.session.as_ref()
     }
 
     /// Whether something is encrypted that the socket has not taken.
     pub(super) fn has_unsent(&self) -> bool {
-        self.session.as_ref().is_some_and(|session| session.wants_write())
+        self.session.as_ref().is_some_and(|session| session.borrow().wants_write())
     }
 
     pub(super) fn poll_read_ready(&self, ctx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match &self.session {
-            Some(session) if session.has_more => Poll::Ready(Ok(())),
+            Some(session) if session.borrow().has_more => Poll::Ready(Ok(())),
             _ => self.stream.poll_read_ready(ctx),
         }
     }
@@ -94,9 +100,9 @@ impl Socket {
     /// # Errors
     /// `WouldBlock` if there is nothing, `Interrupted` if there may be and others should have their turn first.
     pub(super) fn try_read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        match &mut self.session {
-            None => self.stream.try_read(buffer),
-            Some(session) => session.read(&self.stream, buffer),
+        match &self.session {
+            None => read_whole(&self.stream, buffer),
+            Some(session) => session.borrow_mut().read(buffer),
         }
     }
 
@@ -106,25 +112,26 @@ impl Socket {
     /// # Errors
     /// `WouldBlock` if the socket takes nothing at all.
     pub(super) fn try_write(&mut self, slices: &[IoSlice<'_>], budget: &Arc<Budget>) -> io::Result<usize> {
-        match &mut self.session {
+        match &self.session {
             None => self.stream.try_write_vectored(slices),
-            Some(session) => session.write(&self.stream, slices, budget),
+            Some(session) => session.borrow_mut().write(slices, budget),
         }
     }
 
     /// Forgets what is encrypted and not sent, for ever: the peer is gone, and the library would keep it for it.
     pub(super) fn give_up(&mut self) {
-        if let Some(session) = &mut self.session {
-            (session.is_given_up, session.unsent) = (true, None);
+        if let Some(session) = &self.session {
+            session.borrow_mut().give_up();
         }
     }
 
     /// Says, under TLS, that nothing more follows (`close_notify`, RFC 8446 §6.1), as far as the socket takes it.
     pub(super) fn say_end(&mut self) {
-        if let Some(session) = &mut self.session {
+        if let Some(session) = &self.session {
+            let mut session = session.borrow_mut();
             session.tls.send_close_notify();
             // Who takes nothing any more need not hear it either.
-            drop(session.send(&self.stream));
+            drop(session.send());
         }
     }
 
@@ -136,19 +143,57 @@ impl Socket {
     }
 }
 
+#[cfg(test)]
+impl Socket {
+    /// TLS that has not begun its handshake: it keeps for itself what it is to send.
+    pub(super) fn before_handshake(stream: TcpStream) -> Self {
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let builder = rustls::ServerConfig::builder_with_provider(provider);
+        let builder = builder.with_safe_default_protocol_versions().unwrap().with_no_client_auth();
+        let shown = rustls::server::ResolvesServerCertUsingSni::new();
+        let config = Arc::new(builder.with_cert_resolver(Arc::new(shown)));
+        Self::protected(stream, ServerConnection::new(config).unwrap())
+    }
+}
+
+/// Reads what there is. If that leaves room in `buffer` there is no more, and nobody asks again: the kernel says when there
+/// is (epoll(7), question 9 on edge-triggered events).
+fn read_whole(stream: &TcpStream, buffer: &mut [u8]) -> io::Result<usize> {
+    let mut read = None;
+    let outcome = stream.try_io(Interest::READABLE, || {
+        let count = rustix::net::recv(stream, &mut *buffer, RecvFlags::empty())?.0;
+        if 0 < count && count < buffer.len() {
+            read = Some(count);
+            // The runtime's word for it.
+            return Err(ErrorKind::WouldBlock.into());
+        }
+        Ok(count)
+    });
+    read.map_or(outcome, Ok)
+}
+
 impl Session {
-    fn wants_write(&self) -> bool {
+    pub(super) fn stream(&self) -> &TcpStream {
+        &self.stream
+    }
+
+    /// Whether something is encrypted that the socket has not taken.
+    pub(super) fn wants_write(&self) -> bool {
         !self.is_given_up && self.tls.wants_write()
     }
 
-    fn read(&mut self, stream: &TcpStream, buffer: &mut [u8]) -> io::Result<usize> {
+    fn give_up(&mut self) {
+        (self.is_given_up, self.unsent) = (true, None);
+    }
+
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         self.has_more = true;
         for _ in 0..ROUNDS_MAX {
             match self.tls.reader().read(buffer) {
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {}
                 read => return read,
             }
-            match self.tls.read_tls(&mut Raw(stream)) {
+            match self.tls.read_tls(&mut Raw(&self.stream)) {
                 Ok(0) => return Ok(0),
                 Ok(_) => {}
                 Err(error) => {
@@ -158,27 +203,41 @@ impl Session {
             }
             if let Err(error) = self.tls.process_new_packets() {
                 // The peer hears what was wrong, if it can.
-                drop(self.send(stream));
+                drop(self.send());
                 return Err(io::Error::new(ErrorKind::InvalidData, error));
             }
         }
         Err(ErrorKind::Interrupted.into())
     }
 
-    fn write(
-        &mut self,
-        stream: &TcpStream,
-        slices: &[IoSlice<'_>],
-        budget: &Arc<Budget>,
-    ) -> io::Result<usize> {
+    /// Encrypts and sends records of `bytes` until the socket takes no more; answers how much was encrypted. The last
+    /// record of it may not be sent, and then it is charged to `budget`.
+    ///
+    /// # Errors
+    /// The peer is gone, and what was not sent is forgotten.
+    pub(super) fn write_all(&mut self, bytes: &[u8], budget: &Arc<Budget>) -> io::Result<usize> {
+        let mut written = 0;
+        while written < bytes.len() && !self.wants_write() {
+            match self.write(&[IoSlice::new(&bytes[written..])], budget) {
+                Ok(taken) => written += taken,
+                Err(error) => {
+                    self.give_up();
+                    return Err(error);
+                }
+            }
+        }
+        Ok(written)
+    }
+
+    fn write(&mut self, slices: &[IoSlice<'_>], budget: &Arc<Budget>) -> io::Result<usize> {
         if self.is_given_up {
             return Err(ErrorKind::BrokenPipe.into());
         }
         if self.wants_write() {
-            return self.send(stream).map(|()| 0);
+            return self.send().map(|()| 0);
         }
         let taken = self.tls.writer().write_vectored(slices)?;
-        let sent = self.send(stream);
+        let sent = self.send();
         if self.wants_write() {
             self.unsent = Some(Charge::beyond(Arc::clone(budget), taken));
         }
@@ -189,10 +248,10 @@ impl Session {
     }
 
     /// Sends some of what is encrypted; all of it, unless the socket takes no more.
-    fn send(&mut self, stream: &TcpStream) -> io::Result<()> {
+    fn send(&mut self) -> io::Result<()> {
         let mut has_sent = false;
         while self.wants_write() {
-            match self.tls.write_tls(&mut Raw(stream)) {
+            match self.tls.write_tls(&mut Raw(&self.stream)) {
                 Ok(_) => has_sent = true,
                 Err(error) if error.kind() == ErrorKind::WouldBlock && has_sent => return Ok(()),
                 Err(error) => return Err(error),

@@ -37,7 +37,8 @@ pub(super) struct Claim {
 /// Makes the node hold each channel, all at once: a broker that is far or away is waited for once.
 pub(super) async fn claim(node: Arc<Node>, shard: ShardId, wanted: Vec<Wanted>) -> Vec<Claim> {
     let claim = async |wanted: Wanted| {
-        let (interest, failure) = match node.subscribe(shard, wanted.channel.clone()).await {
+        let (interest, failure) = match node.subscribe(shard, wanted.channel.clone(), wanted.namespace).await
+        {
             Ok(interest) => (Some(interest), None),
             Err(error) => (None, Some(error.into())),
         };

@@ -19,8 +19,8 @@ pub(super) struct Key {
 pub(super) enum Sink {
     /// Straight to the socket.
     Direct(Rc<TcpStream>),
-    /// Through the outbox, always: the connection's task empties it (TLS).
-    Queued,
+    /// Encrypted first, by the session that the link has (TLS). Without one nothing is taken.
+    Protected,
 }
 
 /// What delivery needs of a connection.
@@ -31,14 +31,6 @@ pub(super) struct Entry {
     pub(super) blocked: Cell<bool>,
     /// The rest of the connection.
     pub(super) link: Rc<Link>,
-}
-
-impl Entry {
-    /// Whether nothing waits for a connection to which its task alone writes. What is queued then need not fit: a socket
-    /// of our own would have taken it, or a part of it, and the rest is queued whatever the limits say.
-    pub(super) fn awaits_first(&self) -> bool {
-        matches!(self.sink, Sink::Queued) && !self.blocked.get()
-    }
 }
 
 /// Entries by key. Removing one leaves the others where they are.
@@ -107,7 +99,11 @@ mod tests {
     use crate::model::ClientId;
 
     fn entry() -> Entry {
-        Entry { sink: Sink::Queued, blocked: Cell::new(true), link: Rc::new(Link::new(ClientId::random())) }
+        Entry {
+            sink: Sink::Protected,
+            blocked: Cell::new(true),
+            link: Rc::new(Link::new(ClientId::random())),
+        }
     }
 
     #[test]

@@ -6,7 +6,7 @@ use crate::model::ClientId;
 
 fn connect(shard: &Shard) -> (Key, Rc<Link>) {
     let link = Rc::new(Link::new(ClientId::random()));
-    let entry = Entry { sink: Sink::Queued, blocked: true.into(), link: Rc::clone(&link) };
+    let entry = Entry { sink: Sink::Protected, blocked: true.into(), link: Rc::clone(&link) };
     (shard.table.borrow_mut().insert(entry), link)
 }
 
@@ -23,9 +23,10 @@ async fn a_deadline_that_a_client_keeps_moving_does_not_fill_the_wheel() {
     }
     let alarms = shard.wheel.borrow().len();
     assert!(alarms <= 101, "{alarms}: one a tick and no more");
-    shard.move_deadline(&link.expiry, key, Alarm::Expiry, Some(Duration::ZERO));
+    // As if its time had come.
+    link.expiry.at.set(shard.ticks());
     shard.on_alarm(key, Alarm::Expiry, false);
-    assert_eq!(link.closing(), Some(CloseReason::Expired));
+    assert_eq!(link.closing(), Some(&CloseReason::Expired));
 }
 
 #[tokio::test]
@@ -41,7 +42,7 @@ async fn a_deadline_that_moved_on_is_watched_on() {
         shard.wheel.borrow_mut().turn(now, &mut due);
         assert_eq!(due, [(key, Alarm::Expiry)]);
         // As if that time had passed.
-        link.expiry.looked_at.set(None);
+        link.expiry.looked_at.set(0);
         shard.on_alarm(key, Alarm::Expiry, false);
         assert_eq!(link.closing(), None);
         assert_eq!(shard.wheel.borrow().len(), 1);
@@ -60,30 +61,38 @@ async fn a_client_that_is_still_taking_what_is_before_the_ping_is_not_gone() {
     link.outbox.borrow_mut().clear(&shard.budget);
     link.blocked_since.set(None);
     shard.on_alarm(key, Alarm::Pong, false);
-    assert_eq!(link.closing(), Some(CloseReason::NoPong));
+    assert_eq!(link.closing(), Some(&CloseReason::NoPong));
 }
 
 #[tokio::test]
 async fn a_client_whose_pong_was_not_read_yet_is_not_gone() {
     let shard = Bench::new().shard;
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let client = tokio::net::TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
-    let stream = Rc::new(listener.accept().await.unwrap().0);
-    for sink in [Sink::Direct(Rc::clone(&stream)), Sink::Queued] {
-        a_pong_is_read_late(&shard, sink, &stream, &client).await;
-    }
+    let (stream, client) = connected().await;
+    let stream = Rc::new(stream);
+    a_pong_is_read_late(
+        &shard,
+        Link::new(ClientId::random()),
+        Sink::Direct(Rc::clone(&stream)),
+        &stream,
+        &client,
+    )
+    .await;
+    let (stream, client) = connected().await;
+    let socket = Socket::before_handshake(stream);
+    let link = Link::new(ClientId::random());
+    link.protect(Rc::clone(socket.session().unwrap()));
+    a_pong_is_read_late(&shard, link, Sink::Protected, socket.stream(), &client).await;
 }
 
-async fn a_pong_is_read_late(
-    shard: &Shard,
-    sink: Sink,
-    stream: &Rc<tokio::net::TcpStream>,
-    client: &tokio::net::TcpStream,
-) {
-    let link = Rc::new(Link::new(ClientId::random()));
-    if matches!(sink, Sink::Queued) {
-        link.watch_unread(Rc::clone(stream));
-    }
+/// Both ends of a connection.
+async fn connected() -> (TcpStream, TcpStream) {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+    (listener.accept().await.unwrap().0, client)
+}
+
+async fn a_pong_is_read_late(shard: &Shard, link: Link, sink: Sink, stream: &TcpStream, client: &TcpStream) {
+    let link = Rc::new(link);
     let alarms = shard.wheel.borrow().len();
     let key = shard.table.borrow_mut().insert(Entry { sink, blocked: false.into(), link: Rc::clone(&link) });
     shard.on_alarm(key, Alarm::Ping, false);
@@ -98,17 +107,5 @@ async fn a_pong_is_read_late(
     assert!(shard.wheel.borrow().len() >= alarms + 2, "it is looked at again");
     assert_eq!(stream.try_read(&mut [0; 9]).unwrap(), 4);
     shard.on_alarm(key, Alarm::Pong, false);
-    assert_eq!(link.closing(), Some(CloseReason::NoPong), "what it said was no pong");
-}
-
-#[tokio::test]
-async fn what_is_queued_for_a_client_for_whom_nothing_waits_need_not_fit() {
-    let shard = Bench::with_outboxes(8).shard;
-    let link = Rc::new(Link::new(ClientId::random()));
-    let entry = Entry { sink: Sink::Queued, blocked: false.into(), link: Rc::clone(&link) };
-    let key = shard.table.borrow_mut().insert(entry);
-    assert_eq!(shard.offer(key, &Bytes::from_static(b"more than eight bytes")), Offer::Queued);
-    assert_eq!(link.outbox.borrow().bytes(), 21);
-    assert_eq!(shard.offer(key, &Bytes::from_static(b"more")), Offer::SlowConsumer);
-    assert_eq!(link.closing(), Some(CloseReason::SlowConsumer));
+    assert_eq!(link.closing(), Some(&CloseReason::NoPong), "what it said was no pong");
 }

@@ -1,49 +1,86 @@
 //! Calls to the internal listener of a node of this deployment: from the command line, and from node to node.
 //!
 //! Nodes have addresses that no certificate names, so names are not looked at. Whoever is asked how it is need not be
-//! believed; whoever is given an API key has to show the very certificate that the configuration names.
+//! believed; whoever is given an API key has to show the very certificate that the configuration names. An address that
+//! somebody typed may be another's, maybe of a proxy: there the usual rules count as well, by [`Connector::strict`].
+
+mod failure;
+mod verifier;
 
 use std::sync::Arc;
 use std::time::SystemTime;
 use std::{fmt, io};
 
 use rustls::client::Resumption;
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::{
-    CryptoProvider, WebPkiSupportedAlgorithms, aws_lc_rs, verify_tls12_signature, verify_tls13_signature,
-};
-use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use rustls::sign::SingleCertAndKey;
+use rustls::crypto::{CryptoProvider, aws_lc_rs};
+use rustls::pki_types::ServerName;
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::version::{TLS12, TLS13};
-use rustls::{
-    ClientConfig, ClientConnection, ConfigBuilder, DigitallySignedStruct, SignatureScheme, WantsVerifier,
-};
+use rustls::{ClientConfig, ClientConnection};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-use crate::config::{Problem, TlsFiles, TlsMaterial};
+pub use self::failure::HandshakeFailure;
+pub use self::verifier::Authorities;
+use self::verifier::Verifier;
+use crate::config::{Problem, TlsFiles};
 
-/// Whom a call trusts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Trust {
-    /// Whoever answers: nothing secret is said, and little depends on the answer.
-    Anybody,
-    /// Who shows the certificate that is in the file.
-    Ourselves,
-}
-
-/// Shakes hands with internal listeners.
+/// Shakes hands with listeners.
 #[derive(Clone)]
 pub struct Connector(Arc<ClientConfig>);
 
 impl Connector {
-    /// One that trusts as `trust` says, and shows the certificate in `files` to who wants one.
+    /// One that believes whoever answers: nothing secret is said, and little depends on the answer.
+    ///
+    /// Like the others it shows the certificate in `files` to who wants one.
+    ///
+    /// # Errors
+    /// [`Problem`] if the library cannot be set up.
+    pub fn to_anybody(files: Option<&TlsFiles>) -> Result<Self, Problem> {
+        let provider = Arc::new(aws_lc_rs::default_provider());
+        // A new file that cannot be used says nothing about the node that is asked.
+        let identity = files.and_then(|files| identity(files).ok());
+        Self::new(Verifier::of_anybody(&provider), identity, provider)
+    }
+
+    /// One that believes who shows the certificate in `files`, whatever it is called.
     ///
     /// # Errors
     /// [`Problem`] with the setting whose file cannot be used.
-    pub fn new(files: &TlsFiles, trust: Trust) -> Result<Self, Problem> {
-        Ok(Self(Arc::new(config(files, trust)?)))
+    pub fn to_ourselves(files: &TlsFiles) -> Result<Self, Problem> {
+        let provider = Arc::new(aws_lc_rs::default_provider());
+        let identity = identity(files)?;
+        let verifier = Verifier::of_one(identity.cert[0].clone(), files.cert_setting(), &provider);
+        Self::new(verifier, Some(identity), provider)
+    }
+
+    /// One for an address that may be somebody else's: it believes whom `authorities` say. Files that cannot be used here
+    /// are as if there were none.
+    ///
+    /// # Errors
+    /// [`Problem`] if there is nobody to believe.
+    pub fn strict(files: Option<&TlsFiles>, authorities: Authorities) -> Result<Self, Problem> {
+        let provider = Arc::new(aws_lc_rs::default_provider());
+        let identity = files.and_then(|files| identity(files).ok());
+        let verifier = Verifier::of_authorities(authorities, &provider)?;
+        Self::new(verifier, identity, provider)
+    }
+
+    fn new(
+        verifier: Verifier,
+        identity: Option<Arc<CertifiedKey>>,
+        provider: Arc<CryptoProvider>,
+    ) -> Result<Self, Problem> {
+        let builder = ClientConfig::builder_with_provider(provider).with_protocol_versions(&[&TLS13, &TLS12]);
+        let builder = builder.map_err(|error| Problem::new("tls", error.to_string()))?;
+        let builder = builder.dangerous().with_custom_certificate_verifier(Arc::new(verifier));
+        let mut config = match identity {
+            Some(identity) => builder.with_client_cert_resolver(Arc::new(SingleCertAndKey::from(identity))),
+            None => builder.with_no_client_auth(),
+        };
+        config.resumption = Resumption::disabled();
+        Ok(Self(Arc::new(config)))
     }
 
     /// Shakes hands with who is at `authority`, a `host:port`, over `stream`. Cancelled, it closes.
@@ -70,84 +107,35 @@ impl fmt::Debug for Connector {
     }
 }
 
-fn config(files: &TlsFiles, trust: Trust) -> Result<ClientConfig, Problem> {
-    let provider = Arc::new(aws_lc_rs::default_provider());
-    let material = files.read().and_then(|texts| texts.material(SystemTime::now()));
-    let (identity, expected) = match (material, trust) {
-        (Ok(TlsMaterial { identity, .. }), Trust::Anybody) => (Some(identity), None),
-        (Ok(TlsMaterial { identity, .. }), Trust::Ourselves) => {
-            let expected = identity.cert.first().cloned();
-            (Some(identity), expected)
-        }
-        // A new file that cannot be used says nothing about the node that is asked.
-        (Err(_), Trust::Anybody) => (None, None),
-        (Err(problem), Trust::Ourselves) => return Err(problem),
-    };
-    let verifier = Verifier { expected, algorithms: provider.signature_verification_algorithms };
-    let builder = builder(provider)?.dangerous().with_custom_certificate_verifier(Arc::new(verifier));
-    let mut config = match identity {
-        Some(identity) => builder.with_client_cert_resolver(Arc::new(SingleCertAndKey::from(identity))),
-        None => builder.with_no_client_auth(),
-    };
-    config.resumption = Resumption::disabled();
-    Ok(config)
+/// What the files hold: a chain with at least one certificate, and its key.
+fn identity(files: &TlsFiles) -> Result<Arc<CertifiedKey>, Problem> {
+    Ok(files.read()?.material(SystemTime::now())?.identity)
 }
 
-fn builder(provider: Arc<CryptoProvider>) -> Result<ConfigBuilder<ClientConfig, WantsVerifier>, Problem> {
-    let builder = ClientConfig::builder_with_provider(provider).with_protocol_versions(&[&TLS13, &TLS12]);
-    builder.map_err(|error| Problem::new("tls", error.to_string()))
-}
-
-/// The host in `host:port`.
+/// The host in `host:port`, or in `host`.
 fn server_name(authority: &str) -> io::Result<ServerName<'static>> {
-    let host = authority.rsplit_once(':').map_or(authority, |(host, _)| host);
+    let host = match authority.rsplit_once(':') {
+        Some((host, port)) if !port.ends_with(']') => host,
+        _ => authority,
+    };
     ServerName::try_from(host.trim_matches(['[', ']']).to_owned()).map_err(io::Error::other)
 }
 
-/// Looks at the certificate of who is called, and not at its name. That it holds the key is looked at in any case.
-#[derive(Debug)]
-struct Verifier {
-    /// `None`: whoever it is.
-    expected: Option<CertificateDer<'static>>,
-    algorithms: WebPkiSupportedAlgorithms,
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-impl ServerCertVerifier for Verifier {
-    fn verify_server_cert(
-        &self,
-        shown: &CertificateDer<'_>,
-        _: &[CertificateDer<'_>],
-        _: &ServerName<'_>,
-        _: &[u8],
-        _: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        match &self.expected {
-            Some(expected) if expected != shown => Err(rustls::Error::General(
-                "it does not show the certificate of internal.tls.cert_file".into(),
-            )),
-            _ => Ok(ServerCertVerified::assertion()),
+    #[test]
+    fn a_host_is_found_with_and_without_a_port() {
+        for (authority, host) in [
+            ("example.com:443", "example.com"),
+            ("example.com", "example.com"),
+            ("127.0.0.1:9000", "127.0.0.1"),
+            ("[::1]:9000", "::1"),
+            ("[::1]", "::1"),
+        ] {
+            assert_eq!(server_name(authority).unwrap().to_str(), host);
         }
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        shown: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls12_signature(message, shown, signature, &self.algorithms)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        shown: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls13_signature(message, shown, signature, &self.algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.algorithms.supported_schemes()
+        assert!(server_name("").is_err());
     }
 }

@@ -18,7 +18,7 @@ type Play = for<'a> fn(&'a mut Scene) -> Pin<Box<dyn Future<Output = Result<()>>
 /// One row of the catalogue.
 #[derive(Debug)]
 pub(crate) struct Fault {
-    /// As `F4`.
+    /// As `F4`, or the promise that it is about, as `P8`.
     pub(crate) name: &'static str,
     /// What breaks.
     pub(crate) what: &'static str,
@@ -66,10 +66,13 @@ pub(crate) fn all() -> Vec<&'static Fault> {
         crate::drain_faults::FAULTS,
         crate::publish_faults::FAULTS,
         crate::crowd_faults::FAULTS,
+        crate::client_faults::FAULTS,
+        crate::door_faults::FAULTS,
+        crate::flood_faults::FAULTS,
         crate::trace_faults::FAULTS,
     ];
     let mut faults: Vec<&Fault> = parts.into_iter().flatten().collect();
-    faults.sort_by_key(|fault| fault.name[1..].parse::<u32>().unwrap_or(0));
+    faults.sort_by_key(|fault| (&fault.name[..1], fault.name[1..].parse::<u32>().unwrap_or(0)));
     faults
 }
 

@@ -1,11 +1,11 @@
 //! What was seen on the stage since the fault began, and what is required of it.
 
-use std::collections::HashSet;
-use std::time::Duration;
+use std::collections::{HashMap, HashSet};
+use std::time::{Duration, Instant};
 
 use anyhow::Result;
 
-use crate::journal::{End, Entry};
+use crate::journal::{End, Entry, Noted};
 use crate::oracle::Verdict;
 use crate::publisher::Answered;
 use crate::scenario::Scene;
@@ -119,6 +119,24 @@ impl Scene {
             }
         }
         sum
+    }
+
+    /// How late clients got what was published between two moments in channels with a history, at the 99th percentile.
+    pub(crate) fn delay_p99(&self, from: Instant, until: Instant) -> Option<Duration> {
+        let book = self.desk.book();
+        let acks = book.acks.iter().filter(|ack| (from..until).contains(&ack.sent_at));
+        let sent: HashMap<u64, Instant> = acks.map(|ack| (ack.number, ack.sent_at)).collect();
+        let delays = |probe: &crate::probe::Probe| -> Vec<Duration> {
+            let journal = probe.journal();
+            let delay = |noted: &Noted| match noted.entry {
+                Entry::Publication(number) => Some(noted.at.duration_since(*sent.get(&number)?)),
+                _ => None,
+            };
+            journal.entries.iter().filter_map(delay).collect()
+        };
+        let mut delays: Vec<Duration> = self.probes.iter().flat_map(delays).collect();
+        delays.sort_unstable();
+        delays.get(delays.len() * 99 / 100).copied()
     }
 
     /// How many requests to publish were answered 503 since the beginning.

@@ -46,6 +46,7 @@ pub(crate) fn run() -> Result<usize> {
         crate::process::tests::TESTS,
         crate::proxy::tests::TESTS,
         crate::publisher::tests::TESTS,
+        crate::raw::tests::TESTS,
         crate::redis::tests::TESTS,
         crate::report::tests::TESTS,
         crate::watch::tests::TESTS,

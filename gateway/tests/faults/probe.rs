@@ -25,8 +25,8 @@ use crate::oracle::{Position, Verdict};
 
 /// How long opening a connection may take, and any reply.
 const REPLY: Duration = Duration::from_secs(5);
-/// Without a ping for this long the connection is given up; see `ping_interval` of the nodes.
-const SILENCE_MAX: Duration = Duration::from_secs(5);
+/// Without a ping for so much longer than it was promised the connection is given up.
+const PING_DELAY_MAX: Duration = Duration::from_secs(3);
 /// Before the first attempt to come back; then it doubles. The real delay is random, from half of it on.
 const DELAY: Duration = Duration::from_millis(100);
 const DELAY_MAX: Duration = Duration::from_secs(1);
@@ -173,6 +173,8 @@ struct Conversation<'a> {
     asked: HashMap<u32, Arc<str>>,
     states: HashMap<Arc<str>, State>,
     heard_at: Instant,
+    /// Between two pings, as the gateway has said.
+    ping_interval: Duration,
 }
 
 impl<'a> Conversation<'a> {
@@ -180,7 +182,15 @@ impl<'a> Conversation<'a> {
         let now = Instant::now();
         let states =
             client.channels.iter().map(|channel| (Arc::clone(channel), State::Due(now, 0))).collect();
-        Self { client, socket, last_id: 0, asked: HashMap::new(), states, heard_at: now }
+        Self {
+            client,
+            socket,
+            last_id: 0,
+            asked: HashMap::new(),
+            states,
+            heard_at: now,
+            ping_interval: Duration::ZERO,
+        }
     }
 
     /// Says `connect`; answers the id that the gateway gives.
@@ -190,6 +200,7 @@ impl<'a> Conversation<'a> {
         self.send(request.to_string()).await?;
         let text = tokio::time::timeout(REPLY, self.text()).await.map_err(|_| End::Silent)??;
         let reply: Value = serde_json::from_str(&text).map_err(|_| End::Broken)?;
+        self.ping_interval = Duration::from_secs(reply["connect"]["ping"].as_u64().unwrap_or(0));
         reply["connect"]["client"].as_str().map(str::to_owned).ok_or(End::Unreachable)
     }
 
@@ -226,13 +237,17 @@ impl<'a> Conversation<'a> {
             State::Live | State::Over => None,
         };
         let first = self.states.values().filter_map(state).min();
-        let silence = self.heard_at + SILENCE_MAX;
+        let silence = self.heard_at + self.silence_max();
         first.map_or(silence, |first| first.min(silence))
+    }
+
+    fn silence_max(&self) -> Duration {
+        self.ping_interval + PING_DELAY_MAX
     }
 
     fn has_waited_too_long(&self) -> bool {
         let unanswered = |state: &State| matches!(state, State::Asked(at, _) if at.elapsed() >= REPLY);
-        self.heard_at.elapsed() >= SILENCE_MAX || self.states.values().any(unanswered)
+        self.heard_at.elapsed() >= self.silence_max() || self.states.values().any(unanswered)
     }
 
     async fn ask_for_subscriptions(&mut self) -> Result<(), End> {

@@ -121,6 +121,12 @@ impl Process {
         resident_bytes(self.id())
     }
 
+    /// Processor time that it has used, to a hundredth of a second.
+    pub(crate) fn cpu(&self) -> Result<Duration> {
+        let stat = procfs::process::Process::new(i32::try_from(self.id())?)?.stat()?;
+        Ok(Duration::from_secs_f64((stat.utime + stat.stime) as f64 / procfs::ticks_per_second() as f64))
+    }
+
     pub(crate) fn threads(&self) -> Result<u64> {
         status_field(self.id(), "Threads:")
     }

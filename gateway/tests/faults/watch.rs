@@ -29,6 +29,8 @@ pub(crate) struct Sighting {
     pub(crate) not_alive: Vec<Instant>,
     /// Most resident memory, in bytes.
     pub(crate) resident_bytes_max: u64,
+    /// Most bytes in all outboxes together.
+    pub(crate) outbox_bytes_max: u64,
 }
 
 /// The values of something over time, each with the moment since which it holds.
@@ -88,14 +90,18 @@ async fn look(mut http: Http, process: u32, sighting: Arc<Mutex<Sighting>>) {
     let mut reconnects = None;
     for turn in 0u32.. {
         ticks.tick().await;
-        if let Ok((is_up, now)) = hears_broker(&mut http).await {
+        if let Ok(samples) = samples(&mut http).await {
+            // How often it had to connect to its broker again.
+            let now = samples.get("clarion_broker_reconnects_total");
             let before = reconnects.replace(now);
             let mut sighting = sighting.lock();
+            sighting.outbox_bytes_max =
+                sighting.outbox_bytes_max.max(samples.get("clarion_outbox_bytes") as u64);
             // A node may be back before anybody looks: that it connected again tells.
             if before.is_some_and(|before| now > before) {
                 sighting.broker_up.note(false);
             }
-            sighting.broker_up.note(is_up);
+            sighting.broker_up.note(samples.get("clarion_broker_up") == 1.0);
         }
         if turn % EVERY == 0 {
             look_at_health(&mut http, process, &sighting).await;
@@ -103,12 +109,10 @@ async fn look(mut http: Http, process: u32, sighting: Arc<Mutex<Sighting>>) {
     }
 }
 
-/// Whether it hears its broker, and how often it had to connect to it again.
-async fn hears_broker(http: &mut Http) -> Result<(bool, f64)> {
+async fn samples(http: &mut Http) -> Result<Samples> {
     let answer = http.get("/metrics", PATIENCE).await?;
     ensure!(answer.status == 200, "/metrics is answered {}", answer.status);
-    let samples = Samples::parse(&answer.body);
-    Ok((samples.get("clarion_broker_up") == 1.0, samples.get("clarion_broker_reconnects_total")))
+    Ok(Samples::parse(&answer.body))
 }
 
 async fn look_at_health(http: &mut Http, process: u32, sighting: &Mutex<Sighting>) {

@@ -284,6 +284,32 @@ async fn pings_are_answered_with_their_payload_even_within_a_message() {
     }
 }
 
+#[tokio::test]
+async fn frames_are_counted_one_by_one_and_too_many_in_a_second_close_with_3013() {
+    const FRAMES_MAX: usize = 50;
+    // All of it is read within a second, or in one and the next: in one of them it is too much.
+    const TOO_MANY: usize = 2 * FRAMES_MAX + 1;
+    let gateway = Gateway::start_with(|config| config.client.frames_per_second_max = FRAMES_MAX).await;
+    let fragments = [frame(TEXT, b"{"), frame(CONTINUATION, b"").repeat(TOO_MANY)].concat();
+    for (what, bytes) in [
+        ("pings", frame(FIN | PING, b"").repeat(TOO_MANY)),
+        ("pongs", frame(FIN | PONG, b"").repeat(TOO_MANY)),
+        ("fragments of one message", fragments),
+        ("messages", frame(FIN | TEXT, br#"{"id":7,"unsubscribe":{"channel":"a"}}"#).repeat(TOO_MANY)),
+    ] {
+        both_close(&gateway, what, &bytes, 3013).await;
+    }
+    // Who sends as many as it may stays, for longer than a second.
+    let mut honest = gateway.connect("honest").await.subscribe("calm").await;
+    let started_at = Instant::now();
+    while started_at.elapsed() < Duration::from_millis(1_500) {
+        honest.publish("calm", 1).await;
+        honest.next_publication().await;
+        tokio::time::sleep(Duration::from_millis(40)).await;
+    }
+    gateway.metric_is("clarion_connections_closed_total{reason=\"too_many_requests\"}", 8.0).await;
+}
+
 /// Sends `flood` over and over, reading whatever comes back, while another client talks undisturbed.
 async fn endure(gateway: &Gateway, raw: Raw, flood: &[u8], times: usize) {
     let (mut reader, mut writer) = raw.split();

@@ -215,6 +215,7 @@ async fn a_head_that_does_not_end_is_not_waited_for() {
     }
     assert!(started_at.elapsed() < HEADER_TIMEOUT * 10, "{:?}", started_at.elapsed());
     gateway.serves_honest_clients().await;
+    gateway.metric_is("clarion_handshakes_rejected_total{reason=\"header_timeout\"}", 4.0).await;
 }
 
 #[tokio::test]

@@ -43,5 +43,6 @@ mod slow;
 mod subscriptions;
 mod support;
 mod tls;
+mod tls_commands;
 mod token;
 mod traces;

@@ -119,6 +119,13 @@ async fn series_begin_at_zero_before_anything_has_happened() {
         "clarion_connection_duration_seconds_count",
         "clarion_recovered_publications_count",
         "clarion_fanout_recipients_count",
+        "clarion_fanout_duration_seconds_count",
+        r#"clarion_subscriptions{channel_namespace="read"}"#,
+        r#"clarion_channels{channel_namespace="without_namespace"}"#,
+        r#"clarion_publications_received_total{channel_namespace="closed",source="client"}"#,
+        r#"clarion_publications_failed_total{channel_namespace="read",reason="unavailable",source="api"}"#,
+        r#"clarion_publish_duration_seconds_count{channel_namespace="read",source="api"}"#,
+        r#"clarion_delivery_duration_seconds_count{channel_namespace="other"}"#,
     ] {
         assert!(metrics.contains(&format!("\n{series} 0\n")), "{series} is not 0 in {metrics}");
     }
@@ -143,6 +150,46 @@ async fn what_happens_to_a_connection_and_a_publication_is_counted() {
     assert_eq!(metrics.get("clarion_connection_duration_seconds_count"), 0.0);
     bob.leave().await;
     gateway.metric_is("clarion_connection_duration_seconds_count", 1.0).await;
+}
+
+#[tokio::test]
+async fn each_namespace_is_counted_for_itself() {
+    let open = || json!({"allow_subscribe_for_client": true, "allow_publish_for_client": true});
+    let gateway = Gateway::start_with(|config| {
+        config.channel.namespaces.extend([namespace("chat", open()), namespace("room", open())]);
+    })
+    .await;
+    let of = |name: &str, namespace: &str| format!("clarion_{name}{{channel_namespace=\"{namespace}\"");
+    let mut ann = gateway.connect("ann").await.subscribe("chat:a").await;
+    let mut bob = gateway.connect("bob").await.subscribe("chat:b").await;
+    let metrics = gateway.metrics().await;
+    for (namespace, count) in [("chat", 2.0), ("room", 0.0), ("without_namespace", 0.0)] {
+        assert_eq!(metrics.get(&of("subscriptions", namespace)), count, "{namespace}");
+        assert_eq!(metrics.get(&of("channels", namespace)), count, "{namespace}");
+    }
+    gateway.api("publish", json!({"channel": "chat:a", "data": 1})).await;
+    ann.next_publication().await;
+    gateway.metric_is(&of("delivery_duration_seconds_count", "chat"), 1.0).await;
+    // The place of the channel in the shard is taken by one of another namespace.
+    ann.unsubscribe("chat:a").await;
+    gateway.metric_is(&of("channels", "chat"), 1.0).await;
+    assert_eq!(gateway.metric(&of("subscriptions", "chat")).await, 1.0);
+    ann.call(json!({"subscribe": {"channel": "room:a"}})).await;
+    bob.publish("room:a", 2).await;
+    ann.next_publication().await;
+    gateway.metric_is(&of("delivery_duration_seconds_count", "room"), 1.0).await;
+    let metrics = gateway.metrics().await;
+    assert_eq!(metrics.get(&of("delivery_duration_seconds_count", "chat")), 1.0);
+    for name in ["publications_received_total", "publish_duration_seconds_count"] {
+        assert_eq!(metrics.get(&format!("{},source=\"api\"", of(name, "chat"))), 1.0, "{name}");
+        assert_eq!(metrics.get(&format!("{},source=\"client\"", of(name, "room"))), 1.0, "{name}");
+        assert_eq!(metrics.get(&format!("clarion_{name}")), 2.0, "{name}");
+    }
+    assert_eq!(metrics.get("clarion_fanout_duration_seconds_count"), 2.0);
+    assert!(metrics.get("clarion_fanout_duration_seconds_sum") > 0.0);
+    bob.leave().await;
+    gateway.metric_is(&of("subscriptions", "chat"), 0.0).await;
+    assert_eq!(gateway.metric(&of("channels", "chat")).await, 0.0);
 }
 
 #[tokio::test]

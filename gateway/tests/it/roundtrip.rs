@@ -200,9 +200,14 @@ async fn nobody_there_and_nobody_who_speaks() {
 async fn what_is_used_wrongly_exits_with_2() {
     let secret = [("CLARION__CLIENT__TOKEN__HMAC_SECRET_KEY", SECRET)];
     for (arguments, variables, word) in [
-        (&["--url", "wss://localhost:8000"][..], &secret[..], "wss:// is not spoken"),
-        (&["--publish", "https://localhost:9000"], &secret, "https:// is not spoken"),
+        (&["--url", "https://localhost:8000"][..], &secret[..], "must be ws://HOST:PORT or wss://"),
+        (&["--publish", "ws://localhost:9000"], &secret, "must be http://HOST:PORT or https://"),
         (&["--url", "localhost:8000"], &secret, "must be ws://HOST:PORT"),
+        (
+            &["--url", "wss://h", "--ca-file", "/nonexistent/ca"],
+            &secret,
+            "--ca-file: /nonexistent/ca cannot be",
+        ),
         (&[], &[], "no token: give --token-secret-file"),
         (&["--api-key-file", "/nonexistent/key"], &secret, "/nonexistent/key cannot be read"),
         (&["--count", "0"], &secret, "--count"),

@@ -201,6 +201,44 @@ async fn a_slow_reader_is_closed_with_3008_and_others_keep_receiving() {
 }
 
 #[tokio::test]
+async fn hundreds_that_keep_up_spend_nothing_of_the_budget_that_one_that_stalls_exhausts() {
+    const CLIENTS: usize = 300;
+    let stage = Stage::start(|config| {
+        config.shards = clarion::config::Auto::Fixed(1);
+        config.client.send_buffer_bytes = 16 << 10;
+        // What one publication is for eight of them.
+        config.client.outbox_bytes_total_max = clarion::config::Auto::Fixed(64 << 10);
+        config.client.write_timeout = NEVER;
+        (config.client.ping_interval, config.client.pong_timeout) = (NEVER, NEVER / 2);
+    })
+    .await;
+    let mut clients = Vec::new();
+    for index in 0..CLIENTS {
+        let client = stage.connect(&format!("user-{index}")).await;
+        clients.push(client.subscribe("left").await.subscribe("right").await);
+    }
+    let stalled = stage.connect_narrow("stalled").await.subscribe("left").await;
+    let mut stalled = stalled.subscribe("right").await;
+    let data = "x".repeat(8 << 10);
+    // Two channels in one request: what comes second comes before anybody else has had a turn.
+    let publish = |channel| json!({"publish": {"channel": channel, "data": data}});
+    let request = json!({"commands": [publish("left"), publish("right")]});
+    eventually("the stalled one to be noticed", async || {
+        stage.gateway.api("batch", request.clone()).await;
+        for client in &mut clients {
+            let came = [client.next_publication().await.channel, client.next_publication().await.channel];
+            assert!(came.contains(&"left".into()) && came.contains(&"right".into()), "{came:?}");
+        }
+        stage.gateway.metric("clarion_slow_consumers_total").await > 0.0
+    })
+    .await;
+    assert_eq!(stalled.closed().await.0, 3008);
+    stage.gateway.metric_is("clarion_connections", CLIENTS as f64).await;
+    assert_eq!(stage.gateway.metric("clarion_slow_consumers_total").await, 1.0);
+    stage.gateway.metric_is("clarion_outbox_bytes", 0.0).await;
+}
+
+#[tokio::test]
 async fn who_resets_its_connection_while_it_is_closed_holds_up_nobody_on_its_shard() {
     let stage = Stage::start(|config| {
         config.shards = clarion::config::Auto::Fixed(1);

@@ -28,18 +28,18 @@ struct Kind {
 /// Connects and subscribes the clients, then watches them idle: as they come, and with what a channel can add.
 pub(super) fn measure(options: &Options) -> Result<Vec<Figure>> {
     let kinds = [
-        Kind { name: "", channel: json!({}), window: Some(options.idle_window()), reaches: [3.0, 1.5] },
+        Kind { name: "", channel: json!({}), window: Some(options.idle_window()), reaches: [2.0, 0.8] },
         Kind {
             name: ", recoverable",
             channel: json!({"history_size": 100, "history_ttl": "1h", "force_recovery": true}),
             window: None,
-            reaches: [3.0, 1.5],
+            reaches: [3.0, 0.8],
         },
         Kind {
             name: ", present and announced",
             channel: json!({"presence": true, "join_leave": true}),
             window: Some(if options.quick { options.idle_window() } else { PRESENT_WINDOW }),
-            reaches: [3.0, 1.5],
+            reaches: [3.0, 0.8],
         },
     ];
     let mut figures = Vec::new();
@@ -71,7 +71,7 @@ fn measure_kind(options: &Options, kind: &Kind) -> Result<Vec<Figure>> {
             name: format!("CPU per connect{name}: TCP, upgrade, token, connect, subscribe"),
             unit: "µs",
             measured: micros(connecting) / count,
-            reach: Some(120.0),
+            reach: Some(80.0),
             details: json!({"cpu_seconds": connecting.as_secs_f64()}),
         },
     ];

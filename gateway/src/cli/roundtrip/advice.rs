@@ -1,14 +1,19 @@
 //! What to look at when a step fails, from what was heard.
 
 use super::heard::{Heard, Step};
+use crate::tls::client::HandshakeFailure;
 
 const CHECK_TOKEN: &str =
     "`clarion checktoken - --config FILE` with the configuration of the node says what it thinks of a token";
 
 /// What to look at, likeliest first; never empty.
 pub(super) fn advice(step: Step, heard: &Heard) -> Vec<&'static str> {
+    if let Heard::Handshake(failure) = heard {
+        return handshake(failure);
+    }
     match step {
         Step::Reach => reach(heard),
+        Step::Protect => protect(heard),
         Step::Upgrade => upgrade(heard),
         Step::Connect => connect(heard),
         Step::Subscribe => subscribe(heard),
@@ -35,6 +40,49 @@ fn reach(heard: &Heard) -> Vec<&'static str> {
     }
 }
 
+/// Of TLS, with either address.
+fn handshake(failure: &HandshakeFailure) -> Vec<&'static str> {
+    match failure {
+        HandshakeFailure::UnknownAuthority => vec![
+            "--ca-file: whose signature it is, or that very certificate; without it only whom the system trusts is believed",
+            "--config: without --ca-file, who shows the certificate that it names for the listener is believed too",
+            "a proxy in between that shows a certificate of its own",
+        ],
+        HandshakeFailure::OtherName { .. } => vec![
+            "the host of the address: call it by a name of the certificate",
+            "the certificate: it lacks the name of the address (subjectAltName)",
+            "--ca-file with that very certificate, for an address that none can name: names are not looked at then",
+        ],
+        HandshakeFailure::Expired => {
+            vec!["its renewal: docs/runbooks/ClarionCertExpiry.md", "the clock of this machine"]
+        }
+        HandshakeFailure::NotYetValid => {
+            vec!["the clock of this machine, and that of who made the certificate"]
+        }
+        HandshakeFailure::NotTls => vec![
+            "the address: ws:// and http:// where TLS ends before the node",
+            "the port: it may be the other listener's",
+        ],
+        HandshakeFailure::WantsCertificate => vec![
+            "internal.tls.client_ca_file of the node: --config has to name a certificate that it has signed, in internal.tls",
+        ],
+        HandshakeFailure::Other(_) => vec![
+            "the certificate: `openssl s_client -connect HOST:PORT` shows it",
+            "whether the node is full or stops: it then ends handshakes at once (docs/tls.md)",
+        ],
+    }
+}
+
+fn protect(heard: &Heard) -> Vec<&'static str> {
+    match heard {
+        Heard::TheEnd => vec![
+            "whether the node is full or stops: it then ends handshakes at once (docs/tls.md)",
+            "the port in --url: what listens there may not speak TLS",
+        ],
+        _ => vec!["the port in --url: what listens there takes connections and says nothing"],
+    }
+}
+
 fn upgrade(heard: &Heard) -> Vec<&'static str> {
     match heard {
         Heard::Status(404, _) => vec![
@@ -45,21 +93,20 @@ fn upgrade(heard: &Heard) -> Vec<&'static str> {
         Heard::Status(403, _) => {
             vec!["client.allow_no_origin: this test sends no Origin, and the node wants one"]
         }
-        Heard::Status(400 | 426 | 200, _) => {
-            vec![
-                "a proxy in front that does not pass on `Upgrade: websocket` and `Connection: upgrade` in HTTP/1.1",
-            ]
-        }
+        Heard::Status(400 | 426 | 200, _) => vec![
+            "a proxy in front that does not pass on `Upgrade: websocket` and `Connection: upgrade` in HTTP/1.1",
+            "TLS: what listens there may want it: wss:// in --url",
+        ],
         Heard::Status(429 | 503, _) => vec![
             "whether the node is ready: `clarion health --ready`; one that is full or stops sends clients elsewhere",
             "docs/overload.md: what the code in the answer means",
         ],
         Heard::Status(502 | 504, _) => vec!["the proxy in front: it does not reach the node"],
         Heard::Status(301 | 302 | 307 | 308, _) => {
-            vec!["the proxy in front: it wants another address, or TLS, which this test does not speak"]
+            vec!["the proxy in front: it wants another address, or TLS: wss:// in --url"]
         }
         Heard::TheEnd | Heard::Nonsense => vec![
-            "TLS: what listens there may speak nothing else, and this test does not",
+            "TLS: what listens there may speak nothing else: wss:// in --url",
             "the port in --url: it may belong to another program",
         ],
         _ => vec!["the port in --url: what listens there takes connections and says nothing"],
@@ -134,7 +181,7 @@ fn publish(heard: &Heard) -> Vec<&'static str> {
             "the broker: a request waits for it, up to `api.timeout`",
         ],
         Heard::TheEnd | Heard::Nonsense => {
-            vec!["--publish: what listens there may want TLS, or is another program"]
+            vec!["--publish: what listens there may want TLS, which is https://, or is another program"]
         }
         _ => vec!["the way to the host of --publish: routes and firewalls"],
     }
@@ -158,8 +205,15 @@ fn receive(heard: &Heard) -> Vec<&'static str> {
 mod tests {
     use super::*;
 
-    const STEPS: [Step; 6] =
-        [Step::Reach, Step::Upgrade, Step::Connect, Step::Subscribe, Step::Publish, Step::Receive];
+    const STEPS: [Step; 7] = [
+        Step::Reach,
+        Step::Protect,
+        Step::Upgrade,
+        Step::Connect,
+        Step::Subscribe,
+        Step::Publish,
+        Step::Receive,
+    ];
 
     #[test]
     fn there_is_advice_for_whatever_is_heard_at_any_step() {
@@ -183,6 +237,8 @@ mod tests {
             (Step::Reach, Heard::ConnectionRefused, "runs"),
             (Step::Upgrade, Heard::Status(404, String::new()), "internal"),
             (Step::Upgrade, Heard::TheEnd, "TLS"),
+            (Step::Protect, Heard::Handshake(HandshakeFailure::UnknownAuthority), "--ca-file"),
+            (Step::Publish, Heard::Handshake(HandshakeFailure::NotTls), "http://"),
             (Step::Connect, Heard::Close(3500, String::new()), "secret"),
             (Step::Subscribe, Heard::Error(103, String::new()), "caps"),
             (Step::Publish, Heard::Status(401, String::new()), "API key"),

@@ -4,11 +4,15 @@ use std::io;
 use serde_json::Value;
 use tokio_tungstenite::tungstenite;
 
+use crate::tls::client::HandshakeFailure;
+
 /// One step of the way, in their order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Step {
     /// A connection to the public port.
     Reach,
+    /// The handshake of TLS, where the address wants it.
+    Protect,
     /// Its upgrade to a WebSocket.
     Upgrade,
     /// The command `connect`, with the token.
@@ -25,6 +29,7 @@ impl Step {
     pub(super) fn name(self) -> &'static str {
         match self {
             Self::Reach => "reach",
+            Self::Protect => "tls",
             Self::Upgrade => "upgrade",
             Self::Connect => "connect",
             Self::Subscribe => "subscribe",
@@ -45,6 +50,8 @@ pub(super) enum Heard {
     ConnectionRefused,
     /// The end of the connection.
     TheEnd,
+    /// Nothing came of the handshake of TLS.
+    Handshake(HandshakeFailure),
     /// What the network says.
     Network(String),
     /// An HTTP status, and why.
@@ -64,6 +71,7 @@ impl fmt::Display for Heard {
             Self::NoSuchHost => formatter.write_str("there is no host of that name"),
             Self::ConnectionRefused => formatter.write_str("connection refused"),
             Self::TheEnd => formatter.write_str("the connection was ended"),
+            Self::Handshake(failure) => failure.fmt(formatter),
             Self::Network(error) => formatter.write_str(error),
             Self::Status(status, reason) if reason.is_empty() => write!(formatter, "HTTP status {status}"),
             Self::Status(status, reason) => write!(formatter, "HTTP status {status}: {reason}"),
@@ -76,6 +84,9 @@ impl fmt::Display for Heard {
 
 impl From<io::Error> for Heard {
     fn from(error: io::Error) -> Self {
+        if let Some(failure) = HandshakeFailure::of(&error) {
+            return Self::Handshake(failure);
+        }
         match error.kind() {
             io::ErrorKind::ConnectionRefused => Self::ConnectionRefused,
             io::ErrorKind::TimedOut | io::ErrorKind::WouldBlock => Self::Nothing,

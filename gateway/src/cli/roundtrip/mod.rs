@@ -14,17 +14,19 @@ use std::time::{Duration, Instant, SystemTime};
 use anyhow::{Context as _, anyhow};
 use clap::Args;
 use serde_json::{Value, json};
-use tokio::net::TcpStream;
-use tokio_tungstenite::tungstenite::http::Uri;
 use uuid::Uuid;
 
 use self::heard::{Heard, Step};
 use self::socket::Socket;
+use super::call::Listener;
 use super::output::Output;
-use super::{ConfigFile, Failure, call};
+use super::protected::{self, Trusted};
+use super::target::{self, Target};
+use super::{ConfigFile, Failure};
 use crate::auth;
 use crate::config::{Algorithm, Config, Scope, Token};
 use crate::model::Secret;
+use crate::tls::client::Connector;
 
 /// Where a node has its native protocol.
 const PATH: &str = "/connection/websocket";
@@ -38,7 +40,8 @@ const STEP_WIDTH: usize = 10;
 #[command(after_help = "Example:\n  clarion test --url ws://127.0.0.1:8000 --publish http://127.0.0.1:9000 \
     --config clarion.yaml\n  \
     clarion test --url ws://clarion:8000 --publish http://clarion-internal:9000 \\\n    \
-    --token-secret-file /run/secrets/token --api-key-file /run/secrets/api-key\n\n\
+    --token-secret-file /run/secrets/token --api-key-file /run/secrets/api-key\n  \
+    clarion test --url wss://ws.example.com --publish https://10.0.0.7:9000 --ca-file ca.pem --config clarion.yaml\n\n\
     With several nodes behind both addresses the publication may go from one to another: that is the point.\n\
     Exit code 0: it came back. 1: a step failed. 2: used wrongly, or bad configuration.")]
 pub(super) struct RoundTrip {
@@ -48,6 +51,8 @@ pub(super) struct RoundTrip {
     /// The internal listener of a node; by default where the configuration says.
     #[arg(long, value_name = "HTTP_URL")]
     publish: Option<String>,
+    #[command(flatten)]
+    trusted: Trusted,
     /// A file with the API key; by default CLARION_API_KEY, or the first of the configuration that may publish.
     #[arg(long, value_name = "FILE")]
     api_key_file: Option<PathBuf>,
@@ -77,12 +82,10 @@ pub(super) struct RoundTrip {
 
 /// Where to go and what to show there.
 struct Plan {
-    /// The WebSocket, and host and port of it.
-    url: String,
-    host: String,
-    port: u16,
-    /// The method of the API.
+    target: Target,
+    /// The method of the API, and who shakes hands with it.
     api: String,
+    api_tls: Option<Connector>,
     api_key: Option<Secret>,
     token: Secret,
 }
@@ -108,18 +111,15 @@ impl RoundTrip {
 
     fn plan(&self) -> Result<Plan, Failure> {
         let config = self.file.load_or_default()?;
-        let url = self.url.clone().unwrap_or_else(|| format!("ws://{}", call::public_address(&config)));
-        let api =
-            self.publish.clone().unwrap_or_else(|| format!("http://{}", call::internal_address(&config)));
-        let target = address(&url, "ws").context("--url").map_err(Failure::Usage)?;
-        let api = address(&api, "http").context("--publish").map_err(Failure::Usage)?;
-        let path = if target.path() == "/" { PATH } else { target.path() };
-        let host = target.host().unwrap_or_default().trim_matches(['[', ']']).to_owned();
+        let public = Listener::public(self.url.as_deref(), &config);
+        let internal = Listener::internal(self.publish.as_deref(), &config);
+        let target = Target::new(&public, &self.trusted).context("--url").map_err(Failure::Usage)?;
+        target::address(&internal.base, "http").context("--publish").map_err(Failure::Usage)?;
+        let api_tls = internal.connector(&self.trusted).context("--publish").map_err(Failure::Usage)?;
         Ok(Plan {
-            url: format!("ws://{}{path}", target.authority().map_or("", |authority| authority.as_str())),
-            host,
-            port: target.port_u16().unwrap_or(80),
-            api: format!("{}/api/publish", api.to_string().trim_end_matches('/')),
+            target,
+            api: format!("{}/api/publish", internal.base),
+            api_tls,
             api_key: self.api_key(&config).map_err(Failure::Usage)?,
             token: self.signed(&config).map_err(Failure::Usage)?,
         })
@@ -171,9 +171,15 @@ impl RoundTrip {
     }
 
     async fn walk(&self, plan: &Plan, taken: &mut Vec<Taken>) -> Result<(), Failed> {
-        let reaching = async { Ok(TcpStream::connect((plan.host.as_str(), plan.port)).await?) };
+        let reaching = async { Ok(plan.target.reach().await?) };
         let stream = self.take(Step::Reach, reaching, taken).await?;
-        let mut socket = self.take(Step::Upgrade, Socket::upgrade(stream, &plan.url), taken).await?;
+        let protecting = async { Ok(plan.target.protect(stream).await?) };
+        let stream = match plan.target.is_protected() {
+            true => self.take(Step::Protect, protecting, taken).await?,
+            false => protecting.await.map_err(|heard| Failed(Step::Protect, heard))?,
+        };
+        let url = plan.target.url(PATH);
+        let mut socket = self.take(Step::Upgrade, Socket::upgrade(stream, &url), taken).await?;
         let connect = json!({"connect": {"token": plan.token.expose(), "name": "clarion-test"}});
         self.take(Step::Connect, socket.call(connect), taken).await?;
         let subscribe = json!({"subscribe": {"channel": self.channel}});
@@ -210,7 +216,8 @@ impl RoundTrip {
     async fn publish(&self, plan: &Plan, data: &Value) -> Result<(), Heard> {
         let request = json!({"channel": self.channel, "data": data}).to_string();
         let (url, key, timeout) = (plan.api.clone(), plan.api_key.clone(), self.timeout);
-        let posting = tokio::task::spawn_blocking(move || post(&url, key.as_ref(), request, timeout));
+        let tls = plan.api_tls.clone();
+        let posting = tokio::task::spawn_blocking(move || post(&url, tls, key.as_ref(), request, timeout));
         posting.await.unwrap_or(Err(Heard::Nonsense))
     }
 
@@ -235,18 +242,6 @@ async fn first_failure(
     }
 }
 
-/// An address of the `scheme`, without TLS.
-fn address(text: &str, scheme: &str) -> anyhow::Result<Uri> {
-    let uri: Uri = text.parse().with_context(|| format!("`{text}` is no address"))?;
-    match uri.scheme_str() {
-        Some(found) if found == scheme && uri.host().is_some_and(|host| !host.is_empty()) => Ok(uri),
-        Some(found) if found == format!("{scheme}s") => Err(anyhow!(
-            "{found}:// is not spoken by this command: give the address of a node, {scheme}://HOST:PORT"
-        )),
-        _ => Err(anyhow!("must be {scheme}://HOST:PORT")),
-    }
-}
-
 fn read_secret(file: &Path) -> anyhow::Result<Secret> {
     let text = fs::read_to_string(file).with_context(|| format!("{} cannot be read", file.display()))?;
     let text = text.trim_end();
@@ -254,9 +249,15 @@ fn read_secret(file: &Path) -> anyhow::Result<Secret> {
 }
 
 /// Publishes; blocks the thread.
-fn post(url: &str, key: Option<&Secret>, request: String, timeout: Duration) -> Result<(), Heard> {
+fn post(
+    url: &str,
+    tls: Option<Connector>,
+    key: Option<&Secret>,
+    request: String,
+    timeout: Duration,
+) -> Result<(), Heard> {
     let config = ureq::Agent::config_builder().timeout_global(Some(timeout)).http_status_as_error(false);
-    let agent: ureq::Agent = config.build().into();
+    let agent = protected::agent(config.build(), tls);
     let mut posting = agent.post(url);
     if let Some(key) = key {
         posting = posting.header("X-API-Key", key.expose());
@@ -302,22 +303,6 @@ fn as_json(taken: &[Taken], failed: Option<&Failed>) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn addresses_are_of_their_scheme_and_without_tls() {
-        assert_eq!(address("ws://h:8000", "ws").unwrap().port_u16(), Some(8000));
-        assert!(address("ws://[::1]:8000/x", "ws").is_ok());
-        for (bad, words) in [
-            ("wss://h:8000", "not spoken"),
-            ("http://h", "must be ws://"),
-            ("h:8000", "must be ws://"),
-            ("", "is no address"),
-            ("ws://", "is no address"),
-        ] {
-            let error = address(bad, "ws").unwrap_err().to_string();
-            assert!(error.contains(words), "{bad}: {error}");
-        }
-    }
 
     #[test]
     fn what_was_done_is_told_and_what_to_look_at() {

@@ -2,15 +2,15 @@ use std::collections::VecDeque;
 
 use futures_util::{SinkExt as _, StreamExt as _};
 use serde_json::{Value, json};
-use tokio::net::TcpStream;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::{WebSocketStream, client_async};
 
+use super::super::target::Stream;
 use super::heard::Heard;
 
 /// A client of the native protocol that says one thing at a time.
 pub(super) struct Socket {
-    stream: WebSocketStream<TcpStream>,
+    stream: WebSocketStream<Box<dyn Stream>>,
     /// What came in one frame and was not looked at yet.
     lines: VecDeque<Value>,
     last_id: u32,
@@ -18,7 +18,7 @@ pub(super) struct Socket {
 
 impl Socket {
     /// Asks for a WebSocket at `url` on a connection to its host.
-    pub(super) async fn upgrade(stream: TcpStream, url: &str) -> Result<Self, Heard> {
+    pub(super) async fn upgrade(stream: Box<dyn Stream>, url: &str) -> Result<Self, Heard> {
         let (stream, _response) = client_async(url, stream).await?;
         Ok(Self { stream, lines: VecDeque::new(), last_id: 0 })
     }

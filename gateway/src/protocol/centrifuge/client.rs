@@ -23,7 +23,8 @@ pub struct Client {
 
 #[derive(Debug)]
 enum Stage {
-    Handshake(Handshake),
+    /// Boxed, so that it leaves no room behind.
+    Handshake(Box<Handshake>),
     Open(Box<Session>),
     /// Told to go: whatever it still says is not heard.
     Refused,
@@ -42,14 +43,14 @@ struct Handshake {
 impl Client {
     /// A conversation with `client`; `identity` is what the token of the HTTP handshake established.
     pub fn new(context: Arc<Context>, codec: Codec, client: ClientId, identity: Option<Identity>) -> Self {
-        Self { codec, stage: Stage::Handshake(Handshake { context, codec, client, identity }) }
+        Self { codec, stage: Stage::Handshake(Box::new(Handshake { context, codec, client, identity })) }
     }
 
     fn on_command(&mut self, command: Result<Command, Malformed>, effects: &mut Vec<Effect>) {
         match (&mut self.stage, command) {
             (Stage::Refused, _) => {}
             (Stage::Handshake(handshake), Ok(command)) => {
-                let handshake = handshake.clone();
+                let handshake = Handshake::clone(handshake);
                 self.stage = handshake.on_command(command, effects);
             }
             (Stage::Handshake(_), Err(_)) => self.stage = refuse(CloseReason::BadRequest, effects),

@@ -201,7 +201,7 @@ impl Admission {
             }
             Reason::InternalConnectionsMax | Reason::AddressRate => rand::random_range(NO_PLACE_SECONDS),
             Reason::AddressConnectionsMax => rand::random_range(NO_PLACE_OF_ADDRESS_SECONDS),
-            Reason::Tls | Reason::TlsRequired => 0,
+            Reason::HeaderTimeout | Reason::Tls | Reason::TlsRequired => 0,
         };
         self.refused(Refusal { reason, retry_after })
     }

@@ -30,6 +30,9 @@ pub enum Reason {
     /// The internal listener has as many connections as it may.
     #[error("too many connections at a time")]
     InternalConnectionsMax,
+    /// The head of its request did not come in time.
+    #[error("the head of the request did not come in time")]
+    HeaderTimeout,
     /// It does not speak TLS to a listener of TLS, or not well enough.
     #[error("this port speaks TLS: use https or wss")]
     Tls,
@@ -50,6 +53,7 @@ impl Reason {
             Self::AddressRate => "address_rate",
             Self::AddressConnectionsMax => "address_connections_max",
             Self::InternalConnectionsMax => "internal_connections_max",
+            Self::HeaderTimeout => "header_timeout",
             Self::Tls => "tls",
             Self::TlsRequired => "tls_required",
         }
@@ -62,6 +66,7 @@ impl Reason {
 
     fn status(self) -> StatusCode {
         match self {
+            Self::HeaderTimeout => StatusCode::REQUEST_TIMEOUT,
             Self::Tls => StatusCode::BAD_REQUEST,
             Self::TlsRequired => StatusCode::FORBIDDEN,
             _ if self.is_of_address() => StatusCode::TOO_MANY_REQUESTS,

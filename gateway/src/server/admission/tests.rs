@@ -133,7 +133,7 @@ async fn who_waits_is_counted_until_its_turn_or_until_it_is_gone() {
     let limits = Limits { handshakes_per_second: 2, ..limits() };
     let admission = Admission::new(limits, Arc::clone(&metrics));
     let waiting = || {
-        let text = String::from_utf8(metrics.render(0, 0, 0)).unwrap();
+        let text = String::from_utf8(metrics.render(0)).unwrap();
         let line = text.lines().find(|line| line.starts_with("clarion_handshakes_waiting ")).unwrap();
         line.rsplit_once(' ').unwrap().1.parse::<u32>().unwrap()
     };
@@ -159,7 +159,7 @@ fn who_comes_to_a_node_that_stops_is_told_to_try_another_at_once() {
 
 #[test]
 fn every_reason_is_a_series_that_starts_at_zero() {
-    let text = String::from_utf8(Metrics::new().render(0, 0, 0)).unwrap();
+    let text = String::from_utf8(Metrics::new().render(0)).unwrap();
     for reason in [
         Reason::Stopping,
         Reason::Rate,

@@ -1,6 +1,7 @@
 //! Publishing: to one channel, to many, and in runs.
 
 use std::collections::HashMap;
+use std::time::Instant;
 
 use tokio::task::coop::consume_budget;
 
@@ -8,7 +9,7 @@ use super::call::Publish;
 use super::reply::{Answer, Failure};
 use super::{Api, payload};
 use crate::broker::{Draft, PublishOptions, Published};
-use crate::metrics::Source;
+use crate::metrics::{Origin, Source};
 use crate::model::{Channel, ClientId, Publication};
 
 /// Publications that go to one channel in one piece.
@@ -80,12 +81,17 @@ impl Api {
         drafts: Vec<Draft>,
         skip_history: bool,
     ) -> Result<Vec<Published>, Failure> {
-        let options = self.context.authority.publish_options(channel);
+        let (options, namespace) = self.context.authority.publish_options(channel);
+        let origin = Origin { source: Source::Api, namespace };
         let retention = options.retention.filter(|_| !skip_history);
-        let published = self.node.publish(channel, drafts, PublishOptions { retention, ..options }).await?;
+        let (metrics, count, started_at) = (self.node.metrics(), drafts.len(), Instant::now());
+        let published = self.node.publish(channel, drafts, PublishOptions { retention, ..options }).await;
+        metrics.publish_answered(origin, started_at.elapsed());
+        let published =
+            published.inspect_err(|error| metrics.publications_failed(origin, error.label(), count))?;
         let count = published.iter().filter(|published| !published.is_suppressed).count();
-        self.node.metrics().publications_received(Source::Api, count);
-        self.node.metrics().publications_suppressed(published.len() - count);
+        metrics.publications_received(origin, count);
+        metrics.publications_suppressed(published.len() - count);
         Ok(published)
     }
 

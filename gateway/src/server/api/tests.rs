@@ -11,7 +11,7 @@ use tower::ServiceExt;
 use super::*;
 use crate::auth::Authority;
 use crate::broker::MemoryBroker;
-use crate::config::{ApiKey, Channels, Scope};
+use crate::config::{ApiKey, Channels, NamespaceId, Scope};
 use crate::metrics::Metrics;
 use crate::model::{Channel, ClientId, CloseReason, Secret, UserId};
 use crate::node::{
@@ -69,7 +69,9 @@ impl Backend {
     }
 
     fn with_inbox(config: config::Api, inbox_bytes_max: usize) -> Self {
-        let metrics = Arc::new(Metrics::new());
+        let kept = json!({"name": "kept", "history_size": 5, "history_ttl": "60s"});
+        let section = serde_json::from_value(json!({"namespaces": [{"name": "chat"}, kept]})).unwrap();
+        let metrics = Arc::new(Metrics::of_namespaces(&section));
         let dispatch = Dispatch::new(1, inbox_bytes_max, Arc::clone(&metrics));
         let broker = Arc::new(MemoryBroker::new(Arc::clone(&dispatch) as _));
         let backends = Backends {
@@ -79,8 +81,6 @@ impl Backend {
             cluster: crate::cluster::Options::alone(Arc::default()),
         };
         let node = Node::new("one".into(), dispatch, backends, Arc::clone(&metrics), Handle::current());
-        let kept = json!({"name": "kept", "history_size": 5, "history_ttl": "60s"});
-        let section = serde_json::from_value(json!({"namespaces": [{"name": "chat"}, kept]})).unwrap();
         let authority = Authority::new(&config::Client::default(), Channels::new(&section), 255).unwrap();
         let ping_interval = Duration::ZERO;
         let context = Arc::new(Context {
@@ -99,7 +99,8 @@ impl Backend {
 
     async fn with_subscriber(mut self, channel: &str) -> Self {
         let channel = Channel::parse(channel, 255).unwrap();
-        self.interests.push(self.node.subscribe(ShardId::new(0), channel).await.unwrap());
+        let subscribing = self.node.subscribe(ShardId::new(0), channel, NamespaceId::NONE);
+        self.interests.push(subscribing.await.unwrap());
         self
     }
 
@@ -148,8 +149,14 @@ impl Backend {
         self.control().is_none() && self.delivered().is_empty()
     }
 
+    /// Whether so many publications to channels of `namespace` were accepted.
+    fn received(&self, namespace: &str, count: usize) -> bool {
+        let labels = format!(r#"{{channel_namespace="{namespace}",source="api"}}"#);
+        self.has_metric(&format!("clarion_publications_received_total{labels} {count}"))
+    }
+
     fn has_metric(&self, line: &str) -> bool {
-        let text = String::from_utf8(self.node.metrics().render(0, 0, 0)).unwrap();
+        let text = String::from_utf8(self.node.metrics().render(0)).unwrap();
         text.lines().any(|other| other == line)
     }
 }

@@ -194,3 +194,64 @@ async fn other_verbs_kinds_and_sizes_have_their_statuses() {
         assert_eq!(answer["status"], status.as_u16());
     }
 }
+
+/// What a request can come to, but for another verb: that is none of an operation.
+const PROBLEMS: [StatusCode; 8] = [
+    StatusCode::BAD_REQUEST,
+    StatusCode::UNAUTHORIZED,
+    StatusCode::FORBIDDEN,
+    StatusCode::REQUEST_TIMEOUT,
+    StatusCode::PAYLOAD_TOO_LARGE,
+    StatusCode::UNSUPPORTED_MEDIA_TYPE,
+    StatusCode::SERVICE_UNAVAILABLE,
+    StatusCode::INSUFFICIENT_STORAGE,
+];
+
+#[tokio::test]
+async fn the_description_has_every_route_and_every_answer() {
+    let backend = Backend::new();
+    let request = Request::get("/openapi.json").body(Body::empty()).unwrap();
+    let (status, headers, text) = backend.send_to(request).await;
+    assert_eq!(
+        (status, &headers[header::CONTENT_TYPE]),
+        (StatusCode::OK, &"application/json".parse().unwrap())
+    );
+    let openapi: Value = serde_json::from_str(&text).unwrap();
+    let paths = openapi["paths"].as_object().unwrap();
+    let routes = regex::Regex::new(r#"\.route\("(/v1/[^"]+)""#).unwrap();
+    let routes: Vec<_> =
+        routes.captures_iter(include_str!("../v1.rs")).map(|found| found[1].to_owned()).collect();
+    assert_eq!(paths.keys().cloned().collect::<Vec<_>>(), routes);
+    for (path, operations) in paths {
+        for (verb, operation) in operations.as_object().unwrap() {
+            let request = Request::builder().method(&*verb.to_uppercase()).uri(path);
+            let (status, ..) = backend.send_to(request.body(Body::empty()).unwrap()).await;
+            assert_eq!(status, StatusCode::UNAUTHORIZED, "{verb} {path} is served, to who has a key");
+            let described =
+                operation["responses"].as_object().unwrap().keys().filter(|status| status.as_str() >= "400");
+            let known: Vec<_> = PROBLEMS.iter().map(|status| status.as_str()).collect();
+            assert_eq!(described.collect::<Vec<_>>(), known);
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_description_has_the_fields_that_there_are_and_its_examples_are_taken() {
+    let backend = Backend::new();
+    let openapi: Value = serde_json::from_str(OPENAPI).unwrap();
+    let fields = openapi["components"]["schemas"]["Revocation"]["properties"].as_object().unwrap();
+    let unknown = backend.detail(r#"{"nothing":1}"#).await;
+    for field in fields.keys() {
+        assert!(unknown.contains(&format!("`{field}`")), "{unknown} lacks {field}");
+    }
+    assert_eq!(unknown.matches('`').count() / 2, fields.len() + 1, "{unknown}");
+    let content = &openapi["paths"]["/v1/revocations"]["post"]["requestBody"]["content"];
+    let examples = content["application/json"]["examples"].as_object().unwrap();
+    assert!(examples.len() > 2);
+    for (name, example) in examples {
+        let (status, answer) = backend.revoke(&example["value"]).await;
+        assert_eq!(status, StatusCode::CREATED, "{name}: {answer}");
+        assert!(answer.as_object().unwrap().keys().all(|field| fields.contains_key(field)), "{answer}");
+        assert!(answer["expire_at"].is_u64(), "{answer}");
+    }
+}

@@ -71,7 +71,7 @@ impl Client {
 
     fn connect(bed: &Bed) -> Connection {
         let link = Rc::new(Link::new(ClientId::random()));
-        let entry = Entry { sink: Sink::Queued, blocked: true.into(), link: Rc::clone(&link) };
+        let entry = Entry { sink: Sink::Protected, blocked: true.into(), link: Rc::clone(&link) };
         let key = bed.shard().table.borrow_mut().insert(entry);
         Connection { key, link, operation: None }
     }

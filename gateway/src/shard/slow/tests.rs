@@ -27,12 +27,12 @@ struct Peer {
 
 impl Peer {
     fn new(bench: &Bench) -> Self {
-        Self::with(bench, Sink::Queued)
+        Self::with(bench, Sink::Protected)
     }
 
     fn with(bench: &Bench, sink: Sink) -> Self {
         let link = Rc::new(Link::new(ClientId::random()));
-        let blocked = matches!(sink, Sink::Queued).into();
+        let blocked = matches!(sink, Sink::Protected).into();
         let key = bench.shard.table.borrow_mut().insert(Entry { sink, blocked, link: Rc::clone(&link) });
         Self { key, link, taken: Vec::new() }
     }
@@ -141,7 +141,7 @@ async fn publish_with(
 }
 
 fn metric(bench: &Bench, name: &str) -> usize {
-    let text = String::from_utf8(bench.shard.metrics.render(0, 0, 0)).unwrap();
+    let text = String::from_utf8(bench.shard.metrics.render(0)).unwrap();
     let line = text.lines().find(|line| line.starts_with(&format!("clarion_{name} "))).unwrap();
     line.rsplit(' ').next().unwrap().parse().unwrap()
 }
@@ -232,7 +232,7 @@ async fn what_is_not_of_the_channel_stays_and_closes_the_connection_if_it_does_n
         assert_eq!(bench.shard.offer(peer.key, &bench.shard.ping(Heartbeat::Text("{}"))), Offer::Queued);
     }
     publish(&mut bench, "b", (500..520).map(publication)).await;
-    assert_eq!(peer.link.closing(), Some(CloseReason::SlowConsumer));
+    assert_eq!(peer.link.closing(), Some(&CloseReason::SlowConsumer));
 }
 
 #[tokio::test]

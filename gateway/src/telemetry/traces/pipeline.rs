@@ -211,7 +211,7 @@ mod tests {
 
     #[track_caller]
     fn assert_dropped(metrics: &Metrics, reason: &str) {
-        let text = String::from_utf8(metrics.render(0, 0, 0)).unwrap();
+        let text = String::from_utf8(metrics.render(0)).unwrap();
         let line = format!("clarion_spans_dropped_total{{reason=\"{reason}\"}} 3");
         assert!(text.contains(&line), "{text}");
     }

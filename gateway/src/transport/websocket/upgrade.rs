@@ -7,7 +7,6 @@ use std::sync::Arc;
 use axum::body::Bytes;
 use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
-use rustix::net::sockopt;
 use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
 
@@ -38,21 +37,15 @@ impl fmt::Debug for Acceptance {
 /// Takes the socket back from HTTP, with what the client sent after the head, and gives it to `shard`.
 ///
 /// Waits until the 101 is written. A client that is gone by then leaves nothing behind.
-pub async fn upgrade(
-    shard: Rc<Shard>,
-    upgrade: OnUpgrade,
-    acceptance: Acceptance,
-    send_buffer_bytes: usize,
-    permit: Option<Permit>,
-) {
+pub async fn upgrade(shard: Rc<Shard>, upgrade: OnUpgrade, acceptance: Acceptance, permit: Option<Permit>) {
     let client = ClientId::random();
     let conversation = (acceptance.0)(client);
-    if let Some((socket, unread)) = take_back(upgrade, send_buffer_bytes).await {
+    if let Some((socket, unread)) = take_back(upgrade).await {
         shard.take_in(Arrival { socket, unread, conversation, client, permit });
     }
 }
 
-async fn take_back(upgrade: OnUpgrade, send_buffer_bytes: usize) -> Option<(Socket, Bytes)> {
+async fn take_back(upgrade: OnUpgrade) -> Option<(Socket, Bytes)> {
     let upgraded: Upgraded = match upgrade.await {
         Ok(upgraded) => upgraded,
         Err(error) => {
@@ -69,10 +62,6 @@ async fn take_back(upgrade: OnUpgrade, send_buffer_bytes: usize) -> Option<(Sock
             (stream, Some(tls), parts.read_buf)
         }
     };
-    // The kernel's default would hide megabytes of a stalled client. A socket that is gone says so later.
-    if let Err(error) = sockopt::set_socket_send_buffer_size(&stream, send_buffer_bytes) {
-        tracing::debug!(%error, "could not bound the send buffer");
-    }
     let socket = match tls {
         None => Socket::from(stream),
         Some(tls) => Socket::protected(stream, tls),

@@ -43,7 +43,7 @@ impl Session {
             self.greet(&opening, Vec::new(), effects);
         } else {
             effects.push(Effect::Subscribe(all_wanted(&opening.admitted)));
-            self.pending = Some(Pending::Opening(opening));
+            self.pending = Some(Box::new(Pending::Opening(opening)));
         }
         Ok(())
     }
@@ -136,7 +136,7 @@ impl Session {
 
     /// Keeps commands waiting until [`opened`](Self::opened).
     pub fn hold(&mut self) {
-        self.pending = Some(Pending::Handshake);
+        self.pending = Some(Box::new(Pending::Handshake));
     }
 
     /// The subscriptions that the handshake asked for are made: what waited is carried out.

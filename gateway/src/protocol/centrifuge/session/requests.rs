@@ -7,6 +7,7 @@ use std::time::Instant;
 use super::{Answer, Pending, Refused, Session, Ticket};
 use crate::auth::{Refusal, TokenError};
 use crate::broker::Range;
+use crate::config::NamespaceId;
 use crate::model::{Channel, ClientInfo, CloseReason, Identity, Payload, Publication, RawJson};
 use crate::protocol::Effect;
 use crate::protocol::centrifuge::code;
@@ -21,10 +22,10 @@ impl Session {
         if request.kind != 0 {
             return Err(code::NOT_AVAILABLE.into());
         }
-        let subscribed = self.subscriptions.contains_key(request.channel.as_str());
+        let subscribed = self.subscriptions.contains(&request.channel);
         let channel = self.admit_publish(&request.channel, subscribed)?;
-        let effect = self.publication(channel, request.data.unwrap_or_else(Payload::empty))?;
-        Ok(Answer::Wait(Pending::Publish(ticket), effect))
+        let (effect, namespace) = self.publication(channel, request.data.unwrap_or_else(Payload::empty))?;
+        Ok(Answer::Wait(Pending::Publish { ticket, namespace }, effect))
     }
 
     /// Whether the client may publish to the channel called `name`, given whether it subscribes to it.
@@ -37,18 +38,16 @@ impl Session {
         Ok(channel)
     }
 
-    /// Publishes `data` as this client, if the channel takes such data.
-    fn publication(&self, channel: Channel, data: Payload) -> Result<Effect, Refused> {
+    /// Publishes `data` as this client, if the channel, whose namespace this answers too, takes such data.
+    fn publication(&self, channel: Channel, data: Payload) -> Result<(Effect, NamespaceId), Refused> {
         let authority = &self.context.authority;
         if !authority.data_format(&channel).admits(&data) {
             return Err(code::BAD_REQUEST.into());
         }
-        let chan_info =
-            self.subscriptions.get(&channel).and_then(|subscription| subscription.info().cloned());
-        let info = Some(Box::new(self.info(chan_info)));
+        let info = Some(Box::new(self.info(self.chan_info(&channel))));
         let publication = Publication { info, ..Publication::of(data) };
-        let options = authority.publish_options(&channel);
-        Ok(Effect::Publish(channel, publication, options))
+        let (options, namespace) = authority.publish_options(&channel);
+        Ok((Effect::Publish(channel, publication, options), namespace))
     }
 
     /// This client as others see it.
@@ -63,12 +62,12 @@ impl Session {
 
     /// Publishes without a command; in its manner an error cannot be told but by closing.
     pub(super) fn publish_data(&mut self, channel: &Channel, data: Payload, effects: &mut Vec<Effect>) {
-        let subscribed = self.subscriptions.contains_key(channel);
+        let subscribed = self.subscriptions.contains(channel.as_str());
         let admitted = self.context.authority.may_publish(&self.identity, channel, subscribed);
         match admitted.map_err(Refused::from).and_then(|()| self.publication(channel.clone(), data)) {
-            Ok(effect) => {
+            Ok((effect, namespace)) => {
                 let ticket = Ticket { id: 0, name: "publish", started_at: Instant::now() };
-                self.pending = Some(Pending::Publish(ticket));
+                self.pending = Some(Box::new(Pending::Publish { ticket, namespace }));
                 effects.push(effect);
             }
             Err(Refused::Error(code::BAD_REQUEST)) => self.close(CloseReason::BadRequest, effects),
@@ -91,7 +90,11 @@ impl Session {
         if !authority.has_presence(&channel) {
             return Err(code::NOT_AVAILABLE.into());
         }
-        authority.may_see_presence(&self.identity, &channel, self.subscriptions.contains_key(&channel))?;
+        authority.may_see_presence(
+            &self.identity,
+            &channel,
+            self.subscriptions.contains(channel.as_str()),
+        )?;
         Ok(Answer::Wait(Pending::Presence(ticket), effect(channel)))
     }
 
@@ -102,7 +105,11 @@ impl Session {
         let authority = &self.context.authority;
         let channel = authority.channel(&request.channel)?;
         let retention = authority.retention(&channel).ok_or(code::NOT_AVAILABLE)?;
-        authority.may_read_history(&self.identity, &channel, self.subscriptions.contains_key(&channel))?;
+        authority.may_read_history(
+            &self.identity,
+            &channel,
+            self.subscriptions.contains(channel.as_str()),
+        )?;
         let since = request.since.as_ref().map(|since| since.offset);
         if request.reverse && since == Some(0) {
             return Err(code::BAD_REQUEST.into());
@@ -146,15 +153,19 @@ impl Session {
         let is_seen_otherwise = identity.info != self.identity.info;
         self.identity = identity;
         if is_seen_otherwise {
-            effects.extend(self.subscriptions.keys().map(|channel| self.appearance(channel)));
+            effects.extend(self.subscriptions.iter().map(|(channel, _)| self.appearance(channel)));
         }
         effects
     }
 
     /// Others see the client as it is now in `channel`.
     pub(super) fn appearance(&self, channel: &Channel) -> Effect {
-        let chan_info = self.subscriptions.get(channel).and_then(|subscription| subscription.info().cloned());
-        Effect::Appear(channel.clone(), Arc::new(self.info(chan_info)))
+        Effect::Appear(channel.clone(), Arc::new(self.info(self.chan_info(channel))))
+    }
+
+    /// What the subscription to `channel`, if there is one, shows of the client.
+    fn chan_info(&self, channel: &Channel) -> Option<RawJson> {
+        self.subscriptions.get(channel.as_str()).and_then(|(_, subscription)| subscription.info().cloned())
     }
 }
 

@@ -46,7 +46,7 @@ struct Details {
 }
 
 impl Subscription {
-    fn new(side: Side, grant: &SubscriptionGrant) -> Self {
+    pub(super) fn new(side: Side, grant: &SubscriptionGrant) -> Self {
         let is_plain = grant.info.is_none() && grant.expires_at.is_none();
         let details = || Box::new(Details { info: grant.info.clone(), expires_at: grant.expires_at });
         Self { side, details: (!is_plain).then(details) }
@@ -151,7 +151,7 @@ impl Session {
     /// The channel called `name`, if there is room for it beside `more`.
     fn vacant(&self, name: &str, more: usize) -> Result<Channel, Refused> {
         let channel = self.context.authority.channel(name)?;
-        if self.subscriptions.contains_key(&channel) {
+        if self.subscriptions.contains(channel.as_str()) {
             return Err(code::ALREADY_SUBSCRIBED.into());
         }
         if self.subscriptions.len() + more >= self.context.channels_max {
@@ -211,6 +211,7 @@ impl Session {
             hears_notices: terms.hears_notices && self.manner != Manner::Data,
             entrant: is_seen.then(entrant),
             slow_consumer: terms.slow_consumer,
+            namespace: terms.namespace,
         };
         Admitted { wanted, begun, subscription }
     }
@@ -260,7 +261,7 @@ impl Session {
         since: Option<Since>,
         effects: &mut Vec<Effect>,
     ) {
-        if self.subscriptions.contains_key(&channel) {
+        if self.subscriptions.contains(channel.as_str()) {
             return;
         }
         if self.subscriptions.len() >= self.context.channels_max {
@@ -268,7 +269,7 @@ impl Session {
         }
         let admitted = self.prepare(channel, Wish { since, grant, ..Wish::of(Side::Server) });
         effects.push(Effect::Subscribe(vec![admitted.wanted.clone()]));
-        self.pending = Some(Pending::Enlist(Box::new(admitted)));
+        self.pending = Some(Box::new(Pending::Enlist(Box::new(admitted))));
     }
 
     /// The push that tells of it has no place for publications: those it caught up with follow as pushes.
@@ -296,7 +297,7 @@ impl Session {
         if request.channel.is_empty() {
             return Err(CloseReason::BadRequest.into());
         }
-        match self.subscriptions.remove_entry(request.channel.as_str()) {
+        match self.subscriptions.remove(&request.channel) {
             Some((channel, _)) => Ok(Answer::After(vec![Effect::Unsubscribe(channel)], Reply::Unsubscribe)),
             None => Ok(Answer::Reply(Reply::Unsubscribe)),
         }
@@ -304,7 +305,7 @@ impl Session {
 
     /// The server ends a subscription, whoever made it.
     pub(super) fn expel(&mut self, channel: &Channel, effects: &mut Vec<Effect>) {
-        if self.subscriptions.remove(channel).is_some() {
+        if self.subscriptions.remove(channel.as_str()).is_some() {
             effects.push(Effect::Unsubscribe(channel.clone()));
             self.tell(&Push::Unsubscribe(channel, Ended::ByServer), effects);
         }
@@ -317,7 +318,7 @@ impl Session {
 
     /// Ends a subscription that the client can begin anew; what it cannot begin anew ends with the connection.
     fn lose(&mut self, channel: &Channel, ended: Ended, otherwise: CloseReason, effects: &mut Vec<Effect>) {
-        let side = self.subscriptions.remove(channel).map(|subscription| subscription.side);
+        let side = self.subscriptions.remove(channel.as_str()).map(|(_, subscription)| subscription.side);
         if matches!(side, Some(Side::Client | Side::ClientWithToken)) && self.manner != Manner::Data {
             effects.push(Effect::Unsubscribe(channel.clone()));
             self.tell(&Push::Unsubscribe(channel, ended), effects);
@@ -334,7 +335,7 @@ impl Session {
         if request.kind != 0 {
             return Err(code::NOT_AVAILABLE.into());
         }
-        let known = self.subscriptions.get_key_value(request.channel.as_str());
+        let known = self.subscriptions.get(&request.channel);
         let (channel, subscription) = known.ok_or(code::PERMISSION_DENIED)?;
         if subscription.side != Side::ClientWithToken {
             return Err(CloseReason::BadRequest.into());
@@ -380,7 +381,7 @@ impl Session {
         if !std::mem::take(&mut self.expiries_changed) || is_closing {
             return;
         }
-        let ends = self.subscriptions.values().filter_map(Subscription::expires_at);
+        let ends = self.subscriptions.iter().filter_map(|(_, subscription)| subscription.expires_at());
         if let Some(first) = ends.min().and_then(|first| self.with_grace(first)) {
             effects.push(Effect::Remind(first));
         }

@@ -438,6 +438,28 @@ fn a_publish_that_fails_is_told_as_temporary() {
     assert!(!bench.is_closed());
 }
 
+#[test]
+fn what_becomes_of_publications_is_counted_by_namespace() {
+    let context = context(&config());
+    let metrics = std::sync::Arc::clone(&context.metrics);
+    let mut bench = Bench::new(|client| Client::new(context, Codec::Json, client, None));
+    bench.say(&connect(&token("ann")));
+    let ends = [Bench::succeed, Bench::succeed, Bench::fail, Bench::overload];
+    for (id, end) in (2..).zip(ends) {
+        bench.say(&publish(id, "open:a", &json!(1)));
+        end(&mut bench);
+    }
+    let text = String::from_utf8(metrics.render(0)).unwrap();
+    for line in [
+        r#"publications_received_total{channel_namespace="open",source="client"} 2"#,
+        r#"publications_failed_total{channel_namespace="open",reason="unavailable",source="client"} 1"#,
+        r#"publications_failed_total{channel_namespace="open",reason="busy",source="client"} 1"#,
+        r#"publish_duration_seconds_count{channel_namespace="open",source="client"} 4"#,
+    ] {
+        assert!(text.contains(&format!("\nclarion_{line}\n")), "{line} is not in {text}");
+    }
+}
+
 // Everything else
 
 #[test]

@@ -14,7 +14,7 @@ async fn a_publication_reaches_subscribers_as_it_was_written() {
         let expected = expected.unwrap_or(data).to_owned();
         assert_eq!(backend.delivered(), [("chat:a".into(), vec![expected])]);
     }
-    assert!(backend.has_metric(r#"clarion_publications_received_total{source="api"} 4"#));
+    assert!(backend.received("chat", 4));
     assert!(backend.has_metric(r#"clarion_api_requests_total{method="publish",outcome="ok"} 4"#));
 }
 
@@ -75,7 +75,7 @@ async fn a_publication_that_cannot_be_is_refused() {
     backend.assert_error("publish", &json!({"channel": "é", "data": 1}), BAD_REQUEST).await;
     backend.assert_error("publish", &json!({"channel": "x".repeat(256), "data": 1}), BAD_REQUEST).await;
     backend.assert_error("publish", &json!({"channel": "x:a", "data": 1}), UNKNOWN_CHANNEL).await;
-    assert!(backend.has_metric(r#"clarion_publications_received_total{source="api"} 0"#));
+    assert!(backend.received("without_namespace", 0));
     assert!(backend.has_metric(r#"clarion_api_requests_total{method="publish",outcome="107"} 6"#));
 }
 
@@ -101,7 +101,12 @@ async fn an_overloaded_node_says_when_to_come_back() {
     let body = json!({"commands": [publish("x:a"), publish("b"), publish("c"), publish("b")]});
     let replies = [UNKNOWN_CHANNEL, INTERNAL, INTERNAL, INTERNAL].map(failure);
     assert_eq!(backend.call("batch", &body).await, json!({ "replies": replies }));
-    assert!(backend.has_metric(r#"clarion_publications_received_total{source="api"} 1"#));
+    assert!(backend.received("without_namespace", 1));
+    let failed = r#"clarion_publications_failed_total{channel_namespace="without_namespace",reason="busy",source="api"}"#;
+    assert!(backend.has_metric(&format!("{failed} 5")));
+    let answered =
+        r#"clarion_publish_duration_seconds_count{channel_namespace="without_namespace",source="api"}"#;
+    assert!(backend.has_metric(&format!("{answered} 5")));
 }
 
 #[tokio::test]
@@ -112,7 +117,8 @@ async fn a_broadcast_answers_for_each_channel_in_order() {
     assert_eq!(backend.call("broadcast", &body).await, json!({"result": {"responses": responses}}));
     let payload = vec![r#"{"n":1}"#.to_owned()];
     assert_eq!(backend.delivered(), [("chat:b".into(), payload.clone()), ("a".into(), payload)]);
-    assert!(backend.has_metric(r#"clarion_publications_received_total{source="api"} 3"#));
+    assert!(backend.received("without_namespace", 2));
+    assert!(backend.received("chat", 1));
 }
 
 #[tokio::test]
