@@ -106,7 +106,7 @@ pub fn bind(address: SocketAddr, shared: bool, send_buffer_bytes: Option<usize>)
     // Linux hands both on to what is accepted: no system call for each.
     socket.set_nodelay(true)?;
     if let Some(bytes) = send_buffer_bytes {
-        rustix::net::sockopt::set_socket_send_buffer_size(&socket, bytes)?;
+        socket.set_send_buffer_size(u32::try_from(bytes).unwrap_or(u32::MAX))?;
     }
     socket.bind(address)?;
     socket.listen(BACKLOG)
@@ -369,7 +369,8 @@ mod tests {
             let (accepted, _) = accepted.unwrap();
             assert!(accepted.nodelay().unwrap(), "it does not wait for acknowledgements");
             // The kernel counts what it needs itself as well (socket(7)).
-            assert_eq!(rustix::net::sockopt::socket_send_buffer_size(&accepted).unwrap(), 2 * 8192);
+            let accepted = TcpSocket::from_std_stream(accepted.into_std().unwrap());
+            assert_eq!(accepted.send_buffer_size().unwrap(), 2 * 8192);
             drop(client.unwrap());
         }
     }

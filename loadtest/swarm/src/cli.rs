@@ -2,7 +2,20 @@
 //!
 //! 0: everything that was promised holds. 1: something does not, or the run failed. 2: it was used wrongly.
 
+mod burst;
+mod capacity;
+mod chat;
+mod connect;
+mod fan;
+mod idle;
+mod limits;
+mod load;
+mod merge;
 mod noon;
+mod rate;
+mod storm;
+mod telling;
+mod written;
 
 use std::ffi::OsString;
 use std::io::{self, Write as _};
@@ -10,6 +23,8 @@ use std::process::ExitCode;
 
 use anyhow::Error;
 use clap::{Parser, Subcommand};
+
+use self::written::written;
 
 /// A load generator whose clients check what they are given.
 #[derive(Debug, Parser)]
@@ -21,7 +36,16 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Connect(connect::Connect),
+    Idle(idle::Idle),
+    Fan(fan::Fan),
+    Rate(rate::Rate),
+    Burst(burst::Burst),
+    Storm(storm::Storm),
+    Chat(chat::Chat),
+    Capacity(capacity::Capacity),
     Noon(noon::Noon),
+    Merge(merge::Merge),
 }
 
 /// Why a command did not do what it was asked.
@@ -49,7 +73,16 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Err(error) => return show(&error),
     };
     let outcome = match parsed.command {
+        Command::Connect(connect) => connect.run(command),
+        Command::Idle(idle) => idle.run(command),
+        Command::Fan(fan) => fan.run(command),
+        Command::Rate(rate) => rate.run(command),
+        Command::Burst(burst) => burst.run(command),
+        Command::Storm(storm) => storm.run(command),
+        Command::Chat(chat) => chat.run(command),
+        Command::Capacity(capacity) => capacity.run(command),
         Command::Noon(noon) => noon.run(command),
+        Command::Merge(merge) => merge.run(),
     };
     match outcome {
         Ok(true) => ExitCode::SUCCESS,
@@ -70,30 +103,9 @@ fn complain(error: &Error, code: u8) -> ExitCode {
     ExitCode::from(code)
 }
 
-/// The command as it could be written in a shell again; of the program only its name.
-fn written(arguments: &[OsString]) -> String {
-    let words = arguments.iter().skip(1).map(|word| quoted(&word.to_string_lossy()));
-    std::iter::once("swarm".to_owned()).chain(words).collect::<Vec<_>>().join(" ")
-}
-
-fn quoted(word: &str) -> String {
-    let is_plain = |letter: char| letter.is_ascii_alphanumeric() || "-_=./,:+".contains(letter);
-    if !word.is_empty() && word.chars().all(is_plain) {
-        word.to_owned()
-    } else {
-        format!("'{}'", word.replace('\'', r"'\''"))
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_command_is_written_as_a_shell_reads_it() {
-        let words = ["/usr/bin/swarm", "noon", "--report", "it's a file.html", ""].map(OsString::from);
-        assert_eq!(written(&words), r"swarm noon --report 'it'\''s a file.html' ''");
-    }
 
     #[test]
     fn arguments_are_consistent() {

@@ -1,16 +1,14 @@
-use std::ffi::OsStr;
-use std::fs;
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, bail, ensure};
-use clap::{Args, ValueEnum, value_parser};
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use anyhow::{Context as _, Result, ensure};
+use clap::{Args, value_parser};
 use tempfile::TempDir;
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::Failure;
+use super::telling::Telling;
+use super::{Failure, limits};
 use crate::clock::Clock;
 use crate::noon::facts::Facts;
 use crate::noon::journal::Journal;
@@ -61,24 +59,11 @@ pub(super) struct Noon {
     /// Fail for a figure of time that is missed, too
     #[arg(long)]
     strict: bool,
-    /// Write a page with plots, one HTML file
-    #[arg(long, value_name = "FILE.html")]
-    report: Option<PathBuf>,
-    /// What to print
-    #[arg(long, value_enum, value_name = "FORMAT", default_value_t = Output::Text)]
-    output: Output,
+    #[command(flatten)]
+    telling: Telling,
     /// The binary of the gateway [default: `clarion` beside this program]
     #[arg(long, value_name = "PATH", env = "CLARION_BIN")]
     gateway: Option<PathBuf>,
-}
-
-/// What is printed on standard output at the end.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum Output {
-    /// A table
-    Text,
-    /// All that is known of the run
-    Json,
 }
 
 impl Noon {
@@ -88,7 +73,7 @@ impl Noon {
         let programs = self.prepare(&settings).map_err(Failure::Usage)?;
         let environment = Environment::of(&programs);
         let directory = tempfile::Builder::new().prefix("swarm-").tempdir().context("making a directory")?;
-        let journal = Journal::new(Clock::start(), self.output == Output::Text);
+        let journal = Journal::new(Clock::start(), self.telling.is_text());
         let facts = match play(&settings, programs, directory.path(), &journal) {
             Ok(Some(facts)) => facts,
             Ok(None) => {
@@ -132,25 +117,21 @@ impl Noon {
 
     /// What can be wrong is found before anything is started.
     fn prepare(&self, settings: &Settings) -> Result<Programs> {
-        if let Some(file) = &self.report {
-            check_report(file)?;
-        }
+        self.telling.check()?;
         let programs = Programs::find(self.gateway.as_deref())?;
-        raise_open_files(settings.clients)?;
+        // The load balancer, which inherits the limit, needs two for each client.
+        let needed = u64::try_from(settings.clients)? * 2 + 1000;
+        limits::raise_open_files(&format!("--clients {}", settings.clients), needed)?;
         Ok(programs)
     }
 
     fn tell(&self, report: &Report) -> Result<()> {
-        let text = match self.output {
-            Output::Text => table::text(report),
-            Output::Json => serde_json::to_string_pretty(report)? + "\n",
+        let text = if self.telling.is_text() {
+            table::text(report)
+        } else {
+            serde_json::to_string_pretty(report)? + "\n"
         };
-        // Whoever closed the output does not want to know.
-        let _: io::Result<()> = io::stdout().lock().write_all(text.as_bytes());
-        if let Some(file) = &self.report {
-            fs::write(file, page::html(report)).with_context(|| format!("writing {}", file.display()))?;
-        }
-        Ok(())
+        self.telling.write(&text, || page::html(report))
     }
 }
 
@@ -171,30 +152,6 @@ fn check(settings: &Settings) -> Result<()> {
     }
     // Delays are kept by the second.
     ensure!(*calm >= Duration::from_secs(2), "--calm: at least 2s, to have something to compare with");
-    Ok(())
-}
-
-fn check_report(file: &Path) -> Result<()> {
-    let is_html = file.extension().and_then(OsStr::to_str) == Some("html");
-    ensure!(is_html, "--report {}: the page is HTML, so its name must end with .html", file.display());
-    let parent = file.parent().filter(|parent| !parent.as_os_str().is_empty());
-    if let Some(parent) = parent.filter(|parent| !parent.is_dir()) {
-        bail!("--report {}: there is no directory {}", file.display(), parent.display());
-    }
-    Ok(())
-}
-
-/// Asks the kernel for as many open files as it gives: the load balancer, which inherits that, needs two for each client.
-fn raise_open_files(clients: usize) -> Result<()> {
-    let limit = getrlimit(Resource::Nofile);
-    setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit })
-        .context("asking for more open files")?;
-    let needed = u64::try_from(clients)? * 2 + 1000;
-    let least = limit.maximum.unwrap_or(u64::MAX);
-    ensure!(
-        needed <= least,
-        "--clients {clients}: that takes {needed} open files, and a process may have {least} here (ulimit -Hn)"
-    );
     Ok(())
 }
 
@@ -283,20 +240,5 @@ mod tests {
             let error = error(arguments);
             assert!(words.iter().all(|word| error.contains(word)), "{arguments}: {error}");
         }
-    }
-
-    #[test]
-    fn a_report_that_could_not_be_written_is_refused_before_the_run() {
-        assert!(check_report(Path::new("noon.html")).is_ok());
-        let error = check_report(Path::new("noon.pdf")).unwrap_err().to_string();
-        assert!(error.contains("noon.pdf") && error.contains(".html"), "{error}");
-        let error = check_report(Path::new("nowhere-at-all/noon.html")).unwrap_err().to_string();
-        assert!(error.contains("no directory nowhere-at-all"), "{error}");
-    }
-
-    #[test]
-    fn more_clients_than_the_kernel_allows_files_are_refused() {
-        let error = raise_open_files(1 << 40).unwrap_err().to_string();
-        assert!(error.contains("open files") && error.contains("ulimit"), "{error}");
     }
 }

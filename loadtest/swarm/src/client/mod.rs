@@ -1,7 +1,7 @@
 //! One client of a crowd: it connects, subscribes, listens, and comes back, as the SDKs do.
 
-mod backoff;
-mod protocol;
+pub(crate) mod backoff;
+pub(crate) mod protocol;
 mod session;
 mod socket;
 

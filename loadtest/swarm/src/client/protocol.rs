@@ -19,6 +19,17 @@ pub(crate) struct Command<'a> {
     pub(crate) subscribe: Option<Subscribe<'a>>,
 }
 
+/// Ends a subscription; the command with this number.
+pub(crate) fn unsubscribe_line(id: u32, channel: &str) -> String {
+    serde_json::json!({"id": id, "unsubscribe": {"channel": channel}}).to_string()
+}
+
+/// Publishes `data`, which is JSON; the command with this number.
+pub(crate) fn publish_line(id: u32, channel: &str, data: &str) -> String {
+    let channel = serde_json::Value::from(channel);
+    format!(r#"{{"id":{id},"publish":{{"channel":{channel},"data":{data}}}}}"#)
+}
+
 /// The first command.
 #[derive(Debug, Serialize)]
 pub(crate) struct Connect<'a> {
@@ -128,6 +139,11 @@ pub(crate) struct Publication<'a> {
 }
 
 impl Publication<'_> {
+    /// What was published, as it is written; nothing if there is nothing.
+    pub(crate) fn data(&self) -> &str {
+        self.data.map_or("", RawValue::get)
+    }
+
     /// What our publisher put into it; `None` if somebody else published it.
     pub(crate) fn payload(&self) -> Option<Payload> {
         self.data.and_then(|data| serde_json::from_str(data.get()).ok())
@@ -191,19 +207,41 @@ struct Unsubscribe {
 /// # Errors
 /// When it is not an object of JSON, or a known field is not what it should be.
 pub(crate) fn parse<'a>(line: &'a str, channel: &str) -> Result<Incoming<'a>, serde_json::Error> {
+    let message = read(line)?;
+    let is_for_others = message.channel.is_some_and(|of| of != channel);
+    Ok(if is_for_others { Incoming::Other } else { message.incoming })
+}
+
+/// What a line says, and to what.
+#[derive(Debug)]
+pub(crate) struct Message<'a> {
+    /// The command that it answers; 0 if it answers none.
+    pub(crate) id: u32,
+    /// The channel of a push.
+    pub(crate) channel: Option<Cow<'a, str>>,
+    pub(crate) incoming: Incoming<'a>,
+}
+
+/// Reads a line.
+///
+/// # Errors
+/// When it is not an object of JSON, or a known field is not what it should be.
+pub(crate) fn read(line: &str) -> Result<Message<'_>, serde_json::Error> {
     if !line.starts_with('{') {
         // The library would take a list for the fields of an object.
         return Err(serde_json::Error::custom("a line that is no object"));
     }
-    let line: Line<'a> = serde_json::from_str(line)?;
-    Ok(match line {
-        Line { id: 0, push: Some(push), .. } if push.channel == channel => pushed(push),
-        Line { id: 0, push: None, .. } => Incoming::Ping,
-        Line { error: Some(refusal), id, .. } => Incoming::Refused(id, refusal),
-        Line { connect: Some(connected), .. } => Incoming::Connected(connected),
-        Line { subscribe: Some(subscribed), .. } => Incoming::Subscribed(subscribed),
-        _ => Incoming::Other,
-    })
+    let line: Line<'_> = serde_json::from_str(line)?;
+    let id = line.id;
+    let (channel, incoming) = match line {
+        Line { id: 0, push: Some(mut push), .. } => (Some(std::mem::take(&mut push.channel)), pushed(push)),
+        Line { id: 0, push: None, .. } => (None, Incoming::Ping),
+        Line { error: Some(refusal), .. } => (None, Incoming::Refused(id, refusal)),
+        Line { connect: Some(connected), .. } => (None, Incoming::Connected(connected)),
+        Line { subscribe: Some(subscribed), .. } => (None, Incoming::Subscribed(subscribed)),
+        _ => (None, Incoming::Other),
+    };
+    Ok(Message { id, channel, incoming })
 }
 
 fn pushed(push: Push<'_>) -> Incoming<'_> {
@@ -241,6 +279,12 @@ mod tests {
         let line = Command { id: 2, connect: None, subscribe: Some(subscribe) }.line();
         let expected = r#"{"id":2,"subscribe":{"channel":"noon:1","positioned":true,"recoverable":true,"recover":true,"epoch":"e","offset":0}}"#;
         assert_eq!(line, expected);
+    }
+
+    #[test]
+    fn what_is_published_is_written_as_it_is() {
+        let line = publish_line(7, "a\"b", r#"{"z":1,"a":2}"#);
+        assert_eq!(line, r#"{"id":7,"publish":{"channel":"a\"b","data":{"z":1,"a":2}}}"#);
     }
 
     #[test]

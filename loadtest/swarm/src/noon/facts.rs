@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::journal::Mark;
 use crate::findings::{CrowdFindings, PublishFindings};
+use crate::mark::Mark;
 
 /// Everything that is known of a run. Times are since its start.
 #[derive(Clone, Debug, Default, Serialize)]

@@ -5,10 +5,10 @@ use std::time::Duration;
 use anyhow::Result;
 use tokio::time::{sleep, sleep_until};
 
-use super::journal::MarkKind;
 use super::scene::{API_KEY, Scene};
 use super::settings::Fault;
 use super::{presence, roll};
+use crate::mark::MarkKind;
 
 /// From the death of a node until nobody may be present any more who was there.
 const GHOSTS_GONE: Duration = Duration::from_secs(30);

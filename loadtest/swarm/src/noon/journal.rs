@@ -4,9 +4,8 @@ use std::io::{self, Write as _};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use serde::Serialize;
-
 use crate::clock::Clock;
+use crate::mark::{Mark, MarkKind};
 
 /// Tells what happens as it happens, and remembers it.
 #[derive(Debug)]
@@ -14,33 +13,6 @@ pub struct Journal {
     clock: Clock,
     aloud: bool,
     marks: Mutex<Vec<Mark>>,
-}
-
-/// Something that happened.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Mark {
-    /// When.
-    pub at: Duration,
-    /// Of which kind.
-    pub kind: MarkKind,
-    /// In a few words.
-    pub text: String,
-}
-
-/// Kinds of marks; plots show some of them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum MarkKind {
-    /// Preparation, or a step that explains itself.
-    Phase,
-    /// A node is told to end.
-    Terminate,
-    /// A node has ended.
-    Exit,
-    /// Something breaks.
-    Fault,
-    /// What had broken is there again.
-    Healed,
 }
 
 impl Journal {

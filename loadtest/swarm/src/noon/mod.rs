@@ -23,9 +23,10 @@ use anyhow::Result;
 use tokio::time::sleep;
 
 use self::facts::Facts;
-use self::journal::{Journal, MarkKind};
+use self::journal::Journal;
 use self::scene::Scene;
 use self::settings::{Play, Settings};
+use crate::mark::MarkKind;
 use crate::stage::programs::Programs;
 
 /// Plays a run from its start to its end. Everything that is started writes its configuration and its log into

@@ -6,8 +6,8 @@ use anyhow::Result;
 use tokio::time::sleep;
 
 use super::facts::NodeEnd;
-use super::journal::MarkKind;
 use super::scene::Scene;
+use crate::mark::MarkKind;
 use crate::stage::node::Node;
 use crate::stage::{Endpoint, Member};
 

@@ -8,13 +8,14 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, bail};
 
 use super::facts::Facts;
-use super::journal::{Journal, MarkKind};
+use super::journal::Journal;
 use super::settings::{Fault, Plant, Play, Settings};
 use super::threads::{self, Threads};
 use super::watch::{Watch, connections};
 use super::witnesses::{self, Witnesses};
 use crate::clock::Clock;
 use crate::crowd::{Crowd, CrowdSettings, TokenPlace};
+use crate::mark::MarkKind;
 use crate::published::Published;
 use crate::publisher::{Publisher, PublisherSettings};
 use crate::stage::node::{NAMESPACE, NodeSettings};

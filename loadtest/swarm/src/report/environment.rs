@@ -5,12 +5,12 @@ use std::process::Command;
 use std::thread;
 use std::time::SystemTime;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::stage::programs::{Programs, first_line};
 
 /// A machine, and the versions of what ran there.
-#[derive(Clone, Debug, Default, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Environment {
     /// When the run began, in UTC.
     pub started: String,
@@ -31,6 +31,13 @@ pub struct Environment {
 impl Environment {
     /// Here and now, with these programs.
     pub fn of(programs: &Programs) -> Self {
+        let mut environment = Self::here();
+        environment.versions.extend(programs.versions());
+        environment
+    }
+
+    /// Here and now, with nothing but this program.
+    pub fn here() -> Self {
         let ours = concat!("swarm ", env!("CARGO_PKG_VERSION")).to_owned();
         Self {
             started: humantime::format_rfc3339_seconds(SystemTime::now()).to_string(),
@@ -38,7 +45,7 @@ impl Environment {
             cpu_model: field("/proc/cpuinfo", "model name").unwrap_or_else(|| "unknown".into()),
             memory_bytes: field("/proc/meminfo", "MemTotal").as_deref().and_then(kib).unwrap_or(0),
             kernel: fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default().trim().to_owned(),
-            versions: [vec![ours], programs.versions()].concat(),
+            versions: vec![ours],
             commit: first_line(Command::new("git").args(["describe", "--always", "--dirty", "--abbrev=12"])),
         }
     }

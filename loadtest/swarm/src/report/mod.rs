@@ -1,6 +1,9 @@
 //! What came of a run, for whoever reads it: a table, a page, or JSON.
 
 pub mod environment;
+mod html;
+pub mod number;
+pub mod outcome;
 pub mod page;
 mod plot;
 pub mod table;

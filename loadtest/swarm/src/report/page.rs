@@ -1,43 +1,23 @@
-//! A run as one HTML file that needs nothing else: no network, no script.
+//! A run of `noon` as a page.
 
-use std::fmt::Write as _;
-use std::time::Duration;
-
-use super::plot::{Plot, Scale, Series, Shape};
+use super::html::{self, Page, code, escaped};
+use super::plot::{Across, COLORS, Plot, Scale, Series, Shape, flags};
 use super::{Report, table, verdict};
 use crate::findings::Delays;
 use crate::noon::facts::{Facts, Sample};
-use crate::noon::journal::Mark;
 use crate::noon::judgement::{Kind, Row};
-
-const STYLE: &str = include_str!("page.css");
-
-/// Colours of nodes, in the order of their start; distinguishable for the colour-blind (Okabe and Ito), and again from
-/// the first one when there are more nodes.
-const COLORS: [&str; 7] = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#444444"];
 
 /// The page.
 pub fn html(report: &Report) -> String {
-    let title = report.settings.play.title();
-    let mut html = format!(
-        "<!doctype html>\n<html lang=\"en\">\n<meta charset=\"utf-8\">\n\
-         <meta name=\"viewport\" content=\"width=device-width\">\n<title>{title}</title>\n\
-         <style>\n{STYLE}</style>\n<main>\n<h1>{title}</h1>\n"
-    );
-    add(&mut html, &format!("<p>{}</p>", escaped(&table::scale(report))));
-    add(&mut html, &format!("<p class=\"headline {}\">{}</p>", mood(report), report.headline()));
-    rows(&mut html, &report.rows);
-    explanations(&mut html, report);
-    plots(&mut html, &report.facts);
-    what_was_run(&mut html, report);
-    timeline(&mut html, &report.facts.marks);
-    html.push_str("</main>\n</html>\n");
-    html
-}
-
-/// Text as HTML writes it.
-pub(super) fn escaped(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
+    let mut page = Page::new(report.settings.play.title());
+    page.add(&format!("<p>{}</p>", escaped(&table::scale(report))));
+    page.add(&format!("<p class=\"headline {}\">{}</p>", mood(report), report.headline()));
+    rows(&mut page, &report.rows);
+    page.list("What went wrong", report.explanations());
+    plots(&mut page, &report.facts);
+    page.terms("What was run", &what_was_run(report));
+    page.timeline(report.facts.marks.iter().map(|mark| (mark.at.as_secs_f64(), mark.text.clone())));
+    page.end()
 }
 
 /// The class of the headline.
@@ -49,8 +29,8 @@ fn mood(report: &Report) -> &'static str {
     }
 }
 
-fn rows(html: &mut String, rows: &[Row]) {
-    html.push_str("<table>\n<tr><th>What is asked<th>Measured<th>Reach<th><th>Verdict\n");
+fn rows(page: &mut Page, rows: &[Row]) {
+    page.add("<table>\n<tr><th>What is asked<th>Measured<th>Reach<th><th>Verdict");
     for row in rows {
         let (class, kind) = match row.kind {
             Kind::Promise => ("broken", "promise"),
@@ -59,53 +39,28 @@ fn rows(html: &mut String, rows: &[Row]) {
         let class = if row.holds { "holds" } else { class };
         let (measured, reach) = (escaped(&row.measured), escaped(&row.reach));
         let cells = format!("<td>{measured}<td>{reach}<td class=\"kind\">{kind}<td>{}", verdict(row));
-        add(html, &format!("<tr class=\"{class}\"><td>{}{cells}", row.what));
+        page.add(&format!("<tr class=\"{class}\"><td>{}{cells}", row.what));
     }
-    html.push_str(
+    page.add(
         "</table>\n<p class=\"note\">A promise is a matter of counts and decides always. A figure is a matter of time, \
-         which depends on the machine: it decides with <code>--strict</code>.</p>\n",
+         which depends on the machine: it decides with <code>--strict</code>.</p>",
     );
 }
 
-fn explanations(html: &mut String, report: &Report) {
-    let explanations = report.explanations();
-    if explanations.is_empty() {
-        return;
-    }
-    html.push_str("<h2>What went wrong</h2>\n<ul>\n");
-    for explanation in explanations {
-        add(html, &format!("<li>{}", escaped(explanation)));
-    }
-    html.push_str("</ul>\n");
-}
-
-fn plots(html: &mut String, facts: &Facts) {
+fn plots(page: &mut Page, facts: &Facts) {
     let nodes = nodes(&facts.samples);
     let returns = [returns(facts)];
     let delays = delays(&facts.crowd.delays);
+    let flags = flags(&facts.marks);
+    let across = Across::Seconds(seconds(facts));
     let plot =
-        |unit, scale, series| Plot { unit, scale, series, marks: &facts.marks, seconds: seconds(facts) };
-    section(html, "Connections of each node", "", &plot("connections", Scale::Linear, &nodes));
+        |title, unit, scale, series| Plot { title, across, unit, scale, series, flags: &flags, limit: None };
+    page.plot("", &plot("Connections of each node", "connections", Scale::Linear, &nodes));
     let note = "Clients that were live before and are live again, in each tenth of a second.";
-    section(html, "Reconnects", note, &plot("reconnects per 100 ms", Scale::Linear, &returns));
+    page.plot(note, &plot("Reconnects", "reconnects per 100 ms", Scale::Linear, &returns));
     let note =
         "From publishing to the client, of clients that were not being moved, by the second of publishing.";
-    section(html, "Delivery delay", note, &plot("milliseconds", Scale::Log, &delays));
-}
-
-fn section(html: &mut String, heading: &str, note: &str, plot: &Plot<'_>) {
-    add(html, &format!("<h2>{heading}</h2>"));
-    if !note.is_empty() {
-        add(html, &format!("<p class=\"note\">{note}</p>"));
-    }
-    if plot.series.len() > 1 {
-        html.push_str("<p class=\"legend\">");
-        for Series { name, color, .. } in plot.series {
-            add(html, &format!("<span><i style=\"background:{color}\"></i>{}</span>", escaped(name)));
-        }
-        html.push_str("</p>\n");
-    }
-    html.push_str(&plot.svg());
+    page.plot(note, &plot("Delivery delay", "milliseconds", Scale::Log, &delays));
 }
 
 /// How long the run took.
@@ -156,48 +111,25 @@ fn delays(delays: &Delays) -> Vec<Series> {
         .collect()
 }
 
-fn what_was_run(html: &mut String, report: &Report) {
-    let environment = &report.environment;
+fn what_was_run(report: &Report) -> Vec<(&'static str, String)> {
     let settings = &report.settings;
     let drain = format!(
         "{} of delay, then closes over {}",
         humantime::format_duration(settings.delay),
         humantime::format_duration(settings.window)
     );
-    html.push_str("<h2>What was run</h2>\n<dl>\n");
-    term(html, "Command", &format!("<code>{}</code>", escaped(&report.command)));
-    term(html, "Started", &escaped(&environment.started));
-    term(html, "Machine", &escaped(&environment.machine()));
-    term(html, "Draining", &drain);
-    term(html, "Versions", &escaped(&environment.versions.join("\n")).replace('\n', "<br>"));
-    if let Some(commit) = &environment.commit {
-        term(html, "Commit", &format!("<code>{}</code>", escaped(commit)));
-    }
-    html.push_str("</dl>\n");
-}
-
-fn term(html: &mut String, name: &str, text: &str) {
-    add(html, &format!("<dt>{name}<dd>{text}"));
-}
-
-fn timeline(html: &mut String, marks: &[Mark]) {
-    html.push_str("<h2>What happened when</h2>\n<table class=\"timeline\">\n");
-    for mark in marks {
-        add(html, &format!("<tr><td>{}<td>{}", second(mark.at), escaped(&mark.text)));
-    }
-    html.push_str("</table>\n");
-}
-
-fn second(at: Duration) -> String {
-    format!("{:.1} s", at.as_secs_f64())
-}
-
-fn add(html: &mut String, line: &str) {
-    writeln!(html, "{line}").expect("a string takes any text");
+    let run = [
+        ("Command", code(&report.command)),
+        ("Started", escaped(&report.environment.started)),
+        ("Draining", drain),
+    ];
+    run.into_iter().chain(html::machine(&report.environment)).collect()
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
     use crate::noon::settings::{Play, Settings};
     use crate::report::environment::Environment;

@@ -1,11 +1,19 @@
-//! A plot over the time of a run, as SVG that stands for itself.
+//! A plot as SVG that stands for itself.
 //!
-//! Written by hand rather than by a library of plots: three plots of one kind need no engine, and a page that is opened
-//! years later needs nothing but a browser.
+//! Written by hand rather than by a library of plots: a few plots of one kind need no engine, and a page that is opened
+//! years later needs nothing but a browser. Colours are those of the page, which knows whether it is dark.
+
+mod axis;
+mod flag;
 
 use std::fmt::Write as _;
 
-use crate::noon::journal::{Mark, MarkKind};
+use self::axis::{Axis, number};
+use self::flag::{Label, place};
+use super::html::escaped;
+
+pub(super) use self::axis::{Across, Scale};
+pub(super) use self::flag::{Flag, flags};
 
 /// Width of the picture, in its own units; a browser scales it.
 const WIDTH: f64 = 960.0;
@@ -16,28 +24,26 @@ const RIGHT: f64 = 16.0;
 const BOTTOM: f64 = 40.0;
 /// Of a line of labels above the data.
 const LABEL_HEIGHT: f64 = 15.0;
-/// Of a letter of a label, more rather than less.
-const LABEL_LETTER: f64 = 6.2;
+
+/// Colours of series, in their order; distinguishable for the colour-blind (Okabe and Ito), and again from the first one
+/// when there are more.
+pub(super) const COLORS: [&str; 7] =
+    ["var(--c0)", "var(--c1)", "var(--c2)", "var(--c3)", "var(--c4)", "var(--c5)", "var(--c6)"];
 
 /// What is drawn.
 #[derive(Debug)]
 pub(super) struct Plot<'a> {
+    /// What it is of, for who cannot see it.
+    pub(super) title: &'a str,
+    pub(super) across: Across<'a>,
     /// Of the values: written along the axis.
     pub(super) unit: &'a str,
     pub(super) scale: Scale,
     pub(super) series: &'a [Series],
-    /// Events; preparations are not shown.
-    pub(super) marks: &'a [Mark],
-    /// How long the run took, in seconds.
-    pub(super) seconds: f64,
-}
-
-/// How values are placed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Scale {
-    Linear,
-    /// Of ten. What is not above 0 is not shown.
-    Log,
+    /// Places from left to right with something to say.
+    pub(super) flags: &'a [Flag],
+    /// A value that should not be exceeded, and what it is called.
+    pub(super) limit: Option<(f64, &'a str)>,
 }
 
 /// Values of one thing.
@@ -47,7 +53,7 @@ pub(super) struct Series {
     /// As CSS writes it.
     pub(super) color: &'static str,
     pub(super) shape: Shape,
-    /// Seconds and value, in the order of time.
+    /// Place from left to right and value, in this order.
     pub(super) points: Vec<(f64, f64)>,
 }
 
@@ -55,7 +61,11 @@ pub(super) struct Series {
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum Shape {
     Line,
-    /// As a column of this many seconds to the right.
+    /// A line, and a dot for each value.
+    Dots,
+    /// What stays as it is until the next value.
+    Steps,
+    /// As a column of this width to the right.
     Column(f64),
 }
 
@@ -65,14 +75,19 @@ impl Plot<'_> {
         let labels = place(&self.labels());
         let rows = labels.iter().map(|label| label.row + 1).max().unwrap_or(0);
         let top = rows as f64 * LABEL_HEIGHT + 8.0;
-        let frame = Frame { top, seconds: self.seconds.max(1.0), values: self.values() };
+        let frame = Frame { top, across: self.across, values: self.values() };
         let height = top + HEIGHT + BOTTOM;
         let mut svg = format!(
-            "<svg viewBox=\"0 0 {WIDTH} {height}\" xmlns=\"http://www.w3.org/2000/svg\" role=\"img\">\n"
+            "<svg viewBox=\"0 0 {WIDTH} {height}\" xmlns=\"http://www.w3.org/2000/svg\" role=\"img\" \
+             aria-label=\"{}\">\n",
+            escaped(self.title)
         );
         frame.grid(&mut svg, self.unit);
         for series in self.series {
             frame.series(&mut svg, series);
+        }
+        if let Some((value, name)) = self.limit {
+            frame.limit(&mut svg, value, name);
         }
         for label in &labels {
             frame.label(&mut svg, label);
@@ -82,84 +97,38 @@ impl Plot<'_> {
     }
 
     fn values(&self) -> Axis {
-        let values = || self.series.iter().flat_map(|series| series.points.iter().map(|(_, value)| *value));
-        match self.scale {
-            Scale::Linear => Axis::linear(values().fold(0.0, f64::max)),
-            Scale::Log => Axis::log(values().filter(|&value| value > 0.0)),
-        }
+        let values = self.series.iter().flat_map(|series| series.points.iter().map(|(_, value)| *value));
+        Axis::around(self.scale, values.chain(self.limit.map(|(value, _)| value)))
     }
 
     fn labels(&self) -> Vec<Label> {
-        let shown = self.marks.iter().filter(|mark| mark.kind != MarkKind::Phase);
-        shown
-            .map(|mark| {
-                let x = x(mark.at.as_secs_f64(), self.seconds.max(1.0));
-                Label { x, row: 0, text: mark.text.clone(), color: color(mark.kind) }
-            })
-            .collect()
-    }
-}
-
-fn color(kind: MarkKind) -> &'static str {
-    match kind {
-        MarkKind::Phase => "#8a8f98",
-        MarkKind::Terminate => "#b45309",
-        MarkKind::Exit => "#4b5563",
-        MarkKind::Fault => "#b91c1c",
-        MarkKind::Healed => "#15803d",
-    }
-}
-
-fn x(second: f64, seconds: f64) -> f64 {
-    LEFT + second / seconds * (WIDTH - LEFT - RIGHT)
-}
-
-/// An event, written above the data; its line goes down through it.
-#[derive(Clone, Debug, PartialEq)]
-struct Label {
-    x: f64,
-    /// From the bottom.
-    row: usize,
-    text: String,
-    color: &'static str,
-}
-
-impl Label {
-    /// Where its text begins: right of its line, or left of it where the picture ends.
-    fn begin(&self) -> f64 {
-        if self.x + self.width() > WIDTH { self.x - self.width() } else { self.x }
-    }
-
-    fn width(&self) -> f64 {
-        self.text.chars().count() as f64 * LABEL_LETTER + 12.0
-    }
-}
-
-/// Gives each label the lowest row in which it covers no other.
-fn place(labels: &[Label]) -> Vec<Label> {
-    let mut placed: Vec<Label> = Vec::new();
-    for label in labels {
-        let covers = |row: usize| {
-            let others = placed.iter().filter(|other| other.row == row);
-            others.into_iter().any(|other| {
-                label.begin() < other.begin() + other.width() && other.begin() < label.begin() + label.width()
-            })
+        let label = |flag: &Flag| Label {
+            x: x(self.across, flag.at),
+            row: 0,
+            text: flag.text.clone(),
+            color: flag.color,
         };
-        let row = (0..).find(|&row| !covers(row)).expect("there is no end of rows");
-        placed.push(Label { row, ..label.clone() });
+        self.flags.iter().map(label).collect()
     }
-    placed
 }
 
-/// Where seconds and values are in the picture.
+fn x(across: Across<'_>, value: f64) -> f64 {
+    LEFT + across.share(value) * (WIDTH - LEFT - RIGHT)
+}
+
+/// Where places and values are in the picture.
 #[derive(Debug)]
-struct Frame {
+struct Frame<'a> {
     top: f64,
-    seconds: f64,
+    across: Across<'a>,
     values: Axis,
 }
 
-impl Frame {
+impl Frame<'_> {
+    fn x(&self, value: f64) -> f64 {
+        x(self.across, value)
+    }
+
     fn y(&self, value: f64) -> f64 {
         self.top + HEIGHT * (1.0 - self.values.share(value))
     }
@@ -171,131 +140,84 @@ impl Frame {
     fn grid(&self, svg: &mut String, unit: &str) {
         let (right, bottom) = (WIDTH - RIGHT, self.bottom());
         for tick in &self.values.ticks {
-            let y = self.y(*tick);
+            let (y, left) = (self.y(*tick), LEFT - 8.0);
             write(svg, &format!("<path class=\"grid\" d=\"M{LEFT} {y:.1}H{right}\"/>"));
             let text = number(*tick);
-            write(
-                svg,
-                &format!("<text class=\"value\" x=\"{}\" y=\"{:.1}\">{text}</text>", LEFT - 8.0, y + 4.0),
-            );
+            write(svg, &format!("<text class=\"value\" x=\"{left}\" y=\"{:.1}\">{text}</text>", y + 4.0));
         }
-        for tick in ticks(self.seconds, 12.0) {
-            let x = x(tick, self.seconds);
+        for (tick, text) in self.across.ticks() {
+            let (x, y) = (self.x(tick), bottom + 18.0);
             write(svg, &format!("<path class=\"grid\" d=\"M{x:.1} {bottom}v4\"/>"));
-            let text = number(tick);
-            write(svg, &format!("<text class=\"second\" x=\"{x:.1}\" y=\"{}\">{text}</text>", bottom + 18.0));
+            write(svg, &format!("<text class=\"second\" x=\"{x:.1}\" y=\"{y}\">{text}</text>"));
         }
         let (middle, below) = ((LEFT + right) / 2.0, bottom + 35.0);
-        write(
-            svg,
-            &format!("<text class=\"second\" x=\"{middle}\" y=\"{below}\">seconds since the start</text>"),
-        );
-        let y = self.top + HEIGHT / 2.0;
-        let turned =
-            format!("<text class=\"second\" transform=\"translate(14 {y}) rotate(-90)\">{unit}</text>");
-        write(svg, &turned);
+        let title = escaped(&self.across.title());
+        write(svg, &format!("<text class=\"second\" x=\"{middle}\" y=\"{below}\">{title}</text>"));
+        let turn = format!("translate(14 {}) rotate(-90)", self.top + HEIGHT / 2.0);
+        write(svg, &format!("<text class=\"second\" transform=\"{turn}\">{}</text>", escaped(unit)));
     }
 
     fn series(&self, svg: &mut String, series: &Series) {
         let shown: Vec<(f64, f64)> =
             series.points.iter().filter(|(_, value)| self.values.shows(*value)).copied().collect();
-        let color = series.color;
+        let (stroke, fill) = (format!("stroke:{}", series.color), format!("fill:{}", series.color));
+        let line = |path: &str| format!("<path class=\"line\" style=\"{stroke}\" d=\"{path}\"/>");
         match series.shape {
-            Shape::Line => {
-                let path = self.line(&shown);
-                write(svg, &format!("<path class=\"line\" stroke=\"{color}\" d=\"{path}\"/>"));
+            Shape::Line => write(svg, &line(&self.line(&shown))),
+            Shape::Steps => write(svg, &line(&self.steps(&shown))),
+            Shape::Dots => {
+                write(svg, &line(&self.line(&shown)));
+                for (place, value) in &shown {
+                    let (x, y) = (self.x(*place), self.y(*value));
+                    write(svg, &format!("<circle cx=\"{x:.1}\" cy=\"{y:.1}\" r=\"3.5\" style=\"{fill}\"/>"));
+                }
             }
-            Shape::Column(seconds) => {
-                let path = self.columns(&shown, seconds);
-                write(svg, &format!("<path fill=\"{color}\" d=\"{path}\"/>"));
+            Shape::Column(width) => {
+                let path = self.columns(&shown, width);
+                write(svg, &format!("<path style=\"{fill}\" d=\"{path}\"/>"));
             }
         }
     }
 
     fn line(&self, points: &[(f64, f64)]) -> String {
-        let point =
-            |(second, value): &(f64, f64)| format!("{:.1} {:.1}", x(*second, self.seconds), self.y(*value));
+        let point = |(place, value): &(f64, f64)| format!("{:.1} {:.1}", self.x(*place), self.y(*value));
         let points: Vec<String> = points.iter().map(point).collect();
         if points.is_empty() { String::new() } else { format!("M{}", points.join("L")) }
     }
 
+    fn steps(&self, points: &[(f64, f64)]) -> String {
+        let Some(((place, value), rest)) = points.split_first() else { return String::new() };
+        let mut path = format!("M{:.1} {:.1}", self.x(*place), self.y(*value));
+        for (place, value) in rest {
+            write!(path, "H{:.1}V{:.1}", self.x(*place), self.y(*value)).expect("a string takes any text");
+        }
+        path
+    }
+
     fn columns(&self, points: &[(f64, f64)], width: f64) -> String {
         let bottom = self.bottom();
-        let column = |(second, value): &(f64, f64)| {
-            let (from, until) = (x(*second, self.seconds), x(second + width, self.seconds));
+        let column = |(place, value): &(f64, f64)| {
+            let (from, until) = (self.x(*place), self.x(place + width));
             format!("M{from:.1} {bottom}V{:.1}H{until:.1}V{bottom}Z", self.y(*value))
         };
         points.iter().filter(|(_, value)| *value > 0.0).map(column).collect()
     }
 
+    fn limit(&self, svg: &mut String, value: f64, name: &str) {
+        let (y, right) = (self.y(value), WIDTH - RIGHT);
+        write(svg, &format!("<path class=\"limit\" d=\"M{LEFT} {y:.1}H{right}\"/>"));
+        let (x, y) = (LEFT + 6.0, y - 5.0);
+        write(svg, &format!("<text class=\"limit\" x=\"{x}\" y=\"{y:.1}\">{}</text>", escaped(name)));
+    }
+
     fn label(&self, svg: &mut String, label: &Label) {
         let Label { x, row, text, color } = label;
         let y = self.top - 8.0 - *row as f64 * LABEL_HEIGHT;
-        let (begin, bottom) = (label.begin() + 4.0, self.bottom());
-        write(
-            svg,
-            &format!("<path class=\"mark\" stroke=\"{color}\" d=\"M{x:.1} {bottom}V{:.1}\"/>", y - 8.0),
-        );
-        let text = super::page::escaped(text);
-        write(svg, &format!("<text x=\"{begin:.1}\" y=\"{y:.1}\" fill=\"{color}\">{text}</text>"));
+        let (begin, bottom, text) = (label.begin() + 4.0, self.bottom(), escaped(text));
+        let line = format!("M{x:.1} {bottom}V{:.1}", y - 8.0);
+        write(svg, &format!("<path class=\"mark\" style=\"stroke:{color}\" d=\"{line}\"/>"));
+        write(svg, &format!("<text x=\"{begin:.1}\" y=\"{y:.1}\" style=\"fill:{color}\">{text}</text>"));
     }
-}
-
-/// From where to where values go.
-#[derive(Debug)]
-struct Axis {
-    scale: Scale,
-    from: f64,
-    until: f64,
-    ticks: Vec<f64>,
-}
-
-impl Axis {
-    fn linear(highest: f64) -> Self {
-        let ticks = ticks(highest.max(1.0), 5.0);
-        let step = ticks[1] - ticks[0];
-        let until = (highest.max(1.0) / step).ceil() * step;
-        let ticks = (0..=(until / step).round() as u32).map(|index| f64::from(index) * step).collect();
-        Self { scale: Scale::Linear, from: 0.0, until, ticks }
-    }
-
-    /// Whole decades around all values, at least one.
-    fn log(values: impl Iterator<Item = f64>) -> Self {
-        let (low, high) =
-            values.fold((f64::MAX, f64::MIN), |(low, high), value| (low.min(value), high.max(value)));
-        let (low, high) = if low > high { (1.0, 10.0) } else { (low, high) };
-        let from = low.log10().floor() as i32;
-        let until = (high.log10().ceil() as i32).max(from + 1);
-        let ticks = (from..=until).map(|power| 10_f64.powi(power)).collect();
-        Self { scale: Scale::Log, from: 10_f64.powi(from), until: 10_f64.powi(until), ticks }
-    }
-
-    fn shows(&self, value: f64) -> bool {
-        self.scale == Scale::Linear || value > 0.0
-    }
-
-    /// 0 at the bottom, 1 at the top.
-    fn share(&self, value: f64) -> f64 {
-        match self.scale {
-            Scale::Linear => value / self.until,
-            Scale::Log => (value / self.from).log10() / (self.until / self.from).log10(),
-        }
-    }
-}
-
-/// From 0 up to `until`, in steps of 1, 2 or 5 times a power of ten, about `count` of them but not more; at least two.
-fn ticks(until: f64, count: f64) -> Vec<f64> {
-    let least = until / count;
-    let power = 10_f64.powf(least.log10().floor());
-    let step = [1.0, 2.0, 5.0, 10.0].map(|factor| factor * power).into_iter().find(|&step| step >= least);
-    let step = step.unwrap_or(power * 10.0);
-    let last = ((until / step).floor() as u32).max(1);
-    (0..=last).map(|index| f64::from(index) * step).collect()
-}
-
-/// A number as short as it can be.
-fn number(value: f64) -> String {
-    if value >= 1.0 { format!("{value:.0}") } else { format!("{}", (value * 1000.0).round() / 1000.0) }
 }
 
 fn write(svg: &mut String, element: &str) {
@@ -304,58 +226,44 @@ fn write(svg: &mut String, element: &str) {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
-    #[test]
-    fn steps_are_round_and_few() {
-        assert_eq!(ticks(100.0, 5.0), [0.0, 20.0, 40.0, 60.0, 80.0, 100.0]);
-        assert_eq!(ticks(93.0, 12.0), [0.0, 10.0, 20.0, 30.0, 40.0, 50.0, 60.0, 70.0, 80.0, 90.0]);
-        assert_eq!(ticks(1.0, 5.0).len(), 6);
+    fn plot(shape: Shape, limit: Option<(f64, &str)>) -> String {
+        let points = vec![(0.0, 1.0), (5.0, 2.0)];
+        let series = [Series { name: "a".into(), color: "var(--c3)", shape, points }];
+        let flags = [Flag { at: 3.0, text: "SIGTERM <1>".into(), color: "var(--red)" }];
+        let across = Across::Seconds(10.0);
+        let (title, unit, scale) = ("of \"a\"", "clients & co", Scale::Linear);
+        Plot { title, across, unit, scale, series: &series, flags: &flags, limit }.svg()
     }
 
     #[test]
-    fn the_highest_value_is_inside() {
-        for highest in [0.0, 1.0, 7.0, 667.0, 2000.0] {
-            let axis = Axis::linear(highest);
-            assert!(axis.share(highest) <= 1.0, "{axis:?}");
-            assert_eq!(axis.ticks.last(), Some(&axis.until));
+    fn a_plot_has_its_series_its_flags_and_its_unit() {
+        let svg = plot(Shape::Line, None);
+        for part in ["var(--c3)", "SIGTERM &lt;1&gt;", "clients &amp; co", "of &quot;a&quot;"] {
+            assert!(svg.contains(part), "{part}: {svg}");
         }
     }
 
     #[test]
-    fn decades_enclose_all_values_and_are_there_without_any() {
-        let axis = Axis::log([0.4, 37.0].into_iter());
-        assert_eq!(axis.ticks, [0.1, 1.0, 10.0, 100.0]);
-        assert!((axis.share(1.0) - 1.0 / 3.0).abs() < 1e-9);
-        assert!(!axis.shows(0.0));
-        assert_eq!(Axis::log(std::iter::empty()).ticks, [1.0, 10.0]);
-        assert_eq!(Axis::log(std::iter::once(10.0)).ticks, [10.0, 100.0]);
+    fn every_shape_ends_where_its_values_end() {
+        // The values 1 and 2 of an axis to 2, below one row of labels: in the middle and at the top.
+        let (middle, top) = ("123.0", "23.0");
+        for (shape, path) in [
+            (Shape::Line, format!("M64.0 {middle}L504.0 {top}")),
+            (Shape::Steps, format!("M64.0 {middle}H504.0V{top}")),
+            (Shape::Column(1.0), format!("M504.0 223V{top}H592.0V223Z")),
+            (Shape::Dots, format!("cx=\"504.0\" cy=\"{top}\"")),
+        ] {
+            let svg = plot(shape, None);
+            assert!(svg.contains(&path), "{path}: {svg}");
+        }
     }
 
     #[test]
-    fn labels_cover_no_other_and_stay_in_the_picture() {
-        let label = |x: f64| Label { x, row: 0, text: "SIGTERM node-1".into(), color: "" };
-        let rows = |labels: &[Label]| place(labels).iter().map(|label| label.row).collect::<Vec<_>>();
-        assert_eq!(rows(&[label(100.0), label(110.0), label(120.0), label(300.0)]), [0, 1, 2, 0]);
-        assert!(label(WIDTH - 20.0).begin() + label(0.0).width() <= WIDTH);
-    }
-
-    #[test]
-    fn a_plot_has_its_series_and_its_events_but_no_preparations() {
-        let mark = |kind, text: &str| Mark { at: Duration::from_secs(3), kind, text: text.into() };
-        let series = [Series {
-            name: "a".into(),
-            color: "#123456",
-            shape: Shape::Line,
-            points: vec![(0.0, 1.0), (5.0, 2.0)],
-        }];
-        let marks = [mark(MarkKind::Terminate, "SIGTERM <1>"), mark(MarkKind::Phase, "calm")];
-        let plot =
-            Plot { unit: "clients", scale: Scale::Linear, series: &series, marks: &marks, seconds: 10.0 };
-        let svg = plot.svg();
-        assert!(svg.contains("#123456") && svg.contains("SIGTERM &lt;1&gt;") && svg.contains("clients"));
-        assert!(!svg.contains("calm"));
+    fn a_limit_beyond_all_values_is_in_the_picture() {
+        let svg = plot(Shape::Line, Some((50.0, "at most <50>")));
+        assert!(svg.contains("class=\"limit\" d=\"M64 23.0H944\""), "{svg}");
+        assert!(svg.contains("at most &lt;50&gt;"));
     }
 }

@@ -15,7 +15,9 @@ pub fn text(report: &Report) -> String {
     line(&mut text, &format!("{title}: {}", scale(report)));
     line(&mut text, &report.environment.machine());
     text.push('\n');
-    text.push_str(&aligned(&report.rows));
+    let rows = std::iter::once(HEADINGS).chain(report.rows.iter().map(cells));
+    let rows: Vec<[String; 5]> = rows.map(|cells| cells.map(str::to_owned)).collect();
+    text.push_str(&aligned(&rows, [Side::Left; 5]));
     text.push('\n');
     for explanation in report.explanations() {
         line(&mut text, &format!("  {explanation}"));
@@ -33,13 +35,23 @@ pub(super) fn scale(report: &Report) -> String {
     )
 }
 
-fn aligned(rows: &[Row]) -> String {
-    let cells: Vec<[&str; 5]> = std::iter::once(HEADINGS).chain(rows.iter().map(cells)).collect();
-    let width = |column: usize| cells.iter().map(|cells| cells[column].chars().count()).max().unwrap_or(0);
-    let widths: [usize; 5] = std::array::from_fn(width);
+/// On which side of its column a cell is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Side {
+    Left,
+    Right,
+}
+
+/// Rows of cells, each column as wide as its widest cell, two blanks between columns, each line with its end.
+pub(super) fn aligned<const N: usize>(rows: &[[String; N]], sides: [Side; N]) -> String {
+    let width = |column: usize| rows.iter().map(|cells| cells[column].chars().count()).max().unwrap_or(0);
+    let widths: [usize; N] = std::array::from_fn(width);
     let mut text = String::new();
-    for cells in &cells {
-        let padded = cells.iter().zip(widths).map(|(cell, width)| format!("{cell:width$}"));
+    for cells in rows {
+        let padded = cells.iter().zip(widths).zip(sides).map(|((cell, width), side)| match side {
+            Side::Left => format!("{cell:width$}"),
+            Side::Right => format!("{cell:>width$}"),
+        });
         line(&mut text, padded.collect::<Vec<_>>().join("  ").trim_end());
     }
     text
@@ -53,7 +65,8 @@ fn cells(row: &Row) -> [&str; 5] {
     [row.what, &row.measured, &row.reach, kind, verdict(row)]
 }
 
-fn line(text: &mut String, line: &str) {
+/// One line more.
+pub(super) fn line(text: &mut String, line: &str) {
     writeln!(text, "{line}").expect("a string takes any text");
 }
 
@@ -80,6 +93,14 @@ mod tests {
             lost        0         ≤ 10 ×  promise  holds\n\
             lost twice  2 ×       ≤ 10 ×  promise  BROKEN\n\
             slow        10        ≤ 10 ×  figure   missed\n";
-        assert_eq!(aligned(&rows), expected);
+        let rows = std::iter::once(HEADINGS).chain(rows.iter().map(cells));
+        let rows: Vec<[String; 5]> = rows.map(|cells| cells.map(str::to_owned)).collect();
+        assert_eq!(aligned(&rows, [Side::Left; 5]), expected);
+    }
+
+    #[test]
+    fn numbers_end_where_their_column_ends() {
+        let rows = [["p99", "1.5 µs"], ["max", "12 ms"]].map(|cells| cells.map(str::to_owned));
+        assert_eq!(aligned(&rows, [Side::Left, Side::Right]), "p99  1.5 µs\nmax   12 ms\n");
     }
 }
