@@ -8,8 +8,8 @@ const SCHEMAS: &str = "proto";
 
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo::rerun-if-changed={SCHEMAS}");
-    let schemas =
-        protox::compile(["client.proto", "control.proto", "envelope.proto", "presence.proto"], [SCHEMAS])?;
+    let files = ["client.proto", "control.proto", "envelope.proto", "presence.proto", "profile.proto"];
+    let schemas = protox::compile(files, [SCHEMAS])?;
     // Payloads are kept as they come: shared, not copied.
     prost_build::Config::new().bytes(["."]).compile_fds(schemas)?;
     note_build()

@@ -180,7 +180,8 @@ ROWS = {
         panel("Tasks woken from outside that wait", "short", (total("clarion_runtime_queue_depth", EACH), NODE)),
         panel("Open files", "percentunit", (f'{of("process_open_fds")} / {of("process_max_fds")}', NODE)),
         panel("Threads", "short", (of("process_threads"), NODE)),
-        panel("Lines of logs dropped", "ops", rate("clarion_logs_dropped_total")),
+        panel("Lines of logs not written", "ops", (rate("clarion_logs_dropped_total"), "dropped"),
+              (rate("clarion_log_lines_suppressed_total"), "suppressed")),
     ],
     "Rollout": [
         panel("Nodes that stop", "short", (of("clarion_draining"), NODE)),

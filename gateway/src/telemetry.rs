@@ -8,6 +8,10 @@
 //! Nobody waits for logs. A thread of its own writes them; what comes faster than standard error takes it, as when nobody
 //! reads it or the disk is full, is dropped and counted. Who ends the process calls [`finish`] first.
 
+mod filter;
+mod level;
+mod profile;
+mod suppression;
 pub mod traces;
 mod writer;
 
@@ -15,36 +19,61 @@ use std::backtrace::{Backtrace, BacktraceStatus};
 use std::io::IsTerminal;
 use std::panic::{self, PanicHookInfo};
 
-use tracing_subscriber::EnvFilter;
+use tracing_appender::non_blocking::NonBlocking;
+use tracing_subscriber::fmt::format::JsonFields;
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
+use tracing_subscriber::{Registry, fmt};
 
+pub use self::filter::{FilterError, LogFilter};
+pub use self::level::{InForce, Levels, levels};
+pub use self::profile::{ProfileError, profile};
+pub use self::suppression::suppressed_lines;
 pub use self::writer::{dropped_lines, finish};
 
-use crate::config::{Log, LogFormat, LogLevel};
+use self::suppression::Suppression;
+use crate::config::{Log, LogFormat};
 
 /// Starts to write logs to standard error, panics included. A second call does nothing, as tests need it.
 pub fn start(log: &Log) {
-    let level = match log.level {
-        LogLevel::Error => "error",
-        LogLevel::Warn => "warn",
-        LogLevel::Info => "info",
-        LogLevel::Debug => "debug",
-        LogLevel::Trace => "trace",
-    };
-    let others = if log.level == LogLevel::Error { "error" } else { "warn" };
-    let filter = EnvFilter::new(format!("{others},clarion={level}"));
-    let is_json = match log.format {
+    let Some(writer) = writer::open(std::io::stderr()) else { return };
+    if is_json(log.format) {
+        start_json(log, writer);
+    } else {
+        start_text(log, writer);
+    }
+}
+
+fn is_json(format: LogFormat) -> bool {
+    match format {
         LogFormat::Auto => !std::io::stderr().is_terminal(),
         LogFormat::Json => true,
         LogFormat::Text => false,
-    };
-    let Some(writer) = writer::open(std::io::stderr()) else { return };
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer);
-    let started = if is_json {
-        builder.json().flatten_event(true).try_init()
-    } else {
-        builder.with_ansi(std::io::stderr().is_terminal()).try_init()
-    };
-    if started.is_ok() {
+    }
+}
+
+fn start_json(log: &Log, writer: NonBlocking) {
+    let (levels, filtering) = Levels::new(log.level);
+    let suppression = Suppression::new(log.burst);
+    let format = suppression.counted(fmt::format().json().flatten_event(true), true);
+    let lines = fmt::layer().fmt_fields(JsonFields::new()).event_format(format).with_writer(writer);
+    let started = Registry::default().with(filtering).with(suppression).with(lines).try_init();
+    has_started(levels, started.is_ok());
+}
+
+fn start_text(log: &Log, writer: NonBlocking) {
+    let (levels, filtering) = Levels::new(log.level);
+    let suppression = Suppression::new(log.burst);
+    let format = suppression.counted(fmt::format(), false);
+    let is_terminal = std::io::stderr().is_terminal();
+    let lines = fmt::layer().with_ansi(is_terminal).event_format(format).with_writer(writer);
+    let started = Registry::default().with(filtering).with(suppression).with(lines).try_init();
+    has_started(levels, started.is_ok());
+}
+
+fn has_started(levels: Levels, has_started: bool) {
+    if has_started {
+        level::publish(levels);
         panic::set_hook(Box::new(log_panic));
     }
 }

@@ -50,10 +50,17 @@ const HOMES: &[(&str, &[&str])] = &[
     ("ureq", &["cli", "telemetry"]),
     ("jsonwebtoken", &["auth"]),
     ("procfs", &["metrics"]),
+    ("pprof", &["telemetry"]),
     ("prometheus", &["metrics"]),
     (
         "prost",
-        &["protocol/centrifuge/codec/protobuf", "broker/redis/envelope", "presence/redis", "cluster/codec"],
+        &[
+            "protocol/centrifuge/codec/protobuf",
+            "broker/redis/envelope",
+            "presence/redis",
+            "cluster/codec",
+            "telemetry/profile",
+        ],
     ),
     ("opentelemetry", &["telemetry"]),
     ("opentelemetry_http", &["telemetry"]),

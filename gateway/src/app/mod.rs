@@ -28,8 +28,10 @@ use crate::node::{self, Dispatch, INBOX_BYTES_MAX, Node};
 use crate::protocol::{self, Context};
 use crate::redis::Unsuitable;
 use crate::server::accept::{self, Options};
+use crate::server::admin::{self, Admin};
 use crate::server::admission::{Admission, Limits};
 use crate::server::api::{self, Api};
+use crate::server::door::Door;
 use crate::server::in_flight::InFlight;
 use crate::server::ops::{self, Ops, Phase};
 use crate::server::v1::{self, V1};
@@ -270,14 +272,14 @@ impl Parts {
             keys: ApiKeys::new(&config.api.keys),
             config: config.api.clone(),
         };
-        let v1 = V1 {
-            node: Arc::clone(&self.node),
-            keys: api.keys.clone(),
-            config: config.api.clone(),
-            token_lifetime_max: token_lifetime_max(&config.client),
-        };
+        let door = Door { keys: api.keys.clone(), config: config.api.clone() };
+        let admin =
+            Admin { node: Arc::clone(&self.node), door: door.clone(), has_profiles: config.debug.pprof };
+        let v1 =
+            V1 { node: Arc::clone(&self.node), door, token_lifetime_max: token_lifetime_max(&config.client) };
         let api = self.in_flight.watch(api::routes(api).merge(v1::routes(v1)));
-        let routes = ops::routes(ops).merge(api);
+        // A node that stops does not wait for a profile.
+        let routes = ops::routes(ops).merge(api).merge(admin::routes(admin));
         match development {
             Some(development) => {
                 routes.merge(playground::routes(config.client.token.clone(), development.api_key.clone()))
@@ -374,6 +376,7 @@ fn expect(metrics: &Metrics) {
     TokenError::LABELS.iter().for_each(|reason| metrics.expect_refused_token(reason));
     api::expect(metrics);
     v1::expect(metrics);
+    admin::expect(metrics);
 }
 
 /// How long a token can be good from now on; zero: for ever.

@@ -37,7 +37,7 @@ impl Dev {
         telemetry::start(&config.log);
         let api_key = config.api.keys[0].key.expose().to_owned();
         let development = Development { api_key: api_key.clone() };
-        serve::run(&config, Some(&development), |gateway| {
+        serve::run(&config, Some(&development), None, |gateway| {
             output::print(&greeting(&config, gateway, &api_key)?)
         })
     }

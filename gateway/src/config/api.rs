@@ -63,9 +63,9 @@ pub enum Scope {
     Presence,
     /// Read and remove history.
     History,
-    /// Disconnect, refresh and revoke.
+    /// Disconnect, refresh and revoke; change the level of the log, and take profiles.
     Control,
-    /// Read about nodes and channels.
+    /// Read about nodes and channels, and the level of the log.
     Info,
 }
 

@@ -9,8 +9,10 @@ mod auto;
 mod broker;
 mod channel;
 mod client;
+mod debug;
 mod drain;
 mod entry;
+mod log;
 mod otlp;
 mod place;
 mod public_key;
@@ -36,7 +38,9 @@ pub use channel::{
     SlowConsumer, UnknownNamespace,
 };
 pub use client::{Algorithm, Client, PersonalChannel, Reject, Token};
+pub use debug::Debugging;
 pub use drain::{Admission, Drain, Rebalance};
+pub use log::{Log, LogFormat, LogLevel};
 pub use otlp::Otlp;
 pub use public_key::{KeyKind, KeyMaterial, PublicKey, PublicKeyError};
 pub use tls::{InternalTls, PublicTls, TlsFiles, TlsMaterial, TlsTexts, certificate_expiry};
@@ -76,6 +80,8 @@ pub struct Config {
     pub rebalance: Rebalance,
     /// Logs.
     pub log: Log,
+    /// What helps to find out why a node does what it does.
+    pub debug: Debugging,
     /// The file that was read, if it holds comments and no setting. It is no setting itself.
     #[serde(skip)]
     pub comments_only: Option<PathBuf>,
@@ -163,46 +169,6 @@ impl Default for Internal {
     fn default() -> Self {
         Self { address: IpAddr::V4(Ipv4Addr::LOCALHOST), port: 9000, tls: InternalTls::default() }
     }
-}
-
-/// Logs.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Log {
-    /// The least important level that is written.
-    pub level: LogLevel,
-    /// How lines look.
-    pub format: LogFormat,
-}
-
-/// A level of logs, most important first.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum LogLevel {
-    /// A person should look.
-    Error,
-    /// Degraded.
-    Warn,
-    /// The life of the node and its broker.
-    #[default]
-    Info,
-    /// What connections do.
-    Debug,
-    /// What messages do.
-    Trace,
-}
-
-/// How log lines look.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum LogFormat {
-    /// Text on a terminal, else JSON.
-    #[default]
-    Auto,
-    /// For people.
-    Text,
-    /// For machines: an object on each line.
-    Json,
 }
 
 /// Everything that is wrong with a configuration.

@@ -203,7 +203,7 @@ fn an_unknown_key_is_named_with_its_path_and_the_nearest_name() {
         ),
         ("clients: {}", "clients: unknown key; did you mean `client`?"),
         ("ping_interval: 1s", "ping_interval: unknown key; did you mean `client.ping_interval`?"),
-        ("log: {zzzzzz: 1}", "log.zzzzzz: unknown key; known here: format, level"),
+        ("log: {zzzzzz: 1}", "log.zzzzzz: unknown key; known here: burst, format, level"),
         (
             "channel: {namespaces: [{name: chat, chanel_regex: x}]}",
             "channel.namespaces[0].chanel_regex: unknown key; did you mean `channel.namespaces[0].channel_regex`?",

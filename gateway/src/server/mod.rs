@@ -5,12 +5,15 @@
 
 pub mod accept;
 mod access;
+pub mod admin;
 pub mod admission;
 pub mod api;
 mod body;
+pub mod door;
 pub mod in_flight;
 pub mod ops;
 pub mod playground;
+mod problem;
 pub mod public;
 pub mod v1;
 

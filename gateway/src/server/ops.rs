@@ -89,6 +89,7 @@ async fn hears_broker(State(ops): State<Ops>) -> Response {
 async fn metrics(State(ops): State<Ops>) -> Response {
     let Ops { node, budget, .. } = ops;
     node.metrics().logs_dropped(telemetry::dropped_lines());
+    node.metrics().logs_suppressed(telemetry::suppressed_lines());
     let text = node.metrics().render(budget.used_bytes());
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text).into_response()
 }

@@ -3,7 +3,6 @@
 //! Beside [`api`](super::api), which is as existing libraries call it, and on the same node. The key comes in a header,
 //! never in the query; fields that nothing uses are refused. Enter by [`routes`].
 
-mod problem;
 mod revocations;
 #[cfg(test)]
 mod tests;
@@ -12,18 +11,13 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use axum::Router;
-use axum::body::Bytes;
 use axum::extract::{Request, State};
-use axum::http::request::Parts;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 
-use self::problem::Problem;
-use super::access::Caller;
-use super::body;
-use crate::auth::ApiKeys;
-use crate::config::{self, Scope};
+use super::door::Door;
+use super::problem::Problem;
 use crate::metrics::Metrics;
 use crate::node::Node;
 
@@ -32,10 +26,8 @@ use crate::node::Node;
 pub struct V1 {
     /// The node.
     pub node: Arc<Node>,
-    /// Who may call.
-    pub keys: ApiKeys,
-    /// Limits, and whether keys are asked for.
-    pub config: config::Api,
+    /// Whom they let in.
+    pub door: Door,
     /// How long a token can be good from now on; zero: for ever.
     pub token_lifetime_max: Duration,
 }
@@ -48,7 +40,7 @@ const OPENAPI: &str = include_str!("v1/openapi.json");
 pub fn routes(v1: V1) -> Router {
     let revocations = post(|State(v1): State<Arc<V1>>, request| async move { v1.serve(request).await });
     Router::new()
-        .route("/v1/revocations", revocations.fallback(|| async { Problem::Method.into_response() }))
+        .route("/v1/revocations", revocations.fallback(|| async { Problem::Method("POST").into_response() }))
         .route("/openapi.json", get(|| async { ([(header::CONTENT_TYPE, "application/json")], OPENAPI) }))
         .with_state(Arc::new(v1))
 }
@@ -72,32 +64,4 @@ impl V1 {
         response.headers_mut().insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
         response
     }
-
-    /// The body of a request whose sender may do what `scope` allows.
-    async fn admit(&self, scope: Scope, request: Request) -> Result<Bytes, Problem> {
-        let (head, body) = request.into_parts();
-        let caller = Caller::identify_by_header(&self.keys, self.config.insecure, &head);
-        let caller = caller.ok_or(Problem::Unauthorized)?;
-        tracing::trace!(api.key = caller.name(), "server API is called");
-        if !caller.may(scope) {
-            return Err(Problem::Forbidden);
-        }
-        if !is_json(&head) {
-            return Err(Problem::ContentType);
-        }
-        let body = body::read(&head, body, self.config.body_bytes_max, self.config.timeout).await;
-        body.map_err(|status| match status {
-            StatusCode::PAYLOAD_TOO_LARGE => Problem::TooLarge,
-            StatusCode::UNSUPPORTED_MEDIA_TYPE => Problem::ContentType,
-            StatusCode::REQUEST_TIMEOUT => Problem::Timeout,
-            _ => Problem::Malformed("the body broke off".into()),
-        })
-    }
-}
-
-/// Whether the body says that it is JSON; parameters do not matter (RFC 8259 §11).
-fn is_json(head: &Parts) -> bool {
-    let kind = head.headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok());
-    let kind = kind.and_then(|kind| kind.split(';').next());
-    kind.is_some_and(|kind| kind.trim().eq_ignore_ascii_case("application/json"))
 }

@@ -515,6 +515,8 @@ impl Connection {
         }
         self.expire_at(identity.expires_at);
         self.shard.limit_lifetime(self.key, &self.link);
+        let protocol = self.conversation.name();
+        tracing::debug!(client.id = %self.link.client, protocol, "connection opened");
     }
 
     fn expire_at(&self, expires_at: Option<SystemTime>) {

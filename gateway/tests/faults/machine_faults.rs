@@ -154,9 +154,9 @@ async fn starved(scene: &mut Scene) -> Result<()> {
     Ok(())
 }
 
-/// Everything is logged.
+/// Everything is logged, however often it is said.
 fn chatty() -> Setup {
-    Setup { change: |config| config["log"]["level"] = "trace".into(), ..Setup::default() }
+    Setup { change: |config| config["log"] = json!({"level": "trace", "burst": 0}), ..Setup::default() }
 }
 
 /// The places of the nodes whose logs nobody takes, and why.

@@ -2,6 +2,7 @@
 //!
 //! One file for each behavior; `support` is the only place with plumbing.
 
+mod admin;
 mod admission;
 mod any_node;
 mod bad_config;

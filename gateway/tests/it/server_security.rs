@@ -61,10 +61,12 @@ async fn s54_s56_on_the_public_port_there_are_clients_and_nothing_else() {
         "/readyz",
         "/readyz/broker",
         "/debug/pprof/",
+        "/debug/pprof/profile",
         "/debug/",
         "/",
         "/index.html",
         "/admin",
+        "/admin/log-level",
     ];
     for path in paths {
         let answer = get(gateway.public(), path).await;
@@ -72,7 +74,7 @@ async fn s54_s56_on_the_public_port_there_are_clients_and_nothing_else() {
         let answer = post(gateway.public(), path, &[("x-api-key", API_KEY), JSON], "{}").await;
         assert_eq!((answer.status, &*answer.body), (404, ""), "{path}");
     }
-    for path in ["/debug/pprof/", "/debug/", "/admin"] {
+    for path in ["/debug/pprof/", "/debug/pprof/profile", "/debug/", "/admin"] {
         assert_eq!(get(gateway.internal(), path).await.status, 404, "{path}");
     }
     let internal = clarion::config::Config::default().internal.address;

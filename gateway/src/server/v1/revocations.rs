@@ -6,9 +6,10 @@ use axum::extract::Request;
 use serde::{Deserialize, Serialize};
 
 use super::V1;
-use super::problem::Problem;
 use crate::config::Scope;
 use crate::model::{Revocation, UserId, Whose};
+use crate::server::door;
+use crate::server::problem::Problem;
 
 /// Longest token id, in bytes.
 const TOKEN_ID_BYTES_MAX: usize = 1024;
@@ -16,8 +17,8 @@ const TOKEN_ID_BYTES_MAX: usize = 1024;
 const REMEMBERED_MAX: Duration = Duration::from_secs(366 * 24 * 3600);
 /// How far the clock of the caller may be ahead of ours.
 const AHEAD_MAX: Duration = Duration::from_secs(300);
-/// How much of the name of an unknown field is repeated, in characters.
-const NAME_MAX: usize = 64;
+/// The fields of [`Body`].
+const FIELDS: &str = "`token_id`, `user`, `issued_before` and `expire_at`";
 
 /// The tokens of a user, of everybody, or one; times are in seconds since 1970.
 #[derive(Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -40,12 +41,12 @@ pub(super) struct Body {
 impl V1 {
     /// Answers what has been revoked, and until when.
     pub(super) async fn revoke(&self, request: Request) -> Result<Body, Problem> {
-        let text = self.admit(Scope::Control, request).await?;
-        let mut body = Body::decode(&text)?;
+        let text = self.door.admit(Scope::Control, request).await?;
+        let mut body: Body = door::decode(&text, FIELDS)?;
         let revocation = body.revocation(SystemTime::now(), self.token_lifetime_max)?;
         body.expire_at = Some(seconds(revocation.forget_at));
         let revoking = self.node.cluster().revoke(revocation);
-        match tokio::time::timeout(self.config.timeout, revoking).await {
+        match tokio::time::timeout(self.door.config.timeout, revoking).await {
             Ok(revoked) => revoked?,
             Err(_) => return Err(Problem::Unavailable),
         }
@@ -54,17 +55,6 @@ impl V1 {
 }
 
 impl Body {
-    fn decode(text: &[u8]) -> Result<Self, Problem> {
-        // A derived structure would also take an array of its fields.
-        if !text.trim_ascii_start().starts_with(b"{") {
-            return Err(malformed("the body must be a JSON object"));
-        }
-        let mut json = serde_json::Deserializer::from_slice(text);
-        let body = serde_path_to_error::deserialize(&mut json).map_err(|error| explain(&error))?;
-        json.end().map_err(|_| malformed("the body must be one JSON object"))?;
-        Ok(body)
-    }
-
     /// What is meant, at the time `now`, where a token can be good for `lifetime_max`.
     fn revocation(&self, now: SystemTime, lifetime_max: Duration) -> Result<Revocation, Problem> {
         let issued_before = self.issued_before.map(|seconds| time("issued_before", seconds)).transpose()?;
@@ -107,25 +97,6 @@ impl Body {
 
 fn malformed(detail: &str) -> Problem {
     Problem::Malformed(detail.into())
-}
-
-/// What is wrong, without the value that is.
-fn explain(error: &serde_path_to_error::Error<serde_json::Error>) -> Problem {
-    let message = error.inner().to_string();
-    let field = message.split('`').nth(1).unwrap_or_default();
-    let field: String = field.chars().take(NAME_MAX).collect();
-    let path = error.path().to_string();
-    if message.starts_with("unknown field") {
-        Problem::Malformed(format!(
-            "unknown field `{field}`; known are `token_id`, `user`, `issued_before` and `expire_at`"
-        ))
-    } else if message.starts_with("duplicate field") {
-        Problem::Malformed(format!("`{field}` is there twice"))
-    } else if error.inner().is_data() {
-        Problem::Malformed(format!("`{path}` has a value of the wrong type"))
-    } else {
-        malformed("the body is not JSON")
-    }
 }
 
 fn time(name: &str, seconds: u64) -> Result<SystemTime, Problem> {

@@ -6,9 +6,10 @@ use tokio::runtime::Handle;
 use tower::ServiceExt;
 
 use super::*;
+use crate::auth::ApiKeys;
 use crate::broker::MemoryBroker;
 use crate::cluster;
-use crate::config::ApiKey;
+use crate::config::{self, ApiKey, Scope};
 use crate::metrics::Metrics;
 use crate::model::{Secret, TokenMark, UserId};
 use crate::node::{Backends, Control, Dispatch, INBOX_BYTES_MAX, PresenceSettings, ShardId};
@@ -48,7 +49,8 @@ impl Backend {
         let node = Node::new("one".into(), dispatch, backends, metrics, Handle::current());
         let keys = ApiKeys::new(&[key("all", &Scope::ALL), key("shop", &[Scope::Publish])]);
         let config = config::Api { body_bytes_max: 2048, ..config::Api::default() };
-        let router = routes(V1 { node: Arc::clone(&node), keys, config, token_lifetime_max: LIFETIME });
+        let door = Door { keys, config };
+        let router = routes(V1 { node: Arc::clone(&node), door, token_lifetime_max: LIFETIME });
         Self { router, node }
     }
 

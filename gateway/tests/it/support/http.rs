@@ -8,6 +8,7 @@ pub(crate) struct Answer {
     pub(crate) status: u16,
     /// Status line and headers, as they came.
     pub(crate) head: String,
+    /// What of it is no text is replaced.
     pub(crate) body: String,
 }
 
@@ -34,11 +35,16 @@ pub(crate) async fn get(address: SocketAddr, path: &str) -> Answer {
 
 /// `POST path` at `address`.
 pub(crate) async fn post(address: SocketAddr, path: &str, headers: &[(&str, &str)], body: &str) -> Answer {
+    request(address, &format!("POST {path}"), headers, body).await
+}
+
+/// `line`, a method and a path, at `address`.
+pub(crate) async fn request(address: SocketAddr, line: &str, headers: &[(&str, &str)], body: &str) -> Answer {
     let headers: String = headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
     let length = body.len();
     let mut raw = Raw::open(address).await;
     raw.send(format!(
-        "POST {path} HTTP/1.1\r\nhost: test\r\nconnection: close\r\ncontent-length: {length}\r\n{headers}\r\n{body}"
+        "{line} HTTP/1.1\r\nhost: test\r\nconnection: close\r\ncontent-length: {length}\r\n{headers}\r\n{body}"
     ))
     .await;
     raw.answer().await

@@ -22,7 +22,7 @@ pub(crate) use certificates::{TempDirectory, certificates};
 pub(crate) use client::{Client, Publication};
 pub(crate) use collector::{Collector, Span};
 pub(crate) use gateway::{API_KEY, Gateway, config, namespace};
-pub(crate) use http::{Answer, get, post};
+pub(crate) use http::{Answer, get, post, request};
 pub(crate) use process::Process;
 pub(crate) use protobuf::{ProtobufClient, replies, schema};
 pub(crate) use proxy::Proxy;

@@ -1,10 +1,13 @@
+//! Why a request was not carried out, in HTTP's own terms.
+
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 
 use crate::cluster::{RegistryError, RevokeError};
 
-/// Why a request was not carried out, as `application/problem+json` (RFC 9457). No value of the request is repeated.
+/// Why a request was not carried out, as `application/problem+json` (RFC 9457). No value of the request is repeated,
+/// but what is no filter of the log.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum Problem {
     /// The body is not what it must be; the text says what.
@@ -16,9 +19,9 @@ pub(super) enum Problem {
     /// The key has not the scope.
     #[error("the scopes of the key do not allow it")]
     Forbidden,
-    /// Another verb.
-    #[error("only POST is answered here")]
-    Method,
+    /// Another verb than those.
+    #[error("only {0} is answered here")]
+    Method(&'static str),
     /// The body did not come in time.
     #[error("the body did not come in time")]
     Timeout,
@@ -31,6 +34,15 @@ pub(super) enum Problem {
     /// This node did it, but it is not known of others, or not for good.
     #[error("this node has done it, others may not have; try again")]
     Unavailable,
+    /// The process was started by something that has a log of its own.
+    #[error("this node does not write its log by itself")]
+    NoLog,
+    /// One profile at a time.
+    #[error("a profile is being taken; ask again when it is there")]
+    Busy,
+    /// The profiler has nowhere to write.
+    #[error("the profiler cannot start; it needs a directory for temporary files, which TMPDIR names")]
+    NoProfile,
     /// There is no room to remember it, and no other node was told.
     #[error("no other node was told, because there is no room to remember it")]
     Full,
@@ -51,11 +63,13 @@ impl Problem {
             Self::Malformed(_) => StatusCode::BAD_REQUEST,
             Self::Unauthorized => StatusCode::UNAUTHORIZED,
             Self::Forbidden => StatusCode::FORBIDDEN,
-            Self::Method => StatusCode::METHOD_NOT_ALLOWED,
+            Self::Method(_) => StatusCode::METHOD_NOT_ALLOWED,
+            Self::NoLog => StatusCode::NOT_FOUND,
+            Self::Busy => StatusCode::CONFLICT,
             Self::Timeout => StatusCode::REQUEST_TIMEOUT,
             Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::ContentType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
-            Self::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Unavailable | Self::NoProfile => StatusCode::SERVICE_UNAVAILABLE,
             Self::Full => StatusCode::INSUFFICIENT_STORAGE,
         }
     }
@@ -63,13 +77,15 @@ impl Problem {
     /// For metrics.
     pub(super) fn label(&self) -> &'static str {
         match self {
-            Self::Malformed(_) | Self::ContentType | Self::Method => "malformed",
+            Self::Malformed(_) | Self::ContentType | Self::Method(_) => "malformed",
             Self::Unauthorized => "unauthorized",
             Self::Forbidden => "forbidden",
             Self::Timeout => "timeout",
             Self::TooLarge => "too_large",
-            Self::Unavailable => "unavailable",
+            Self::Unavailable | Self::NoProfile => "unavailable",
             Self::Full => "full",
+            Self::NoLog => "no_log",
+            Self::Busy => "busy",
         }
     }
 }
@@ -101,7 +117,7 @@ impl IntoResponse for Problem {
             Self::Unauthorized => {
                 headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer, apikey"))
             }
-            Self::Method => headers.insert(header::ALLOW, HeaderValue::from_static("POST")),
+            Self::Method(allowed) => headers.insert(header::ALLOW, HeaderValue::from_static(allowed)),
             Self::Unavailable => headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1")),
             _ => None,
         };
