@@ -102,10 +102,10 @@ chart: ## Lint, render and test the Helm chart
 	helm/test.sh
 
 .PHONY: test
-test: check deny unit noon-small k6-small fuzz-check chart clients docs monitoring examples-test compose-test image-test test-faults-smoke ## Everything that proves the project
+test: check deny unit gate noon-small k6-small fuzz-check chart clients docs monitoring examples-test compose-test image-test test-faults-smoke ## Everything that proves the project
 
 # What a node says of itself in `clarion_node_info`.
-release noon bench bench-redis: export CLARION_COMMIT := $(shell git rev-parse --short=12 HEAD 2>/dev/null || echo unknown)
+release noon bench bench-redis gate: export CLARION_COMMIT := $(shell git rev-parse --short=12 HEAD 2>/dev/null || echo unknown)
 
 .PHONY: release
 release: ## The binary to ship

@@ -353,6 +353,8 @@ impl Encoding {
         publication: &Publication,
         out: &mut Vec<u8>,
     ) -> Result<FrameKind, Inappropriate> {
+        // Growing by and by would cost more than all the rest of it.
+        out.reserve(publication.cost_bytes() + channel.as_str().len());
         match self {
             Self::CentrifugeJson => centrifuge::codec::json::write::publication(channel, publication, out)?,
             Self::CentrifugeProtobuf => {

@@ -82,8 +82,6 @@ impl Run {
             }
             for publication in delivery.publications().iter().filter(|one| selection.covers(one)) {
                 payload.clear();
-                // Growing by and by would cost more than all the rest of it.
-                payload.reserve(publication.cost_bytes() + delivery.channel.as_str().len());
                 let kind = encoding.encode(&delivery.channel, publication, &mut payload)?;
                 wire::encode_frame(opcode(kind), &payload, &mut bytes);
                 count += 1;
