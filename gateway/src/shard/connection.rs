@@ -2,6 +2,7 @@
 
 mod closing;
 mod pace;
+mod speech;
 
 use std::collections::VecDeque;
 use std::io::ErrorKind;
@@ -9,25 +10,24 @@ use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context as TaskContext, Poll, Waker, ready};
-use std::time::{Instant, SystemTime};
+use std::time::SystemTime;
 
 use bytes::{Bytes, BytesMut};
 use tokio::sync::OwnedSemaphorePermit;
 
 use self::closing::Ending;
 use self::pace::Pace;
-use super::drawing::Drawing;
+use self::speech::Said;
 use super::heartbeat::Alarm;
 use super::link::{Link, Recall};
 use super::operation::{Finished, Operation};
-use super::outbox::Full;
 use super::socket::Socket;
 use super::subscription::{Claim, Subscriber};
 use super::table::{Entry, Key, Sink};
-use super::{Offer, Shard};
+use super::Shard;
 use crate::model::{ClientId, CloseReason, Identity};
 use crate::node::Node;
-use crate::protocol::{Conversation, Drawn, Effect, Framing, Heartbeat, Message, Outcome};
+use crate::protocol::{Conversation, Effect, Heartbeat, Message, Outcome};
 use crate::wire::{self, DecodeError, Decoded, Decoder, Event, Opcode, Role};
 
 /// How much is read before the others of the shard have their turn. The runtime counts reads, not what is in
@@ -62,9 +62,6 @@ const SAID_BYTES_MAX: usize = 64 << 10;
 /// How many slow effects that need not wait are carried out before the others of the shard have their turn.
 const ROUNDS_PER_TURN: usize = 256;
 
-/// How much is written before the others of the shard have their turn.
-const WRITTEN_BYTES_PER_TURN: usize = 256 << 10;
-
 /// What a connection's task wakes up for.
 enum Wake {
     Readable,
@@ -87,13 +84,6 @@ struct Task {
 const _: () = assert!(size_of::<Connection>() <= 256);
 // With what the runtime adds it is 128 bytes.
 const _: () = assert!(size_of::<Task>() <= 24);
-
-/// What a conversation said and is not framed yet.
-#[derive(Default)]
-struct Said {
-    messages: Vec<Vec<u8>>,
-    bytes: usize,
-}
 
 struct Connection {
     shard: Rc<Shard>,
@@ -169,13 +159,6 @@ impl Future for Task {
             self.closing = self.open.take().map(|connection| Box::pin(connection.finish(reason)) as _);
         }
         self.closing.as_mut().map_or(Poll::Ready(()), |closing| closing.as_mut().poll(ctx))
-    }
-}
-
-impl Said {
-    fn push(&mut self, message: Vec<u8>) {
-        self.bytes += message.len();
-        self.messages.push(message);
     }
 }
 
@@ -531,86 +514,6 @@ impl Connection {
         let reminder = &self.link.reminder;
         if self.shard.ticks_after(rest) < reminder.at.get() {
             self.shard.move_deadline(reminder, self.key, Alarm::Reminder, Some(rest));
-        }
-    }
-
-    /// Frames what the conversation said and offers it.
-    fn say(&self, said: &mut Said) {
-        let Said { messages: said, .. } = std::mem::take(said);
-        if said.is_empty() {
-            return;
-        }
-        let mut out = Vec::new();
-        match self.conversation.framing() {
-            Framing::Lines => wire::encode_frame(Opcode::Text, &said.join(&b'\n'), &mut out),
-            Framing::Single => {
-                for message in &said {
-                    wire::encode_frame(Opcode::Text, message, &mut out);
-                }
-            }
-            Framing::Binary => wire::encode_frame(Opcode::Binary, &said.concat(), &mut out),
-        }
-        self.offer(&out.into());
-    }
-
-    /// Queues a message that is drawn as the client takes it, and writes what it takes now.
-    fn draw(&mut self, drawn: Drawn) {
-        let shard = Rc::clone(&self.shard);
-        if let Some(entry) = shard.table.borrow().get(self.key) {
-            match Drawing::new(drawn, Arc::clone(&shard.metrics), &shard.budget) {
-                Ok(drawing) => {
-                    self.link.outbox.borrow_mut().push_drawn(Box::new(drawing), &shard.budget);
-                    shard.watch_writes(entry, self.key);
-                }
-                Err(Full) => self.link.close(CloseReason::SlowConsumer),
-            }
-        }
-    }
-
-    /// Offers the frames collected in `frames`, if any.
-    fn offer_all(&self, frames: &mut Vec<u8>) {
-        if !frames.is_empty() {
-            self.offer(&std::mem::take(frames).into());
-        }
-    }
-
-    fn offer(&self, frame: &Bytes) {
-        match self.shard.offer(self.key, frame) {
-            Offer::Sent | Offer::Queued => self.shard.metrics.bytes_sent(frame.len()),
-            // The link is closing; the task's loop sees it next.
-            Offer::SlowConsumer | Offer::Closed => {}
-        }
-    }
-
-    /// Writes what waits, as far as the socket takes it.
-    fn flush(&mut self) {
-        let mut outbox = self.link.outbox.borrow_mut();
-        let mut total = 0;
-        while !outbox.is_empty() || self.socket.has_unsent() {
-            if total >= WRITTEN_BYTES_PER_TURN {
-                // A client that takes as fast as we draw must not keep the thread.
-                self.yields = true;
-                return;
-            }
-            match self.socket.try_write(&outbox.slices(), &self.shard.budget) {
-                Ok(written) => {
-                    outbox.advance(written, &self.shard.budget);
-                    total += written;
-                    self.link.blocked_since.set(Some(Instant::now()));
-                }
-                Err(error) if error.kind() == ErrorKind::WouldBlock => return,
-                Err(_) => {
-                    // Nobody reads it any more; and what waits would be tried again for ever.
-                    outbox.clear(&self.shard.budget);
-                    self.socket.give_up();
-                    drop(outbox);
-                    return self.link.close(CloseReason::ConnectionLost);
-                }
-            }
-        }
-        self.link.blocked_since.set(None);
-        if let Some(entry) = self.shard.table.borrow().get(self.key) {
-            entry.blocked.set(self.link.is_closing());
         }
     }
 }

@@ -264,7 +264,8 @@ mod tests {
         let times: i64 = taken.sample.iter().filter(met).map(|sample| sample.value[0]).sum();
         assert!(times > 5, "{times} of {:?}", taken.sample);
         let by_profiler = |sample: &Sample| stack(&taken, sample).iter().any(|name| name.contains("pprof::"));
-        assert!(!taken.sample.iter().any(by_profiler));
+        // The profiler may be met at its own work; who is interrupted by it is not.
+        assert!(!taken.sample.iter().filter(met).any(by_profiler));
         let both = tokio::join!(profile(Duration::from_millis(10)), profile(Duration::from_millis(10)));
         assert_eq!(both.1, Err(ProfileError::Busy));
         assert!(both.0.is_ok());
