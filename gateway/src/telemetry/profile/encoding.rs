@@ -95,7 +95,9 @@ impl Tables {
 
     /// `frames` was met `count` times; its thread is a label.
     fn sample(&mut self, frames: &Frames, count: i64, period: i64) -> Sample {
-        let interrupted = frames.frames.iter().skip_while(|symbols| are_of_profiler(symbols));
+        let mut innermost = frames.frames.iter().take(OWN_FRAMES_MAX);
+        let own = innermost.rposition(|symbols| are_of_profiler(symbols));
+        let interrupted = frames.frames.iter().skip(own.map_or(0, |place| place + 1));
         let location_id = interrupted.map(|symbols| self.location(symbols)).collect();
         let label = Label { key: self.text("thread"), str: self.text(&frames.thread_name_or_id()) };
         Sample { location_id, value: vec![count, count.saturating_mul(period)], label: vec![label] }
@@ -124,6 +126,9 @@ impl Tables {
         id(self.functions.place(names, make))
     }
 }
+
+/// The profiler looks at a stack from the innermost of so many frames at most. What is inlined there may have lost its path.
+const OWN_FRAMES_MAX: usize = 4;
 
 /// Whether it is what looked at the stack, innermost, and not what was interrupted by that.
 fn are_of_profiler(symbols: &[Symbol]) -> bool {
