@@ -283,10 +283,22 @@ impl Heart {
 fn tell_changes(known: &[Report], now: &[Report]) {
     let ids = |reports: &[Report]| reports.iter().map(|report| report.id).collect::<HashSet<_>>();
     let (known_ids, ids) = (ids(known), ids(now));
-    for report in now.iter().filter(|report| !known_ids.contains(&report.id)) {
-        tracing::info!(node.id = %report.id, node.name = report.name, "a node is there");
+    let come: Vec<_> = now.iter().filter(|report| !known_ids.contains(&report.id)).collect();
+    let gone: Vec<_> = known.iter().filter(|report| !ids.contains(&report.id)).collect();
+    // A line for each of many would be left out as a repetition.
+    match *come {
+        [] => {}
+        [one] => tracing::info!(node.id = %one.id, node.name = one.name, "a node is there"),
+        _ => tracing::info!(nodes = names(&come), "nodes are there"),
     }
-    for report in known.iter().filter(|report| !ids.contains(&report.id)) {
-        tracing::info!(node.id = %report.id, node.name = report.name, "a node is gone");
+    match *gone {
+        [] => {}
+        [one] => tracing::info!(node.id = %one.id, node.name = one.name, "a node is gone"),
+        _ => tracing::info!(nodes = names(&gone), "nodes are gone"),
     }
+}
+
+/// Name and id of each.
+fn names(reports: &[&Report]) -> String {
+    reports.iter().map(|report| format!("{} ({})", report.name, report.id)).collect::<Vec<_>>().join(", ")
 }

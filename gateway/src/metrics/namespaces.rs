@@ -135,7 +135,10 @@ impl Metrics {
     }
 
     fn sum(&self, gauge: fn(&Namespace) -> &IntGauge) -> usize {
-        let counts = self.namespaces.all.iter().map(|namespace| gauge(namespace).get());
+        let all = &self.namespaces.all;
+        // Those with one label share a gauge.
+        let has_own = |index: usize| !all[..index].iter().any(|earlier| earlier.label == all[index].label);
+        let counts = (0..all.len()).filter(|&index| has_own(index)).map(|index| gauge(&all[index]).get());
         // A subscriber that goes while this adds up may be missing where it was added.
         usize::try_from(counts.sum::<i64>()).unwrap_or_default()
     }
@@ -244,6 +247,15 @@ mod tests {
                 r#"delivery_duration_seconds_count{channel_namespace="room"} 0"#,
             ],
         );
+    }
+
+    #[test]
+    fn a_namespace_with_the_name_of_another_is_counted_once() {
+        let section = serde_json::json!({"namespaces": [{"name": "other"}]});
+        let metrics = Metrics::of_namespaces(&serde_json::from_value(section).unwrap());
+        metrics.subscriber_added(id("room:a"), true);
+        assert_says(&metrics, &[r#"subscriptions{channel_namespace="other"} 1"#]);
+        assert_eq!((metrics.channel_count(), metrics.subscription_count()), (1, 1));
     }
 
     #[test]

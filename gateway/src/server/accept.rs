@@ -36,8 +36,9 @@ use crate::transport::{self, AcceptedAt, websocket};
 const HEAD_BYTES_MAX: usize = 16 << 10;
 /// Most headers of a request.
 const HEADERS_MAX: usize = 64;
-/// How long a client connection may stay with HTTP. It asks for an upgrade, or for a page in development.
-const HTTP_TIMEOUT: Duration = Duration::from_secs(60);
+/// How long a client connection may stay with HTTP. It asks for an upgrade; where one port serves everything also for pages,
+/// and for profiles of a minute.
+const HTTP_TIMEOUT: Duration = Duration::from_secs(90);
 /// Pending connections that the kernel may hold for a listener.
 pub const BACKLOG: u32 = 4096;
 /// How long a shard that stops waits for those who are being told that it does.

@@ -43,6 +43,7 @@ pub fn routes(admin: Admin) -> Router {
 /// Has the counts of every resource begin at zero.
 pub fn expect(metrics: &Metrics) {
     metrics.expect_api_method("log_level", &["ok"]);
+    metrics.expect_api_method("profile", &["ok", "busy"]);
 }
 
 /// `handlers`, and for other verbs a word about which there are.

@@ -272,6 +272,7 @@ impl Connection {
                 }
             };
             if self.is_too_fast(frames) {
+                self.peer_closed |= matches!(event, Some(Event::Close(_)));
                 self.link.close(CloseReason::TooManyRequests);
             } else {
                 let Some(event) = event else { break };

@@ -28,8 +28,8 @@ pub struct Budget {
 }
 
 impl Budget {
-    /// A budget of `bytes_max` bytes, a sixteenth of which is kept for what cannot be refused: the rest of a frame that
-    /// is half written, once for each connection that falls behind, and close frames.
+    /// A budget of `bytes_max` bytes, a sixteenth of which is kept for what cannot be refused: the rest of a frame or
+    /// of a record of TLS that is half written, once for each connection that falls behind, and close frames.
     pub fn new(bytes_max: usize) -> Self {
         Self { used_bytes: AtomicUsize::new(0), bytes_max: bytes_max - bytes_max / RESERVE }
     }
@@ -75,7 +75,8 @@ impl Charge {
         Ok(Self { budget, bytes })
     }
 
-    /// Charges `bytes` that were charged before in another way, so whatever the budget says.
+    /// Charges `bytes` whatever the budget says: they were charged before in another way, or are encrypted and have to
+    /// leave as they are.
     pub(super) fn beyond(budget: Arc<Budget>, bytes: usize) -> Self {
         budget.take_always(bytes);
         Self { budget, bytes }

@@ -41,7 +41,7 @@ impl Shard {
     /// Whether nothing goes to and fro.
     fn is_quiet(&self, link: &Link, now: u32) -> bool {
         let is_silent = TICK * now.saturating_sub(link.heard_at.get()) >= self.settings.idle_after;
-        is_silent && link.outbox.borrow().is_empty()
+        is_silent && link.outbox.borrow().is_empty() && link.blocked_since.get().is_none()
     }
 
     /// The connection is open, and is to come again one day if none may live for ever.

@@ -69,7 +69,8 @@ impl Shard {
         if written == run.bytes.len() {
             return (Offer::Sent, Cut::default());
         }
-        if link.is_closing() {
+        // What the socket took a part of is finished all the same, or the close frame would be read as the rest of it.
+        if written == 0 && link.is_closing() {
             return (Offer::Closed, Cut::default());
         }
         let mut outbox = link.outbox.borrow_mut();

@@ -157,7 +157,7 @@ impl Socket {
 }
 
 /// Reads what there is. If that leaves room in `buffer` there is no more, and nobody asks again: the kernel says when there
-/// is (epoll(7), question 9 on edge-triggered events).
+/// is (epoll(7), question 9 on edge-triggered events). Urgent data would break that; who sends any hurts nobody else.
 fn read_whole(stream: &TcpStream, buffer: &mut [u8]) -> io::Result<usize> {
     let mut read = None;
     let outcome = stream.try_io(Interest::READABLE, || {
@@ -216,10 +216,12 @@ impl Session {
     /// # Errors
     /// The peer is gone, and what was not sent is forgotten.
     pub(super) fn write_all(&mut self, bytes: &[u8], budget: &Arc<Budget>) -> io::Result<usize> {
-        let mut written = 0;
+        let (mut written, mut is_stuck) = (0, false);
         while written < bytes.len() && !self.wants_write() {
             match self.write(&[IoSlice::new(&bytes[written..])], budget) {
-                Ok(taken) => written += taken,
+                // Once is a change of keys.
+                Ok(0) if is_stuck => break,
+                Ok(taken) => (written, is_stuck) = (written + taken, taken == 0),
                 Err(error) => {
                     self.give_up();
                     return Err(error);

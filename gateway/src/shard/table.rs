@@ -27,7 +27,7 @@ pub(super) enum Sink {
 #[derive(Debug)]
 pub(super) struct Entry {
     pub(super) sink: Sink,
-    /// Bytes wait in the outbox, or the connection is closing: nothing goes straight to the socket.
+    /// Bytes wait in the outbox or, encrypted, in the session, or the connection is closing: nothing goes straight to the socket.
     pub(super) blocked: Cell<bool>,
     /// The rest of the connection.
     pub(super) link: Rc<Link>,

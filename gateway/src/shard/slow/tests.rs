@@ -285,6 +285,27 @@ async fn a_socket_that_takes_a_part_gets_whole_frames_in_order() {
 }
 
 #[tokio::test]
+async fn a_frame_of_which_a_part_is_written_is_finished_although_the_connection_closes() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let _client = tokio::net::TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+    let stream = Rc::new(listener.accept().await.unwrap().0);
+    rustix::net::sockopt::set_socket_send_buffer_size(&*stream, 4096).unwrap();
+    stream.writable().await.unwrap();
+    let mut bench = Bench::with_outboxes(1 << 20);
+    let peer =
+        Peer::with(&bench, Sink::Direct(stream)).join(&bench, live("a", SlowConsumer::DropOldest)).await;
+    // Its task has not noticed yet.
+    peer.link.close(CloseReason::Expired);
+    for first in (0..500_000).step_by(1_000) {
+        publish(&mut bench, "a", (first..first + 1_000).map(publication)).await;
+        if !peer.link.outbox.borrow().is_empty() {
+            return;
+        }
+    }
+    panic!("the socket has taken a part of something, and nobody knows the rest");
+}
+
+#[tokio::test]
 async fn any_interleaving_keeps_frames_whole_in_order_and_counted() {
     const OUTBOX: usize = 600;
     let mut overflows = 0;
