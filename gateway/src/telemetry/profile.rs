@@ -61,7 +61,8 @@ struct Turn;
 
 impl Turn {
     fn take() -> Option<Self> {
-        (!IS_UNDER_WAY.swap(true, Ordering::AcqRel)).then_some(Self)
+        // Not `then_some`: a turn that is made in vain ends the one that goes on.
+        (!IS_UNDER_WAY.swap(true, Ordering::AcqRel)).then(|| Self)
     }
 
     /// Takes one, unless `nobody_asks` any more before its `time` is over.

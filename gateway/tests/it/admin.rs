@@ -252,12 +252,17 @@ async fn profiles_are_one_at_a_time_and_who_leaves_does_not_keep_it() {
     let ask = async || tokio::time::timeout(A_MOMENT, node.ask(&line, API_KEY, "")).await;
     let long = async {
         // The other may have been first.
-        while node.ask(&line, API_KEY, "").await.status == 409 {}
+        loop {
+            let answer = node.ask(&line, API_KEY, "").await;
+            if answer.status != 409 {
+                break format!("{} {}", answer.status, answer.body);
+            }
+        }
     };
     let other =
         eventually("another to be refused", async || ask().await.is_ok_and(|answer| answer.status == 409));
     tokio::select! {
-        () = long => panic!("nobody waits for a minute"),
+        answer = long => panic!("nobody waits for a minute: {answer}"),
         () = other => {}
     }
     eventually("the next one to be taken", async || ask().await.is_err()).await;
