@@ -415,6 +415,17 @@ async fn tokens_in_a_file_go_before_a_secret_in_the_environment() {
     assert!(server.targets()[0].ends_with("token=one.of.these"), "{:?}", server.targets());
 }
 
+#[tokio::test]
+async fn what_is_later_than_patience_is_not_sent() {
+    // The fifth of twelve holds up the server for longer than all that follow may be late.
+    let server = Server::start(Fault::Stall(5, Duration::from_secs(4))).await;
+    let mut settings = settings(&server, 1);
+    settings.load.patience = Duration::from_secs(1);
+    let outcome = play(&FEW, settings).await.unwrap();
+    assert_eq!(outcome.verdict.others["publications failed"], 8, "{:?}", outcome.wrong);
+    assert!(said(&outcome, "was not sent"), "{:?}", outcome.wrong);
+}
+
 /// 10,000 clients in 150 MB: what one takes is what 900 more take, a ninehundredth each.
 #[tokio::test(flavor = "multi_thread")]
 async fn ten_thousand_clients_fit_into_150_megabytes() {
