@@ -97,3 +97,19 @@ fn what_is_wrong_is_said_with_the_name_of_the_file() {
     assert!(said(&[&whole, "--report", "both.pdf"], 2).contains("--report both.pdf"));
     assert!(said(&[], 2).contains("FILE.json"));
 }
+
+#[test]
+fn a_process_that_is_missing_and_one_that_counts_twice_are_refused() {
+    let directory = tempfile::tempdir().unwrap();
+    let (one, two) = (found(9, 1, 0), found(8, 1, 0));
+    let files = [written(&directory, "a.json", &one), written(&directory, "b.json", &two)];
+    assert_eq!(merge(&[&files[0], &files[1], "--processes", "2"], "").status.code(), Some(0));
+    for (arguments, word) in [
+        ([&files[0], &files[1], "--processes", "3"], "--processes 3: what was read is of 2"),
+        ([&files[0], &files[0], "--processes", "2"], "a.json: this was read before"),
+    ] {
+        let output = merge(&arguments, "");
+        assert_eq!(output.status.code(), Some(1));
+        assert!(text(&output.stderr).contains(word), "{}", text(&output.stderr));
+    }
+}

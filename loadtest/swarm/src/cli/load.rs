@@ -7,7 +7,7 @@ use std::str::FromStr;
 use std::thread;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result, ensure};
 use clap::{Args, ValueEnum, value_parser};
 
 use super::telling::Telling;
@@ -35,15 +35,10 @@ pub(super) struct LoadArguments {
     #[arg(long, value_name = "ADDRESS")]
     source: Vec<Sources>,
     /// Sign a token for each client with this secret (HS256)
-    #[arg(
-        long,
-        value_name = "SECRET",
-        env = "SWARM_SECRET",
-        hide_env_values = true,
-        conflicts_with = "token"
-    )]
+    #[arg(long, value_name = "SECRET", env = "SWARM_SECRET", hide_env_values = true)]
     secret: Option<Secret>,
-    /// A file with tokens, one in a line, that clients use in turn. Without this and --secret they are anonymous
+    /// A file with tokens, one in a line, that clients use in turn; a secret is not looked at then. Without this and
+    /// --secret they are anonymous
     #[arg(long, value_name = "FILE")]
     token: Option<PathBuf>,
     /// Where clients show their token
@@ -84,7 +79,7 @@ pub(super) struct LoadArguments {
     #[arg(long, value_name = "DURATION", default_value = "0s", value_parser = humantime::parse_duration)]
     nap: Duration,
     /// A process of the server, if it is on this machine: its CPU, memory and files are looked at; several together
-    #[arg(long, value_name = "PID")]
+    #[arg(long, value_name = "PID", num_args(1..))]
     pid: Vec<u32>,
     #[command(flatten)]
     telling: Telling,
@@ -214,14 +209,14 @@ impl LoadArguments {
 
     fn tokens(&self) -> Result<Tokens> {
         match (&self.secret, &self.token) {
-            (Some(secret), None) => Ok(Tokens::Signed(secret.clone())),
-            (None, Some(file)) => {
+            // The secret may come from the environment, where it is for all runs; a file is for this one.
+            (_, Some(file)) => {
                 let name = file.display();
                 let text = fs::read_to_string(file).with_context(|| format!("--token {name}"))?;
                 Tokens::listed(&text).with_context(|| format!("--token {name}"))
             }
+            (Some(secret), None) => Ok(Tokens::Signed(secret.clone())),
             (None, None) => Ok(Tokens::None),
-            (Some(_), Some(_)) => bail!("--secret and --token: clients have one token each"),
         }
     }
 }

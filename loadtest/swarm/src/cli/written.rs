@@ -24,10 +24,11 @@ pub(super) fn written(arguments: &[OsString]) -> String {
     words.join(" ")
 }
 
-/// A word without the password and the query of a URL, if it is one: servers are given tokens there.
+/// A word without the password and the query of a URL, if it is one: servers are given tokens there. Of a URL whose scheme
+/// was forgotten the query is left out as well.
 pub(super) fn masked(word: &str) -> String {
-    let Some((scheme, rest)) = word.split_once("://") else { return word.to_owned() };
-    let (rest, query) = rest.split_once('?').map_or((rest, ""), |(rest, _)| (rest, "?***"));
+    let (word, query) = word.split_once('?').map_or((word, ""), |(word, _)| (word, "?***"));
+    let Some((scheme, rest)) = word.split_once("://") else { return format!("{word}{query}") };
     let (authority, path) = rest.find('/').map_or((rest, ""), |slash| rest.split_at(slash));
     let host = authority.rsplit_once('@').map(|(_, host)| format!("{MASK}@{host}"));
     format!("{scheme}://{}{path}{query}", host.as_deref().unwrap_or(authority))
@@ -64,6 +65,8 @@ mod tests {
         let url = "wss://user:s3cret@example.com:8000/connection/websocket?token=s3cret";
         let expected = "swarm idle --url 'wss://***@example.com:8000/connection/websocket?***'";
         assert_eq!(of(&["swarm", "idle", "--url", url]), expected);
+        let expected = "swarm idle --url '127.0.0.1:8000/c?***'";
+        assert_eq!(of(&["swarm", "idle", "--url", "127.0.0.1:8000/c?token=s3cret&to=ws://host"]), expected);
         assert_eq!(of(&["swarm", "idle", "--url=ws://s3cret@host"]), "swarm idle '--url=ws://***@host'");
         assert_eq!(of(&["swarm", "idle", "--url", "ws://host/a@b"]), "swarm idle --url ws://host/a@b");
     }

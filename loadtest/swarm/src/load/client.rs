@@ -14,6 +14,7 @@ use super::frame::{self, Frame, Opcode};
 use super::handshake;
 use super::heard::{Heard, Numbering};
 use super::message::{self, Stamped};
+use super::published::Published;
 use super::sequence::Seen;
 use super::stamp::Stamp;
 use super::tally::Event;
@@ -225,14 +226,24 @@ impl Client {
         gaps.into_iter().map(|number| (self.number, channel, number)).collect()
     }
 
-    /// What it was not given, by channel and number, when `published` says how many there are of each channel.
-    pub(super) fn missing(&self, published: impl Fn(u32) -> u64) -> Vec<(u32, u64)> {
+    /// What it was not given of what was published, for sure, by channel and number.
+    pub(super) fn missing(&self, published: &Published) -> Vec<(u32, u64)> {
         let state = self.state.borrow();
         let of_each = state.subscriptions.iter().flat_map(|subscription| {
-            let missing = subscription.heard.missing(published(subscription.channel));
+            let missing = subscription.heard.missing(published.last(subscription.channel));
             missing.into_iter().map(|number| (subscription.channel, number))
         });
-        of_each.collect()
+        of_each.filter(|(channel, number)| !published.is_uncertain(*channel, *number)).collect()
+    }
+
+    /// How much more of each channel it was not given at least: of so many gaps only the first are kept.
+    pub(super) fn forgotten(&self, published: &Published) -> Vec<(u32, u64)> {
+        let state = self.state.borrow();
+        let of_each = state.subscriptions.iter().map(|subscription| {
+            let uncertain = published.uncertain(subscription.channel);
+            (subscription.channel, subscription.heard.forgotten(uncertain))
+        });
+        of_each.filter(|(_, count)| *count > 0).collect()
     }
 
     async fn open(&self) -> Result<(), Trouble> {
@@ -480,7 +491,7 @@ impl State {
         let subscription = Subscription {
             id: self.next_id(),
             channel,
-            heard: thread.nothing_heard(),
+            heard: thread.nothing_heard(channel),
             since_ns: 0,
             offset: None,
             epoch: None,
@@ -507,7 +518,7 @@ impl Subscription {
         let has_history = !subscribed.epoch.is_empty();
         self.epoch = has_history.then(|| subscribed.epoch.as_ref().into());
         self.offset = has_history.then_some(subscribed.offset);
-        self.heard = thread.nothing_heard();
+        self.heard = thread.nothing_heard(self.channel);
     }
 
     /// Takes one publication: its place in the history, and its number if it is of this run.

@@ -1,8 +1,8 @@
 //! The whole load: its threads, and what they do together.
 
 use std::rc::Rc;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
@@ -15,6 +15,7 @@ use super::clock::LoadClock;
 use super::findings::Findings;
 use super::goal::Goal;
 use super::published::Published;
+use super::sequence::Sequence;
 use super::settings::LoadSettings;
 use super::tally::{Counts, Event, Tally};
 use super::thread::Thread;
@@ -37,12 +38,35 @@ pub(super) struct Shared {
     /// Tells the publications of this run from those of others.
     pub(super) run: u32,
     pub(super) goal: Goal,
-    has_published: AtomicBool,
+    beginning: RwLock<Beginning>,
+}
+
+/// What a subscriber must be given first.
+#[derive(Debug)]
+enum Beginning {
+    /// The first publication of its channel.
+    First,
+    /// Any: there are publications all the time.
+    Any,
+    /// The next one of its channel: there are none for a while. `None` where that is not known.
+    Next(Vec<Option<u64>>),
 }
 
 impl Shared {
-    pub(super) fn has_published(&self) -> bool {
-        self.has_published.load(Ordering::SeqCst)
+    /// The numbers of a subscriber to this channel that subscribes now.
+    pub(super) fn nothing_seen(&self, channel: u32) -> Sequence {
+        match &*self.beginning.read().unwrap_or_else(PoisonError::into_inner) {
+            Beginning::First => Sequence::from(1),
+            Beginning::Any => Sequence::anywhere(),
+            Beginning::Next(next) => {
+                let next = next.get(channel as usize).copied().flatten();
+                next.map_or_else(Sequence::anywhere, Sequence::from)
+            }
+        }
+    }
+
+    fn begin(&self, beginning: Beginning) {
+        *self.beginning.write().unwrap_or_else(PoisonError::into_inner) = beginning;
     }
 }
 
@@ -77,7 +101,7 @@ impl Load {
             clock: LoadClock::start(),
             run: rand::random(),
             goal: Goal::default(),
-            has_published: AtomicBool::new(false),
+            beginning: RwLock::new(Beginning::First),
         });
         let workers = (0..shared.settings.threads).map(|index| Worker::start(index, &shared));
         Ok(Self { workers: workers.collect::<Result<_>>()?, shared, opened: AtomicU32::new(0) })
@@ -163,7 +187,14 @@ impl Load {
     /// From now on there are publications: who subscribes later may begin with any of them. Before that, every subscriber
     /// must be given the first.
     pub fn publishing(&self) {
-        self.shared.has_published.store(true, Ordering::SeqCst);
+        self.shared.begin(Beginning::Any);
+    }
+
+    /// From now on nothing is `published` beyond this, until there is [again](Self::publishing): who subscribes meanwhile
+    /// must be given whatever comes next.
+    pub fn pausing(&self, published: &Published) {
+        let channels = (0..).take(published.channels());
+        self.shared.begin(Beginning::Next(channels.map(|channel| published.upcoming(channel)).collect()));
     }
 
     /// Deliveries of this run so far.
@@ -204,6 +235,30 @@ impl Load {
         self.on_each(forget).await.map(|_| ())
     }
 
+    /// How many clients have no connection.
+    ///
+    /// # Errors
+    /// A thread broke down.
+    pub async fn unconnected(&self) -> Result<u64> {
+        let count = |thread: Rc<Thread>| async move {
+            thread.clients().iter().filter(|client| !client.is_connected()).count() as u64
+        };
+        Ok(self.on_each(count).await?.into_iter().sum())
+    }
+
+    /// How many deliveries of what was `published` clients have not been given so far.
+    ///
+    /// # Errors
+    /// A thread broke down.
+    pub async fn missing(&self, published: &Published) -> Result<u64> {
+        let published = Arc::new(published.clone());
+        let count = move |thread: Rc<Thread>| {
+            let published = Arc::clone(&published);
+            async move { thread.missing(&published) }
+        };
+        Ok(self.on_each(count).await?.into_iter().sum())
+    }
+
     /// Waits until every client has what was `published`, or nothing of it has come for the patience of
     /// the settings; answers how many deliveries are missing. Cancel safe.
     ///
@@ -212,15 +267,9 @@ impl Load {
     /// # Errors
     /// A thread broke down.
     pub async fn wait_given(&self, published: &Published) -> Result<u64> {
-        let published = Arc::new(published.clone());
         let (mut delivered, mut last) = (self.delivered(), Instant::now());
         loop {
-            let asked = Arc::clone(&published);
-            let count = move |thread: Rc<Thread>| {
-                let asked = Arc::clone(&asked);
-                async move { thread.missing(&asked).len() as u64 }
-            };
-            let missing: u64 = self.on_each(count).await?.into_iter().sum();
+            let missing = self.missing(published).await?;
             if self.delivered() > delivered {
                 (delivered, last) = (self.delivered(), Instant::now());
             }
@@ -251,7 +300,7 @@ impl Load {
         let of_each = self
             .on_each(move |thread| {
                 let published = Arc::clone(&published);
-                async move { thread.judge(&published) }
+                async move { thread.judge_all(&published) }
             })
             .await?;
         let mut sum = Findings::default();

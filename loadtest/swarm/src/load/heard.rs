@@ -73,6 +73,15 @@ impl Heard {
         }
     }
 
+    /// How many more are missing at least, if none of `uncertain` need have come. Of speakers nothing is, see
+    /// [`missing`](Self::missing).
+    pub(super) fn forgotten(&self, uncertain: impl Iterator<Item = u64>) -> u64 {
+        match self {
+            Self::Channel(sequence) => sequence.forgotten(uncertain),
+            Self::Speakers(_) => 0,
+        }
+    }
+
     /// What is missing between numbers that were given.
     pub(super) fn gaps(&self) -> Vec<u64> {
         match self {

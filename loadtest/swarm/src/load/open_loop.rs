@@ -136,7 +136,8 @@ async fn keep_time(
     lanes: Vec<mpsc::Sender<Due>>,
 ) -> Result<(Published, u64)> {
     let (tx, rx) = oneshot::channel();
-    let start = Instant::now() + timetable.start.saturating_sub(clock.now());
+    // It may have passed: what was due meanwhile goes at once.
+    let start = clock.at(timetable.start).into_std();
     let work = move || {
         // Without it every publication is some 50 µs later, which is no fault of the server.
         let _: rustix::io::Result<()> = rustix::thread::set_current_timer_slack(Some(TIMER_SLACK));
@@ -170,12 +171,19 @@ fn hand_out(
     (published, skipped)
 }
 
+/// Why a publication was not sent that had waited for its connection for longer than `patience`.
+pub fn too_late(patience: Duration) -> String {
+    let patience = humantime::format_duration(patience);
+    format!("it was not sent: its connection was not free within {patience} of when it was due")
+}
+
 /// One connection of the back end: it publishes one thing at a time.
 struct Lane {
     back_end: Arc<BackEnd>,
     channels: Vec<String>,
     clock: LoadClock,
     run: u32,
+    patience: Duration,
     lateness: Distribution,
     call_time: Distribution,
     failed: Sentences,
@@ -189,6 +197,7 @@ impl Lane {
             channels: load.settings().channels.clone(),
             clock: load.clock(),
             run: load.run(),
+            patience: load.settings().patience,
             lateness: Distribution::of_times(),
             call_time: Distribution::of_times(),
             failed: Sentences::default(),
@@ -207,7 +216,13 @@ impl Lane {
         let at_ns = u64::try_from(due.at.as_nanos()).unwrap_or(u64::MAX);
         let stamp = Stamp { run: self.run, number: due.number, at_ns };
         let begun = self.clock.now();
-        self.lateness.record_time(begun.saturating_sub(due.at));
+        let late = begun.saturating_sub(due.at);
+        self.lateness.record_time(late);
+        if late > self.patience {
+            // A server that hangs would be waited for again and again, once for each.
+            self.failed.say(too_late(self.patience));
+            return self.doubtful.push(due);
+        }
         let outcome = self.back_end.publish(&self.channels[due.channel as usize], stamp).await;
         self.call_time.record_time(self.clock.now() - begun);
         if let Err(error) = outcome {

@@ -46,9 +46,26 @@ impl Published {
         self.uncertain.contains(&(channel, number))
     }
 
+    /// What clients need not have of a channel, in no order.
+    pub fn uncertain(&self, channel: u32) -> impl Iterator<Item = u64> {
+        self.uncertain.iter().filter(move |(of, _)| *of == channel).map(|(_, number)| *number)
+    }
+
     /// How many publications of a channel there are for sure.
     pub fn certain(&self, channel: u32) -> u64 {
-        self.last(channel) - self.uncertain.iter().filter(|(of, _)| *of == channel).count() as u64
+        self.last(channel) - self.uncertain(channel).count() as u64
+    }
+
+    /// The number of the publication that comes next in a channel; `None` if nobody knows whether an earlier one is still to
+    /// come.
+    pub fn upcoming(&self, channel: u32) -> Option<u64> {
+        let last = self.last(channel);
+        (self.certain(channel) == last).then_some(last + 1)
+    }
+
+    /// Whether there is no publication at all that clients must have.
+    pub fn is_all_uncertain(&self) -> bool {
+        self.total() == self.uncertain.len() as u64
     }
 
     /// How many there are, in all channels.

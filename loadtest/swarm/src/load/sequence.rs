@@ -2,7 +2,8 @@
 
 use std::ops::RangeInclusive;
 
-/// So many gaps of one subscriber are kept apart. What is late in a later one counts as a repeat.
+/// So many gaps of one subscriber are kept apart. What is missing in later ones is only counted, and what is late there is a
+/// repeat.
 const GAPS_MAX: usize = 64;
 
 /// The numbers that one subscriber has of one channel.
@@ -13,6 +14,8 @@ pub struct Sequence {
     /// The first that was given, or must be.
     first: u64,
     gaps: Vec<RangeInclusive<u64>>,
+    /// How many are missing in gaps that are not kept.
+    forgotten: u64,
 }
 
 /// What a number says.
@@ -34,9 +37,9 @@ impl Sequence {
         Self::default()
     }
 
-    /// The first number is 1.
-    pub fn from_the_first() -> Self {
-        Self { due: 1, first: 1, gaps: Vec::new() }
+    /// This number is the first.
+    pub fn from(first: u64) -> Self {
+        Self { due: first, first, ..Self::default() }
     }
 
     /// The next number that is due; 0 as long as any may come.
@@ -59,7 +62,7 @@ impl Sequence {
         if self.fill(number) { Seen::Late } else { Seen::Repeat }
     }
 
-    /// Whether a number was given.
+    /// Whether a number was given, or is in a gap that is not kept.
     pub fn has(&self, number: u64) -> bool {
         let is_missing = self.gaps.iter().any(|gap| gap.contains(&number));
         self.first <= number && number < self.due && !is_missing
@@ -71,10 +74,21 @@ impl Sequence {
         self.gaps.iter().cloned().chain(tail)
     }
 
+    /// How many more are missing than [`missing`](Self::missing) says, at least: some of the numbers that are `uncertain`, and
+    /// need not have been given, may be among them.
+    pub fn forgotten(&self, uncertain: impl Iterator<Item = u64>) -> u64 {
+        if self.forgotten == 0 {
+            return 0;
+        }
+        self.forgotten.saturating_sub(uncertain.filter(|number| self.has(*number)).count() as u64)
+    }
+
     fn skip(&mut self, number: u64) -> Seen {
         let missing = number - self.due;
         if self.gaps.len() < GAPS_MAX {
             self.gaps.push(self.due..=number - 1);
+        } else {
+            self.forgotten += missing;
         }
         self.due = number + 1;
         Seen::Gap(missing)
@@ -102,7 +116,7 @@ mod tests {
 
     #[test]
     fn numbers_that_go_on_are_clean() {
-        let mut sequence = Sequence::from_the_first();
+        let mut sequence = Sequence::from(1);
         assert_eq!(seen(&mut sequence, &[1, 2, 3]), [Seen::Next; 3]);
         assert_eq!(sequence.missing(3).count(), 0);
         let mut anywhere = Sequence::anywhere();
@@ -111,16 +125,27 @@ mod tests {
 
     #[test]
     fn a_gap_at_the_start_within_and_at_the_end_is_found() {
-        let mut sequence = Sequence::from_the_first();
+        let mut sequence = Sequence::from(1);
         assert_eq!(seen(&mut sequence, &[2, 3, 7]), [Seen::Gap(1), Seen::Next, Seen::Gap(3)]);
         assert_eq!(sequence.missing(9).collect::<Vec<_>>(), [1..=1, 4..=6, 8..=9]);
-        assert_eq!(Sequence::from_the_first().missing(2).collect::<Vec<_>>(), [1..=2]);
+        assert_eq!(Sequence::from(1).missing(2).collect::<Vec<_>>(), [1..=2]);
         assert_eq!(Sequence::anywhere().missing(2).count(), 0);
     }
 
     #[test]
+    fn more_gaps_than_are_kept_are_counted() {
+        let mut sequence = Sequence::from(1);
+        // Every even number is missing; those of 64 gaps are known, and of six more only their count.
+        (0..=70).for_each(|turn| _ = sequence.see(2 * turn + 1));
+        assert_eq!(sequence.missing(141).count(), 64);
+        assert_eq!(sequence.forgotten([].into_iter()), 6);
+        assert_eq!(sequence.forgotten([2, 130, 140, 150].into_iter()), 4, "two of them need not have come");
+        assert_eq!(Sequence::from(1).forgotten([1].into_iter()), 0);
+    }
+
+    #[test]
     fn disorder_is_told_from_a_repeat() {
-        let mut sequence = Sequence::from_the_first();
+        let mut sequence = Sequence::from(1);
         assert_eq!(
             seen(&mut sequence, &[1, 4, 3, 3, 1]),
             [Seen::Next, Seen::Gap(2), Seen::Late, Seen::Repeat, Seen::Repeat]
@@ -132,7 +157,7 @@ mod tests {
         /// Whatever the order, and whatever comes twice: what is missing is what never came.
         #[test]
         fn missing_is_what_never_came(numbers in proptest::collection::vec(1_u64..40, 0..60)) {
-            let mut sequence = Sequence::from_the_first();
+            let mut sequence = Sequence::from(1);
             let repeats = numbers.iter().filter(|number| sequence.see(**number) == Seen::Repeat).count();
             let mut missing: Vec<u64> = sequence.missing(40).flatten().collect();
             missing.sort_unstable();

@@ -14,7 +14,6 @@ use super::engine::Shared;
 use super::findings::{CONNECT_TIME, DELAY, Findings, Times};
 use super::heard::{Heard, Numbering};
 use super::published::Published;
-use super::sequence::Sequence;
 use super::settings::LoadSettings;
 use super::stamp::Stamp;
 use super::talk::Talk;
@@ -208,12 +207,11 @@ impl Thread {
         stamp.run == self.shared.run
     }
 
-    /// Of a subscription that begins now.
-    pub(super) fn nothing_heard(&self) -> Heard {
+    /// Of a subscription to this channel that begins now.
+    pub(super) fn nothing_heard(&self, channel: u32) -> Heard {
         match self.settings().numbering {
             Numbering::Speakers => Heard::Speakers(BTreeMap::new()),
-            Numbering::Channel if self.shared.has_published() => Heard::Channel(Sequence::anywhere()),
-            Numbering::Channel => Heard::Channel(Sequence::from_the_first()),
+            Numbering::Channel => Heard::Channel(self.shared.nothing_seen(channel)),
         }
     }
 
@@ -276,24 +274,35 @@ impl Thread {
         findings.times.get(what).map_or_else(Distribution::of_times, |times| times.distribution.clone())
     }
 
-    /// What clients were not given of what was published, for sure: client, channel and number.
-    pub(super) fn missing(&self, published: &Published) -> Vec<(u32, u32, u64)> {
+    /// How many deliveries clients were not given of what was published, for sure.
+    pub(super) fn missing(&self, published: &Published) -> u64 {
         let clients = self.clients.borrow();
-        let of_each = clients.iter().flat_map(|client| {
-            let missing = client.missing(|channel| published.last(channel));
-            missing.into_iter().map(|(channel, number)| (client.number(), channel, number))
+        let of_each = clients.iter().map(|client| {
+            let forgotten = client.forgotten(published);
+            client.missing(published).len() as u64 + forgotten.iter().map(|(_, count)| count).sum::<u64>()
         });
-        of_each.filter(|(_, channel, number)| !published.is_uncertain(*channel, *number)).collect()
+        of_each.sum()
     }
 
-    /// Judges what clients were not given, and hands over everything that was found.
-    pub(super) fn judge(&self, published: &Published) -> Findings {
-        for (client, channel, number) in self.missing(published) {
-            let mut findings = self.findings.borrow_mut();
+    /// Takes down what a client was not given of what was published, for sure. For when it is not asked again.
+    pub fn judge(&self, client: &Client, published: &Published) {
+        let mut findings = self.findings.borrow_mut();
+        let who = client.number();
+        for (channel, number) in client.missing(published) {
             findings.lost += 1;
             let channel = self.channel(channel);
-            findings.wrong.say(format!("client {client} was not given publication {number} of {channel}"));
+            findings.wrong.say(format!("client {who} was not given publication {number} of {channel}"));
         }
+        for (channel, count) in client.forgotten(published) {
+            findings.lost += count;
+            let channel = self.channel(channel);
+            findings.wrong.say(format!("client {who} was not given {count} more publications of {channel}"));
+        }
+    }
+
+    /// [Judges](Self::judge) all clients, and hands over everything that was found.
+    pub(super) fn judge_all(&self, published: &Published) -> Findings {
+        self.clients.borrow().iter().for_each(|client| self.judge(client, published));
         self.findings.take()
     }
 

@@ -15,7 +15,8 @@ use crate::outcome::series::Series;
 
 /// How often everything is looked at.
 const INTERVAL: Duration = Duration::from_millis(500);
-/// A thread that is on a CPU for more than this share of the time is at its limit: what waits for it waits long.
+/// A thread that is on a CPU, or waits for one, for more than this share of the time is at its limit: what waits for it waits
+/// long.
 const SATURATED: f64 = 0.9;
 
 /// How the counts are read, from a thread that has nothing to do with the load.
@@ -155,11 +156,10 @@ impl Looker {
 
     fn look_at_own(&mut self, at: Duration, passed: Duration, own: Cpu) {
         let cores = |used: Duration| used.as_secs_f64() / passed.as_secs_f64();
-        let busiest = cores(own.busiest(&self.last.own));
         self.own_cpu.record(at, cores(own.since(&self.last.own)));
-        self.own_busiest.record(at, busiest);
+        self.own_busiest.record(at, cores(own.busiest(&self.last.own)));
         self.own_bytes.record(at, self.own.resident_bytes().unwrap_or_default() as f64);
-        if busiest > SATURATED {
+        if cores(own.busy(&self.last.own)) > SATURATED {
             self.saturated += passed;
         }
         self.last.own = own;
@@ -196,18 +196,19 @@ impl Looker {
 mod tests {
     use super::*;
 
-    /// Two threads that are half busy are not one that is at its limit.
+    /// Two threads that are half busy are not one that is at its limit, and one that waits for a CPU is. Here each waits for
+    /// twice as long as it is on one.
     #[test]
     fn a_thread_at_its_limit_is_noticed_and_only_that() {
         let nobody = Meter::new(&[]).unwrap();
         let mut looker = Looker::new(nobody, Arc::new(Counts::default), LoadClock::start());
         looker.last.own = Cpu::of(&[(1, 0), (2, 0)]);
         let second = Duration::from_secs(1);
-        looker.look_at_own(second, second, Cpu::of(&[(1, 600_000_000), (2, 600_000_000)]));
+        looker.look_at_own(second, second, Cpu::of(&[(1, 200_000_000), (2, 200_000_000)]));
         assert_eq!(looker.saturated, Duration::ZERO);
-        looker.look_at_own(second * 2, second, Cpu::of(&[(1, 1_550_000_000), (2, 600_000_000)]));
+        looker.look_at_own(second * 2, second, Cpu::of(&[(1, 550_000_000), (2, 200_000_000)]));
         assert_eq!(looker.saturated, second);
-        assert!((looker.own_cpu.max().unwrap() - 1.2).abs() < 1e-9);
+        assert!((looker.own_cpu.max().unwrap() - 0.4).abs() < 1e-9);
     }
 
     #[test]

@@ -27,12 +27,16 @@ struct Versioned {
 /// One outcome of all that is in `files`; `-` is standard input.
 ///
 /// # Errors
-/// A file cannot be read, holds no outcome, is cut off, is of another version, or is not of the same run as the first:
-/// which file, and what.
+/// A file cannot be read, holds no outcome, is cut off, is of another version, is not of the same run as the first,
+/// or was read before: which file, and what.
 pub fn merged(files: &[PathBuf]) -> Result<Outcome> {
     let mut merged: Option<Outcome> = None;
+    let mut read_before = Vec::new();
     for file in files {
         for outcome in read(file)? {
+            let is_new = !read_before.contains(&outcome);
+            ensure!(is_new, "{}: this was read before, and would count twice", file.display());
+            read_before.push(outcome.clone());
             match &mut merged {
                 None => merged = Some(outcome),
                 Some(merged) => {
@@ -206,6 +210,7 @@ mod tests {
         assert!(said.contains("c.json: line 1: it is cut off"), "{said}");
         let said = error(&[whole.clone(), directory.path().join("d.json")]);
         assert!(said.contains("d.json") && said.contains("No such file"), "{said}");
-        assert_eq!(merged(&[whole.clone(), whole]).unwrap().processes, 2);
+        let said = error(&[whole.clone(), whole]);
+        assert!(said.contains("a.json: this was read before"), "{said}");
     }
 }

@@ -184,13 +184,14 @@ fn merge_quantity(to: &mut Quantity, from: Quantity) {
 /// A command without what each process says for itself.
 fn in_common(command: &str) -> String {
     let mut kept: Vec<&str> = Vec::new();
-    let mut words = words(command).into_iter();
+    let mut words = words(command).into_iter().peekable();
     while let Some(word) = words.next() {
         let (flag, value) = word.split_once('=').map_or((word, None), |(flag, value)| (flag, Some(value)));
         if !OWN_FLAGS.contains(&flag) {
             kept.push(word);
         } else if value.is_none() {
-            words.next();
+            // --pid has several.
+            while words.next_if(|word| !word.starts_with('-')).is_some() {}
         }
     }
     kept.join(" ")

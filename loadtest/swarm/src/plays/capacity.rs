@@ -133,7 +133,11 @@ impl Capacity {
         let before = Look::at(run, &climbing.publishing).await?;
         let connecting = Usage::begin(run)?;
         if self.grows == Grows::Connections {
-            crowd::resize(&run.load, load).await?;
+            let published = &climbing.publishing.published;
+            run.load.pausing(published);
+            crowd::resize(&run.load, load, published).await?;
+            // Who was sent away has taken along what it missed.
+            climbing.missing = run.load.missing(published).await?;
         }
         let connecting = connecting.end(run)?;
         let rate = if self.grows == Grows::Rate { load as f64 } else { self.rate };
@@ -173,6 +177,10 @@ impl Capacity {
     ) -> Result<Step> {
         let mut own_limit = holding.own_limit(self.own_busy_max);
         let mut reasons = Vec::new();
+        // There was something to be published; delays of nothing would hold whatever is asked.
+        if measured.delay.is_empty() {
+            reasons.push("nothing was delivered".to_owned());
+        }
         for slo in &self.slos {
             let Some(why) = slo.broken(&measured) else { continue };
             if matches!(slo, Slo::Connect(..)) {

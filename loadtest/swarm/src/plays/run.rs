@@ -327,7 +327,7 @@ fn note_watched(outcome: &mut Outcome, watched: Option<Watched>) {
     }
     if !watched.saturated.is_zero() {
         outcome.warnings.say(format!(
-            "swarm was at its own limit for {:.1} s (a thread of it was on a CPU for more than 90 % of the time): what \
+            "swarm was at its own limit for {:.1} s (a thread of it was on a CPU, or waited for one, for more than 90 % of the time): what \
              took long then is not the server's fault alone. Take more --threads, or more processes",
             watched.saturated.as_secs_f64()
         ));

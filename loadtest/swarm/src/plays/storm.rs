@@ -60,6 +60,8 @@ struct Rounds {
     rounds: Vec<Round>,
     /// Of the server: before, at its peak, and after it has settled. `None` if nobody looks.
     memory: Option<[u64; 3]>,
+    /// How many clients there were before.
+    connected: u64,
     cpu: Option<Duration>,
 }
 
@@ -91,9 +93,11 @@ impl Storm {
         let (rounds, published) = tokio::join!(rounds, publishing.until(&run.load, &is_over));
         let (rounds, published) = (rounds?, published?);
         // Who is not back is counted as such, and not as many losses.
+        let gone = run.load.unconnected().await?;
         run.load.forget_the_unconnected().await?;
         run.load.wait_given(&published.published).await?;
-        self.tell(run, &returns, &rounds, published);
+        fail_if_idle(run, &rounds, &published);
+        self.tell(run, &returns, &rounds, gone, published);
         Ok(())
     }
 
@@ -103,7 +107,7 @@ impl Storm {
         let memory = || (!run.server.is_empty()).then(|| run.server.resident_bytes()).transpose();
         let cpu = || (!run.server.is_empty()).then(|| run.server.cpu()).transpose();
         let (before, cpu_before) = (memory()?, cpu()?);
-        let highest_before = highest(run)?;
+        let (highest_before, connected) = (highest(run)?, run.load.counts().open());
         let mut rounds = Vec::new();
         for number in 1..=self.rounds {
             run.show(&format!("storm {number} of {}", self.rounds));
@@ -122,7 +126,7 @@ impl Storm {
             // What is highest of all may have been before this run.
             [before, peak.unwrap_or(before.max(after)), after]
         });
-        Ok(Rounds { rounds, memory, cpu: used })
+        Ok(Rounds { rounds, memory, connected, cpu: used })
     }
 
     async fn round(self, load: &Load, returns: &Arc<Returns>) -> Result<Round> {
@@ -140,17 +144,19 @@ impl Storm {
         Ok(Round { begun, dropped, back: returns.back(), times })
     }
 
-    fn tell(self, run: &mut Run, returns: &Returns, rounds: &Rounds, published: OpenLoop) {
-        let clients = u64::from(run.clients);
-        let mut not_back = 0;
+    fn tell(self, run: &mut Run, returns: &Returns, rounds: &Rounds, gone: u64, published: OpenLoop) {
+        let mut late = 0;
         for (index, round) in rounds.rounds.iter().enumerate() {
             let text = format!("storm {}: {}", index + 1, round.words());
             run.mark(round.begun, MarkKind::Step, text);
-            not_back += round.dropped.saturating_sub(round.back);
+            late += round.dropped.saturating_sub(round.back);
         }
         let all_back: u64 = rounds.rounds.iter().map(|round| round.back).sum();
+        // Some may be back too late, and others were and are gone again.
+        let not_back = late.max(gone);
         run.outcome.verdict.others.insert("clients not back".to_owned(), not_back);
-        for (name, quantile) in [("50 %", 0.5), ("99 %", 0.99), ("everybody", 1.0)] {
+        let all = (not_back == 0).then_some(("everybody", 1.0));
+        for (name, quantile) in [("50 %", 0.5), ("99 %", 0.99)].into_iter().chain(all) {
             let from = Source::Quantile { of: RETURN_TIME.to_owned(), quantile, divisor: 1e6 };
             run.outcome.figures.push(Figure::new(format!("{name} back after"), "s", from));
         }
@@ -173,7 +179,7 @@ impl Storm {
             run.share("CPU of the server per client back", "µs", micros(used), all_back as f64);
         }
         if let Some(memory) = rounds.memory {
-            self.tell_memory(run, memory, clients);
+            self.tell_memory(run, memory, rounds.connected);
         }
         run.quantiles(CONNECTS);
         run.quantiles(DELAYS);
@@ -204,6 +210,19 @@ impl Round {
             self.back
         )
     }
+}
+
+/// A storm that met nobody, or in which there was nothing to miss, says nothing of the server.
+fn fail_if_idle(run: &mut Run, rounds: &Rounds, published: &OpenLoop) {
+    let mut idle = Vec::new();
+    if rounds.rounds.iter().any(|round| round.dropped == 0) {
+        idle.push("nobody was there to be cut off");
+    }
+    if published.published.is_all_uncertain() || run.load.delivered() == 0 {
+        idle.push("nothing was delivered, so nobody had anything to miss");
+    }
+    run.outcome.verdict.others.insert("storms that say nothing".to_owned(), idle.len() as u64);
+    idle.into_iter().for_each(|words| run.outcome.wrong.say(words));
 }
 
 /// The most memory that the server ever had.

@@ -126,3 +126,31 @@ async fn a_ramp_without_a_knee_says_so_and_a_limit_ends_it() {
     assert_eq!(loads(&outcome), [20]);
     assert!(outcome.warnings.first[0].contains("before 40 publications/s"), "{:?}", outcome.warnings);
 }
+
+#[tokio::test]
+async fn a_step_in_which_nothing_is_delivered_does_not_hold() {
+    let outcome = climbed(Fault::DenyAll, capacity(Grows::Rate, 60, &["loss=0"]), SOON).await;
+    let ramp = outcome.ramp.as_ref().unwrap();
+    assert_eq!((loads(&outcome), ramp.knee()), (vec![20], None));
+    assert!(ramp.steps[0].broken.as_ref().unwrap().contains("nothing was delivered"));
+}
+
+#[tokio::test]
+async fn who_comes_in_a_later_step_and_is_given_nothing_is_missed() {
+    let outcome = climbed(Fault::Deaf(20), capacity(Grows::Connections, 60, &["loss=0"]), SOON).await;
+    let ramp = outcome.ramp.as_ref().unwrap();
+    assert_eq!((loads(&outcome), ramp.knee()), (vec![20, 40], Some(20.0)));
+    // Ten publications to each of two channels, and ten clients more in each.
+    assert_eq!((ramp.steps[1].lost, outcome.verdict.lost), (200, 200));
+}
+
+#[tokio::test]
+async fn what_those_have_lost_who_are_sent_away_is_lost_once() {
+    // The 30th comes in the second step, the 60th in the third, for which ten of the forty leave.
+    let mut capacity = capacity(Grows::Connections, 40, &["loss=0"]);
+    capacity.climb.refine = 1;
+    let outcome = climbed(Fault::LoseEvery(30), capacity, SOON).await;
+    let lost: Vec<u64> = outcome.ramp.as_ref().unwrap().steps.iter().map(|step| step.lost).collect();
+    assert_eq!((loads(&outcome), lost), (vec![20, 30, 40], vec![0, 15, 20]));
+    assert_eq!(outcome.verdict.lost, 35);
+}

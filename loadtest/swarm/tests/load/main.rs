@@ -380,6 +380,7 @@ async fn bad_input_is_told_by_its_name_and_shows_no_secret() {
         ),
         (format!("fan --url ws://{clients}/c"), 2, "--api"),
         (format!("connect --url http://{clients}/?token=CANARY"), 2, "ws://"),
+        (format!("connect --url {clients}/?token=CANARY"), 2, "ws://"),
         (format!("connect --url wss://me:CANARY@{clients}/"), 2, "wss"),
         ("connect --url ws://no-such-host.invalid/".to_owned(), 2, "no-such-host.invalid"),
         (format!("connect --url ws://{clients}/ --token /no/such/file"), 2, "/no/such/file"),
@@ -398,6 +399,31 @@ async fn bad_input_is_told_by_its_name_and_shows_no_secret() {
         assert!(said.contains(expected), "{line}: {said}");
         assert!(!said.contains("CANARY"), "{line}: {said}");
     }
+}
+
+/// The environment has the secret for all runs.
+#[tokio::test]
+async fn tokens_in_a_file_go_before_a_secret_in_the_environment() {
+    let server = Server::start(Fault::Nothing).await;
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), "one.of.these").unwrap();
+    let (clients, file, pid) = (server.clients, file.path().display(), std::process::id());
+    let line = format!("connect --url ws://{clients}/c --clients 1 --token {file} --pid {pid} {pid}");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_swarm"));
+    let output = command.args(words(&line)).env("SWARM_SECRET", "CANARY").output().await.unwrap();
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    assert!(server.targets()[0].ends_with("token=one.of.these"), "{:?}", server.targets());
+}
+
+#[tokio::test]
+async fn what_is_later_than_patience_is_not_sent() {
+    // The fifth of twelve holds up the server for longer than all that follow may be late.
+    let server = Server::start(Fault::Stall(5, Duration::from_secs(4))).await;
+    let mut settings = settings(&server, 1);
+    settings.load.patience = Duration::from_secs(1);
+    let outcome = play(&FEW, settings).await.unwrap();
+    assert_eq!(outcome.verdict.others["publications failed"], 8, "{:?}", outcome.wrong);
+    assert!(said(&outcome, "was not sent"), "{:?}", outcome.wrong);
 }
 
 /// 10,000 clients in 150 MB: what one takes is what 900 more take, a ninehundredth each.

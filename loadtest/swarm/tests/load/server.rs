@@ -24,6 +24,10 @@ pub(crate) enum Fault {
     Nothing,
     /// Nobody gets it.
     Lose(u64),
+    /// Nobody gets any that is a multiple of this.
+    LoseEvery(u64),
+    /// Who comes after so many upgrades gets nothing.
+    Deaf(u64),
     /// Everybody gets it twice.
     Repeat(u64),
     /// Everybody gets it after the next one.
@@ -38,6 +42,8 @@ pub(crate) enum Fault {
     Stall(u64, Duration),
     /// The API answers with an error, but everybody gets it.
     Deny(u64),
+    /// The API answers every publication with an error, and nobody gets any.
+    DenyAll,
     /// Upgrades are answered with this status.
     Refuse(u16),
     /// Upgrades are refused once there were so many.
@@ -195,6 +201,9 @@ impl Server {
 
     async fn publish(&self, request: &Value) -> Result<Value, Value> {
         let channel = request["channel"].as_str().unwrap().to_owned();
+        if self.fault == Fault::DenyAll {
+            return Err(json!({"code": 100, "message": "internal server error"}));
+        }
         // In the order of the protocol, in which the library does not keep it.
         let data = in_order(&request["data"]);
         let (number, offset) = self.change(|state| {
@@ -214,6 +223,7 @@ impl Server {
         let say = Act::Say { channel: channel.clone(), offset, lines: [line(&data), line(&data)] };
         match self.fault {
             Fault::Lose(which) if which == number => {}
+            Fault::LoseEvery(which) if number.is_multiple_of(which) => {}
             Fault::Swap(which) if which == number => self.change(|state| state.held = Some(say)),
             Fault::Close(which, code) if which == number => self.act(Act::Close(code)),
             Fault::Drop(which) if which == number => self.act(Act::Drop),
@@ -287,7 +297,8 @@ impl Server {
         let accepting = tokio_tungstenite::accept_hdr_async_with_config(stream, answer, Some(config));
         let Ok(mut socket) = accepting.await else { return };
         let mut channels = BTreeMap::new();
-        let kind = self.change(|state| state.upgrades % 2);
+        let (kind, upgrades) = self.change(|state| (state.upgrades % 2, state.upgrades));
+        let is_deaf = matches!(self.fault, Fault::Deaf(after) if upgrades > after);
         loop {
             tokio::select! {
                 message = socket.next() => match message {
@@ -297,6 +308,7 @@ impl Server {
                 },
                 act = acts.recv() => match act.expect("no test says so much at once") {
                     // What was in the history when the client subscribed it has already.
+                    Act::Say { .. } if is_deaf => {}
                     Act::Say { channel, offset, lines } => match channels.get(&channel) {
                         Some(top) if *top < offset => send(&mut socket, lines[kind as usize].clone()).await,
                         _ => {}

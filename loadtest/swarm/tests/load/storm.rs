@@ -83,3 +83,20 @@ async fn who_does_not_come_back_is_counted_and_not_as_a_loss() {
     assert_eq!(outcome.verdict.others["clients not back"], u64::from(CLIENTS));
     assert_eq!((outcome.passed(), outcome.verdict.lost), (false, 0));
 }
+
+#[tokio::test]
+async fn who_is_gone_before_the_storm_is_not_back_after_it() {
+    let calm = Duration::from_secs(1);
+    let outcome = storm(Fault::Close(5, 3500), Storm { calm, ..STORM }).await;
+    assert!(!outcome.passed(), "{:?}", outcome.counts);
+    assert_eq!(outcome.verdict.others["clients not back"], u64::from(CLIENTS));
+    assert!(said(&outcome, "nobody was there to be cut off"), "{:?}", outcome.wrong);
+    assert!(!outcome.figures.iter().any(|figure| figure.name == "everybody back after"));
+}
+
+#[tokio::test]
+async fn a_storm_in_which_nothing_was_published_says_nothing() {
+    let outcome = storm(Fault::DenyAll, STORM).await;
+    assert!(!outcome.passed(), "{:?}", outcome.counts);
+    assert!(said(&outcome, "nothing was delivered"), "{:?}", outcome.wrong);
+}

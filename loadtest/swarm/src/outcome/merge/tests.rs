@@ -219,7 +219,7 @@ fn what_is_not_of_one_run_is_named() {
 fn where_a_process_is_and_what_it_writes_is_its_own_matter() {
     let command = |own: &str| Outcome::new("fan", "", format!("swarm fan --url 'a b' {own} --clients 9"));
     let merged = merged(&[
-        &command("--source 127.0.0.2 --pid 7"),
+        &command("--source 127.0.0.2 --pid 7 8"),
         &command("--source=127.0.0.3 --report 'a b.html'"),
         &command("--output json"),
     ]);

@@ -11,6 +11,7 @@ use tokio::time::sleep_until;
 
 use super::LATENESS;
 use super::score::{Act, Plan};
+use crate::load::open_loop::too_late;
 use crate::load::stamp::Stamp;
 use crate::load::{BackEnd, Load, LoadClock};
 use crate::outcome::distribution::Distribution;
@@ -49,13 +50,9 @@ pub(super) async fn speak(
     for _ in 0..connections.clamp(1, rooms) {
         let (tx, rx) = mpsc::channel(WAITING_MAX);
         senders.push(tx);
-        lanes.spawn(lane(
-            Arc::clone(back_end),
-            load.settings().channels.clone(),
-            load.clock(),
-            load.run(),
-            rx,
-        ));
+        let channels = load.settings().channels.clone();
+        let patience = load.settings().patience;
+        lanes.spawn(lane(Arc::clone(back_end), channels, load.clock(), load.run(), patience, rx));
     }
     let mut speech = Speech::new();
     for cue in plan.score() {
@@ -80,11 +77,18 @@ async fn lane(
     channels: Vec<String>,
     clock: LoadClock,
     run: u32,
+    patience: Duration,
     mut due: mpsc::Receiver<Due>,
 ) -> Speech {
     let mut speech = Speech::new();
     while let Some((room, number, at)) = due.recv().await {
-        speech.lateness.record_time(clock.now().saturating_sub(at));
+        let late = clock.now().saturating_sub(at);
+        speech.lateness.record_time(late);
+        if late > patience {
+            speech.failed.say(too_late(patience));
+            speech.doubtful.insert((room, number));
+            continue;
+        }
         let at_ns = u64::try_from(at.as_nanos()).unwrap_or(u64::MAX);
         let outcome = back_end.publish(&channels[room as usize], Stamp { run, number, at_ns }).await;
         if let Err(error) = outcome {
