@@ -13,7 +13,7 @@ use super::hub::{ChannelKey, Share, Subscriber, Tracking};
 use super::link::Link;
 use super::run::{Run, Selection};
 use super::slow::{Cut, Policy};
-use super::table::{Entry, Key, Sink};
+use super::table::{Entry, Key};
 use super::{Offer, Shard};
 use crate::config::NamespaceId;
 use crate::metrics::DropReason;
@@ -26,8 +26,6 @@ use crate::telemetry::traces::Reach;
 const DRAIN_MAX: usize = 64;
 /// Sends between two looks at everything else.
 const SENDS_PER_TURN: usize = 512;
-/// What TLS sends at a time (RFC 8446 §5.1).
-const RECORD_BYTES: usize = 16 << 10;
 /// Most bytes of publications that go out in one piece. Bounded, because a piece that a healthy socket cannot
 /// take at once must still fit into its outbox.
 const BATCH_BYTES_MAX: usize = 64 << 10;
@@ -201,10 +199,6 @@ impl Walk {
                 (shard.offer_to(entry, key, &run.bytes), Cut::default())
             };
             *sends = sends.saturating_sub(cut.sends);
-            if matches!(entry.sink, Sink::Protected) {
-                // Each record is encrypted for this one alone, and sent by itself.
-                *sends = sends.saturating_sub(run.bytes.len() / RECORD_BYTES);
-            }
             let reach = tally.add(run, offer, cut, &entry.link);
             if self.is_traced {
                 self.trace(selection, reach);
