@@ -11,20 +11,25 @@ use crate::support::{API_KEY, Gateway, Process, Redis, SECRET, config, namespace
 /// Must not be seen anywhere.
 const WRONG: &str = "canary-5e884898da28047151d0e56f8dc6292";
 
-/// What the test said.
-struct Report {
-    code: Option<i32>,
-    json: Value,
-    output: String,
+/// What a command said, in which there is no secret.
+pub(super) struct Report {
+    pub(super) code: Option<i32>,
+    pub(super) json: Value,
+    pub(super) output: String,
 }
 
 impl Report {
-    async fn of(arguments: &[&str], variables: &[(&str, &str)]) -> Self {
-        let arguments = [&["test", "--output", "json"], arguments].concat();
-        let mut process = Process::start(&arguments, variables);
+    /// By `clarion test`.
+    pub(super) async fn of(arguments: &[&str], variables: &[(&str, &str)]) -> Self {
+        Self::by(&[&["test", "--output", "json"], arguments].concat(), variables).await
+    }
+
+    pub(super) async fn by(arguments: &[&str], variables: &[(&str, &str)]) -> Self {
+        let mut process = Process::start(arguments, variables);
         let code = process.ended().await.code();
         let output = process.output();
-        for secret in [SECRET, API_KEY, WRONG] {
+        // The last is how every token begins.
+        for secret in [SECRET, API_KEY, WRONG, "eyJ"] {
             assert!(!output.contains(secret), "{output}");
         }
         Self { code, json: serde_json::from_str(&process.stdout()).unwrap_or_default(), output }
@@ -43,20 +48,24 @@ impl Report {
         Self::of(&[&addresses, more].concat(), &[&secrets, variables].concat()).await
     }
 
-    /// Asserts that it came back, by these steps.
+    /// Asserts that it came back, after so many publications.
     #[track_caller]
     fn came_back(&self, rounds: usize) {
-        assert_eq!(self.code, Some(0), "{}", self.output);
-        let steps: Vec<_> =
-            self.json["steps"].as_array().expect("a list").iter().map(|step| &step["step"]).collect();
-        let way = ["reach", "upgrade", "connect", "subscribe"].into_iter();
-        let expected: Vec<_> = way.chain(["publish", "receive"].repeat(rounds)).collect();
-        assert_eq!(steps, expected);
+        let way = ["reach", "upgrade", "connect", "subscribe"];
+        self.came_by(&[&way[..], &["publish", "receive"].repeat(rounds)].concat());
+    }
+
+    /// Asserts that it came back, by these steps.
+    #[track_caller]
+    pub(super) fn came_by(&self, expected: &[&str]) {
+        let steps = self.json["steps"].as_array().into_iter().flatten();
+        let steps: Vec<_> = steps.map(|step| step["step"].as_str().unwrap_or_default()).collect();
+        assert_eq!((self.code, &steps[..]), (Some(0), expected), "{}", self.output);
     }
 
     /// Asserts that it failed at `step` with what was heard and an advice that hold these words.
     #[track_caller]
-    fn failed(&self, step: &str, heard: &str, advice: &str) {
+    pub(super) fn failed(&self, step: &str, heard: &str, advice: &str) {
         let failed = &self.json["failed"];
         assert_eq!((self.code, &failed["step"]), (Some(1), &json!(step)), "{}", self.output);
         assert!(

@@ -8,10 +8,10 @@ use clarion::config::Config;
 use rustls::ServerConfig;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
 
+use super::roundtrip::Report;
 use crate::support::{API_KEY, Authority, Files, Gateway, Process, SECRET, Shown, config, eventually, sign};
 
 /// A node both of whose listeners show one certificate.
@@ -70,53 +70,20 @@ fn text(path: &Path) -> String {
     path.to_str().expect("it is text").to_owned()
 }
 
-/// What a command said, in which there is no secret.
-struct Said {
-    code: Option<i32>,
-    output: String,
-    json: Value,
+/// How a publication comes back by TLS.
+const WAY: [&str; 7] = ["reach", "tls", "upgrade", "connect", "subscribe", "publish", "receive"];
+
+/// What a command says with the secret and the key of the nodes, and what else `variables` say.
+async fn told(arguments: &[&str], variables: &[(&str, String)]) -> Report {
+    let known = [("CLARION__CLIENT__TOKEN__HMAC_SECRET_KEY", SECRET), ("CLARION_API_KEY", API_KEY)];
+    let variables: Vec<_> =
+        variables.iter().map(|(name, value)| (*name, value.as_str())).chain(known).collect();
+    Report::by(arguments, &variables).await
 }
 
-impl Said {
-    /// By a command with the secret and the key of the nodes, and what else `variables` say.
-    async fn by(arguments: &[&str], variables: &[(&str, String)]) -> Self {
-        let known = [("CLARION__CLIENT__TOKEN__HMAC_SECRET_KEY", SECRET), ("CLARION_API_KEY", API_KEY)];
-        let variables: Vec<_> =
-            variables.iter().map(|(name, value)| (*name, value.as_str())).chain(known).collect();
-        let mut process = Process::start(arguments, &variables);
-        let code = process.ended().await.code();
-        let output = process.output();
-        for secret in [SECRET, API_KEY, "eyJ"] {
-            assert!(!output.contains(secret), "{output}");
-        }
-        Self { code, json: serde_json::from_str(&process.stdout()).unwrap_or_default(), output }
-    }
-
-    /// By `clarion test` with these arguments.
-    async fn by_test(arguments: &[&str], variables: &[(&str, String)]) -> Self {
-        Self::by(&[&["test", "--output", "json"], arguments].concat(), variables).await
-    }
-
-    /// Asserts that the publication came back by these steps.
-    #[track_caller]
-    fn came_back(&self) {
-        let steps = self.json["steps"].as_array().into_iter().flatten();
-        let steps: Vec<_> = steps.map(|step| step["step"].as_str().unwrap_or_default()).collect();
-        let expected = ["reach", "tls", "upgrade", "connect", "subscribe", "publish", "receive"];
-        assert_eq!((self.code, &steps[..]), (Some(0), &expected[..]), "{}", self.output);
-    }
-
-    /// Asserts that it failed at `step` with what was heard and an advice that hold these words.
-    #[track_caller]
-    fn failed(&self, step: &str, heard: &str, advice: &str) {
-        let failed = &self.json["failed"];
-        assert_eq!((self.code, &failed["step"]), (Some(1), &json!(step)), "{}", self.output);
-        assert!(
-            failed["heard"].as_str().is_some_and(|words| words.contains(heard)),
-            "{failed} lacks {heard}"
-        );
-        assert!(failed["look_at"].to_string().contains(advice), "{failed} lacks {advice}");
-    }
+/// What `clarion test` says with these arguments.
+async fn tested(arguments: &[&str], variables: &[(&str, String)]) -> Report {
+    told(&[&["test", "--output", "json"], arguments].concat(), variables).await
 }
 
 /// Nobody's authorities, in the place of those of the system.
@@ -147,14 +114,14 @@ async fn a_publication_goes_the_whole_way_by_tls() {
     let stage = Stage::start().await;
     let (public, internal, ca) = (stage.public(), stage.internal(), stage.ca());
     let addresses = ["--url", &public, "--publish", &internal];
-    Said::by_test(&[&addresses[..], &["--ca-file", &ca]].concat(), &[]).await.came_back();
-    Said::by_test(&addresses, &system(&ca)).await.came_back();
+    tested(&[&addresses[..], &["--ca-file", &ca]].concat(), &[]).await.came_by(&WAY);
+    tested(&addresses, &system(&ca)).await.came_by(&WAY);
     // The configuration says where, and whom to believe.
-    Said::by_test(&[], &stage.variables()).await.came_back();
+    tested(&[], &stage.variables()).await.came_by(&WAY);
     let other = Authority::new();
     let other = text(&stage.files.write("other.pem", other.pem()));
     let of_config = [stage.variables(), system(&other)].concat();
-    Said::by_test(&addresses, &of_config).await.came_back();
+    tested(&addresses, &of_config).await.came_by(&WAY);
 }
 
 #[tokio::test]
@@ -163,11 +130,11 @@ async fn a_certificate_that_is_given_itself_needs_no_name() {
     let (public, internal) = (stage.public(), stage.internal());
     let addresses = ["--url", &public, "--publish", &internal, "--ca-file"];
     let cert = text(&stage.files.cert());
-    Said::by_test(&[&addresses[..], &[&cert]].concat(), &[]).await.came_back();
-    Said::by_test(&[], &stage.variables()).await.came_back();
+    tested(&[&addresses[..], &[&cert]].concat(), &[]).await.came_by(&WAY);
+    tested(&[], &stage.variables()).await.came_by(&WAY);
     let ca = stage.ca();
     // Whom one names is believed, and nobody else.
-    let said = Said::by_test(&[&addresses[..], &[&ca]].concat(), &stage.variables()).await;
+    let said = tested(&[&addresses[..], &[&ca]].concat(), &stage.variables()).await;
     said.failed(
         "tls",
         "its certificate is not for localhost, but for other.example.com",
@@ -182,12 +149,12 @@ async fn it_is_said_what_is_wrong_with_a_certificate() {
     let other = text(&stage.files.write("other.pem", Authority::new().pem()));
     let stranger = "its certificate is signed by nobody whom this trusts";
     let addresses = ["--url", &public, "--publish", &internal];
-    Said::by_test(&addresses, &system(&other)).await.failed("tls", stranger, "--ca-file");
-    let said = Said::by_test(&[&addresses[..], &["--ca-file", &other]].concat(), &system(&ca)).await;
+    tested(&addresses, &system(&other)).await.failed("tls", stranger, "--ca-file");
+    let said = tested(&[&addresses[..], &["--ca-file", &other]].concat(), &system(&ca)).await;
     said.failed("tls", stranger, "--ca-file");
     let plain = Gateway::start().await;
     let (ws, http) = (format!("ws://{}", plain.public()), format!("http://{}", plain.internal()));
-    let said = Said::by_test(&["--url", &ws, "--publish", &internal, "--ca-file", &other], &[]).await;
+    let said = tested(&["--url", &ws, "--publish", &internal, "--ca-file", &other], &[]).await;
     said.failed("publish", stranger, "--ca-file");
     let expired = stage.authority.sign_for(&["127.0.0.1"], 2020..2021);
     let given = text(&stage.files.write("expired.pem", &expired.cert));
@@ -198,7 +165,7 @@ async fn it_is_said_what_is_wrong_with_a_certificate() {
         (&early, &ca, "is not good yet", "clock"),
     ] {
         let url = format!("wss://{}", show(shown).await);
-        let said = Said::by_test(&["--url", &url, "--publish", &http, "--ca-file", trusted], &[]).await;
+        let said = tested(&["--url", &url, "--publish", &http, "--ca-file", trusted], &[]).await;
         said.failed("tls", words, advice);
     }
 }
@@ -209,11 +176,11 @@ async fn it_is_said_where_nobody_speaks_tls_and_where_everybody_has_to() {
     let (public, ca) = (stage.gateway.public(), stage.ca());
     let (ws, http) = (format!("ws://{}", plain.public()), format!("http://{}", plain.internal()));
     let (wss, https) = (ws.replace("ws:", "wss:"), http.replace("http:", "https:"));
-    let said = Said::by_test(&["--url", &wss, "--publish", &http, "--ca-file", &ca], &[]).await;
+    let said = tested(&["--url", &wss, "--publish", &http, "--ca-file", &ca], &[]).await;
     said.failed("tls", "it does not speak TLS", "ws://");
-    let said = Said::by_test(&["--url", &ws, "--publish", &https, "--ca-file", &ca], &[]).await;
+    let said = tested(&["--url", &ws, "--publish", &https, "--ca-file", &ca], &[]).await;
     said.failed("publish", "it does not speak TLS", "http://");
-    let said = Said::by_test(&["--url", &format!("ws://{public}"), "--publish", &http], &[]).await;
+    let said = tested(&["--url", &format!("ws://{public}"), "--publish", &http], &[]).await;
     said.failed("upgrade", "HTTP status 400: ", "wss://");
 }
 
@@ -225,8 +192,8 @@ async fn who_wants_a_certificate_is_shown_that_of_the_configuration() {
     let stage = Stage::showing(&["localhost"], wants).await;
     let (public, internal, ca) = (stage.public(), stage.internal(), stage.ca());
     let arguments = ["--url", &public, "--publish", &internal, "--ca-file", &ca];
-    Said::by_test(&arguments, &stage.variables()).await.came_back();
-    let said = Said::by_test(&arguments, &[]).await;
+    tested(&arguments, &stage.variables()).await.came_by(&WAY);
+    let said = tested(&arguments, &[]).await;
     said.failed("publish", "it wants a certificate", "client_ca_file");
 }
 
@@ -237,15 +204,15 @@ async fn other_commands_believe_the_same() {
     let other = text(&stage.files.write("other.pem", Authority::new().pem()));
     for command in [&["info"][..], &["pub", "news", "hi"], &["health", "--ready"]] {
         let given = [command, &["--url", &internal, "--ca-file"]].concat();
-        let said = Said::by(&[&given[..], &[&ca]].concat(), &[]).await;
+        let said = told(&[&given[..], &[&ca]].concat(), &[]).await;
         assert_eq!(said.code, Some(0), "{command:?}: {}", said.output);
-        let said = Said::by(&[&given[..], &[&other]].concat(), &[]).await;
+        let said = told(&[&given[..], &[&other]].concat(), &[]).await;
         assert_eq!(said.code, Some(1), "{command:?}: {}", said.output);
         assert!(said.output.contains("signed by nobody whom this trusts"), "{command:?}: {}", said.output);
     }
-    let said = Said::by(&["health", "--url", &internal], &system(&other)).await;
+    let said = told(&["health", "--url", &internal], &system(&other)).await;
     assert_eq!(said.code, Some(0), "a probe says nothing secret: {}", said.output);
-    let said = Said::by(&["info", "--url", &internal], &system(&other)).await;
+    let said = told(&["info", "--url", &internal], &system(&other)).await;
     assert_eq!(said.code, Some(1), "{}", said.output);
     // Where the configuration says, only its certificate will do, whoever else the system trusts.
     let fresh = stage.authority.sign(2100);
@@ -254,7 +221,7 @@ async fn other_commands_believe_the_same() {
     let mut variables = [stage.variables(), system(&ca)].concat();
     variables
         .extend([("CLARION__INTERNAL__TLS__CERT_FILE", cert), ("CLARION__INTERNAL__TLS__KEY_FILE", key)]);
-    let said = Said::by(&["info"], &variables).await;
+    let said = told(&["info"], &variables).await;
     assert_eq!(said.code, Some(1), "{}", said.output);
     assert!(said.output.contains("the certificate of internal.tls.cert_file"), "{}", said.output);
 }
@@ -265,7 +232,7 @@ async fn publications_are_printed_that_come_by_tls() {
     let (public, ca, token) = (stage.public(), stage.ca(), sign(&config(), "ann"));
     let other = text(&stage.files.write("other.pem", Authority::new().pem()));
     let refused = ["sub", "news", "--url", &public, "--ca-file", &other];
-    let said = Said::by(&refused, &[("CLARION_TOKEN", token.clone())]).await;
+    let said = told(&refused, &[("CLARION_TOKEN", token.clone())]).await;
     assert_eq!(said.code, Some(1), "{}", said.output);
     assert!(said.output.contains("signed by nobody whom this trusts"), "{}", said.output);
     let of_config = stage.variables();
@@ -279,7 +246,7 @@ async fn publications_are_printed_that_come_by_tls() {
         let process = Process::start(arguments, &variables);
         eventually("it to be subscribed", async || process.output().contains("subscribed to news")).await;
         let arguments = ["pub", "news", "by tls"];
-        assert_eq!(Said::by(&arguments, &stage.variables()).await.code, Some(0));
+        assert_eq!(told(&arguments, &stage.variables()).await.code, Some(0));
         eventually("it to be printed", async || process.stdout().contains("news\t\"by tls\"")).await;
     }
 }
